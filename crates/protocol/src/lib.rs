@@ -1,0 +1,321 @@
+//! What passes between rooms: a [`Request`] goes in, [`Event`]s come out, and every answer closes
+//! with a [`Receipt`]. No type here knows a socket, a JSON text or a device; the wire formats in
+//! [`wire`] translate to and from them.
+
+pub mod wire;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// One token's id in its model's vocabulary.
+pub type Token = u32;
+
+/// What a caller wants of a model, whatever protocol it was asked in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The model's name; empty means the server's default.
+    pub model: String,
+    /// What the model continues.
+    pub input: Input,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Generation ends before the first of these texts; none of it is returned.
+    pub stop: Vec<String>,
+    /// The most tokens to generate; `None` means as many as the context still holds.
+    pub max_tokens: Option<u32>,
+    /// `Some(k)`: report each generated token's log-probability and the `k` likeliest ones.
+    pub logprobs: Option<u8>,
+}
+
+/// The text, tokens or conversation to be continued.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A conversation, rendered by the model's own chat template.
+    Chat(Chat),
+    /// Plain text, encoded as it stands (the vocabulary's BOS is added if its model asks for it).
+    Text(String),
+    /// Token ids, used as they stand.
+    Tokens(Vec<Token>),
+}
+
+/// A conversation and the tools its assistant may call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chat {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// Tools, each the JSON text of an OpenAI tool object (`{"type": "function", ...}`).
+    pub tools: Vec<String>,
+    /// More variables for the chat template, as a JSON object's text; empty for none.
+    pub template_kwargs: String,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message {
+    /// `system`, `user`, `assistant`, `tool`, or whatever else the template knows.
+    pub role: String,
+    /// The turn's text.
+    pub content: String,
+    /// The author's name, if one was given.
+    pub name: Option<String>,
+    /// Calls that this (assistant) turn made.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that this (tool) turn answers.
+    pub tool_call_id: Option<String>,
+}
+
+/// A function call that a model asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ToolCall {
+    /// The call's id.
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// The arguments, as a JSON text.
+    pub arguments: String,
+}
+
+/// How the next token is chosen. Applied in this order: penalties and bias, temperature, top-k,
+/// typical, top-p, min-p, then a draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by this; 0 means greedy.
+    pub temperature: f32,
+    /// Keep the `k` likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of likeliest tokens whose mass reaches this; 1 keeps all.
+    pub top_p: f32,
+    /// Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// Locally typical sampling's mass (Meister et al., 2022); 1 keeps all.
+    pub typical_p: f32,
+    /// Divide positive (multiply negative) logits of seen tokens by this; 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// Subtracted once per earlier occurrence in the generated text.
+    pub frequency_penalty: f32,
+    /// Subtracted once if the token occurred in the generated text.
+    pub presence_penalty: f32,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(Token, f32)>,
+    /// Seed of the draw; `None` takes a fresh one.
+    pub seed: Option<u64>,
+    /// Do not stop at the model's end-of-generation tokens.
+    pub ignore_eos: bool,
+}
+
+impl Default for Sampling {
+    /// Plain sampling from the model's own distribution.
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: None,
+            ignore_eos: false,
+        }
+    }
+}
+
+/// What happens while a request is answered. `Done` or `Failed` comes last, exactly once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// More of the answer. Never splits a UTF-8 character.
+    Text(Piece),
+    /// The answer is complete.
+    Done(Box<Receipt>),
+    /// There is no (further) answer.
+    Failed(Fault),
+}
+
+/// A piece of the answer's text and the tokens that end within it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Piece {
+    /// May be empty, when a token only begins a character.
+    pub text: String,
+    /// One entry a generated token, when log-probabilities were asked for.
+    pub scores: Vec<TokenScore>,
+}
+
+/// A generated token and how likely it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenScore {
+    /// The token that was chosen.
+    pub chosen: Scored,
+    /// The likeliest tokens at its position, likeliest first.
+    pub top: Vec<Scored>,
+}
+
+/// A token, its bytes and its natural log-probability under the model, before any sampling rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The token's id.
+    pub token: Token,
+    /// What the token writes; not always whole UTF-8 characters.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it, or a stop text was met.
+    Stop,
+    /// `max_tokens` or the context was used up.
+    Length,
+    /// The caller went away.
+    Cancelled,
+}
+
+/// Token counts of one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: u32,
+    /// Those of them whose KV was found in the prefix cache.
+    pub cached_tokens: u32,
+    /// Tokens generated, the ending one not counted.
+    pub completion_tokens: u32,
+}
+
+/// Where the time of one answer went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// From arrival to the first computed token's start.
+    pub queued: Duration,
+    /// From arrival to the first generated token (TTFT).
+    pub first_token: Duration,
+    /// From arrival to the end.
+    pub total: Duration,
+}
+
+impl Timings {
+    /// Tokens generated after the first, per second; `None` where fewer than two were generated.
+    pub fn decode_tokens_per_second(&self, usage: &Usage) -> Option<f64> {
+        let seconds = self.total.saturating_sub(self.first_token).as_secs_f64();
+        (usage.completion_tokens > 1 && seconds > 0.0)
+            .then(|| f64::from(usage.completion_tokens - 1) / seconds)
+    }
+}
+
+/// What an answer took and where its data went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    /// The model that answered.
+    pub model: String,
+    /// Candidates considered, in order, the chosen one last.
+    pub route: Vec<Step>,
+    /// Whether any of the request's data left this machine.
+    pub left_machine: bool,
+    /// Money spent, in millionths of a US dollar.
+    pub cost_micros: u64,
+    /// Why the answer ended.
+    pub finish: Finish,
+    /// Token counts.
+    pub usage: Usage,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// One candidate of a route and what was decided about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The provider or model.
+    pub candidate: String,
+    /// Whether it was taken.
+    pub taken: bool,
+    /// Why, or why not.
+    pub reason: String,
+}
+
+/// Who must change something so that it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The request is wrong.
+    Caller,
+    /// A remote provider failed.
+    Provider,
+    /// Ingle or its machine failed.
+    Us,
+}
+
+/// Whether it is worth trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request will fail again.
+    Never,
+    /// Another provider may serve it.
+    Elsewhere,
+    /// The same request may be served after this long.
+    After(Duration),
+}
+
+/// A request that was not served, decided where it is known and rendered once at the edge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// Who must change something.
+    pub blame: Blame,
+    /// Whether it is worth trying again.
+    pub retry: Retry,
+    /// The request's field that is at fault, in the caller's own protocol's spelling if known.
+    pub param: Option<String>,
+    /// What went wrong and what to do next.
+    pub message: String,
+}
+
+impl Fault {
+    /// The request is wrong and will stay so.
+    pub fn caller(message: impl Into<String>) -> Self {
+        Self { blame: Blame::Caller, retry: Retry::Never, param: None, message: message.into() }
+    }
+
+    /// We failed, and would again.
+    pub fn ours(message: impl Into<String>) -> Self {
+        Self { blame: Blame::Us, retry: Retry::Elsewhere, param: None, message: message.into() }
+    }
+
+    /// We are full; the same request may be served later.
+    pub fn busy(after: Duration, message: impl Into<String>) -> Self {
+        Self { blame: Blame::Us, retry: Retry::After(after), param: None, message: message.into() }
+    }
+
+    /// The same fault, naming the field that caused it.
+    #[must_use]
+    pub fn at(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+}
+
+/// Receives a request's events, on the thread that makes them: it must not block. `Break` says
+/// that the caller went away.
+pub type Sink = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
+
+/// A request under way. Dropping it cancels the request; its sink then gets no more events.
+#[derive(Debug)]
+pub struct Call {
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Call {
+    /// A call and the flag by which its maker learns that it was dropped.
+    pub fn new() -> (Self, Arc<AtomicBool>) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        (Self { cancelled: Arc::clone(&cancelled) }, cancelled)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+}

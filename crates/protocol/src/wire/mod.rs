@@ -1,0 +1,1 @@
+//! Wire formats: each protocol read and written, apart from both ends.
