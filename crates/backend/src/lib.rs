@@ -1,1 +1,7 @@
-//! backend
+//! Where numbers live and how they are computed.
+
+pub mod bytes;
+pub mod formats;
+
+pub use bytes::Bytes;
+pub use formats::Format;
