@@ -1,1 +1,414 @@
-//! scheduler
+//! Decides what the model computes next. Pure: no clock, no IO, no threads, no randomness, no log.
+//!
+//! There is no prefill phase and no decode phase. A sequence has `tokens` and a count of those
+//! already `computed`; each step lets it catch up, as far as the budget and the blocks allow.
+//! Chunked prefill, prefix reuse and preemption are all the same rule applied to other numbers.
+//!
+//! First come, first served: whoever runs is older than whoever waits. Of those who run, only the
+//! youngest can be more than one token behind, so a long prompt never holds up an older answer, and
+//! everyone who runs advances in every step. Who must make room is the youngest, too; it goes back
+//! to the head of the queue, and what it had published is found again if it was not needed.
+//!
+//! Absent here: text, sampling, devices, and time.
+
+mod blocks;
+
+pub use blocks::BlockId;
+use blocks::{BlockPool, Chain};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::Range;
+
+/// One token's id in its model's vocabulary.
+pub type Token = u32;
+
+/// Names a sequence; a later one compares greater. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeqId(u64);
+
+/// Everything is bounded, and the bounds are here. None may be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens whose keys and values one block holds.
+    pub block_tokens: usize,
+    /// Blocks of the KV cache.
+    pub blocks: usize,
+    /// The most positions computed in one step, all sequences together.
+    pub step_tokens: usize,
+    /// The most sequences in one step; more than `step_tokens` has no effect, since everyone who
+    /// runs advances in every step.
+    pub running: usize,
+    /// The most sequences that wait, those aside that had to make room.
+    pub waiting: usize,
+}
+
+/// Why a sequence was refused. Refusing at the door is what lets `plan` never fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// No token to compute, or none to generate.
+    Empty,
+    /// More blocks than there are, even if it ran alone.
+    NeverFits {
+        /// Blocks that the sequence would hold at its longest.
+        blocks_needed: usize,
+        /// Blocks that exist.
+        blocks: usize,
+    },
+    /// As many wait as may; try again later.
+    QueueFull,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(
+                f,
+                "there is nothing to compute: give at least one token and ask for at least one"
+            ),
+            Self::NeverFits { blocks_needed, blocks } => write!(
+                f,
+                "prompt and answer need {blocks_needed} blocks of KV cache and there are {blocks}: \
+                 shorten the prompt, ask for fewer tokens, or enlarge the cache"
+            ),
+            Self::QueueFull => write!(f, "the queue is full: try again later"),
+        }
+    }
+}
+
+impl std::error::Error for Reject {}
+
+/// One sequence's share of one step: compute `positions`, finding its KV in `blocks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Whose tokens.
+    pub seq: SeqId,
+    /// Which of its tokens, counted from the start of its prompt; never empty. Starts at 0 again
+    /// after the sequence had to make room.
+    pub positions: Range<usize>,
+    /// Position `p` lies in slot `p % block_tokens` of `blocks[p / block_tokens]`; the last
+    /// position of the chunk lies in the last block. Valid for this step only.
+    pub blocks: Vec<BlockId>,
+    /// True when the chunk reaches the last token, so its logits are sampled.
+    pub sample: bool,
+}
+
+/// What sampling made of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The sequence goes on with this token.
+    Continue(Token),
+    /// The sequence is over; nothing is added to it.
+    Stop,
+}
+
+/// How a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By [`Outcome::Stop`].
+    Stopped,
+    /// It has as many new tokens as `add` allowed it.
+    Full,
+}
+
+/// How things stand, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sequences that take part in every step.
+    pub running: usize,
+    /// Sequences that wait.
+    pub waiting: usize,
+    /// Blocks that running sequences hold.
+    pub blocks_used: usize,
+    /// Blocks that nobody holds and that could still be found as a prefix.
+    pub blocks_cached: usize,
+    /// How often a running sequence had to make room, ever.
+    pub preemptions: u64,
+}
+
+#[derive(Debug)]
+struct Seq {
+    tokens: Vec<Token>,
+    /// Leading tokens whose KV is in `blocks`.
+    computed: usize,
+    /// Tokens after those that the current step computes.
+    planned: usize,
+    /// It ends with this many tokens.
+    len_max: usize,
+    /// Whether its full blocks are published, and published ones used for it.
+    share: bool,
+    blocks: Vec<BlockId>,
+    /// The prefix that its full computed blocks are; stays at the root where `share` is false.
+    chain: Chain,
+    /// Leading tokens that were ever computed or found, even if their KV was lost since.
+    seen: usize,
+    /// How many of those were found rather than computed when they were first seen.
+    cached: usize,
+}
+
+impl Seq {
+    /// Published blocks that continue what is computed, always leaving one token to compute.
+    fn findable(&self, pool: &BlockPool, block_tokens: usize) -> Vec<BlockId> {
+        if !self.share || self.computed != self.blocks.len() * block_tokens {
+            return Vec::new();
+        }
+        pool.find(self.chain, &self.tokens[self.computed..self.tokens.len() - 1])
+    }
+}
+
+/// All sequences and all blocks. Alternate [`plan`](Self::plan) and [`apply`](Self::apply).
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    pool: BlockPool,
+    seqs: BTreeMap<SeqId, Seq>,
+    /// Oldest first.
+    waiting: VecDeque<SeqId>,
+    /// Oldest first, so the last one is the first to make room.
+    running: Vec<SeqId>,
+    next: u64,
+    preemptions: u64,
+}
+
+impl Scheduler {
+    /// An empty scheduler.
+    ///
+    /// # Panics
+    /// Where a limit is 0, or `blocks` is 2³² or more.
+    pub fn new(limits: Limits) -> Self {
+        let Limits { block_tokens, blocks, step_tokens, running, waiting } = limits;
+        assert!([block_tokens, blocks, step_tokens, running, waiting].iter().all(|&n| n > 0));
+        Self {
+            limits: Limits { running: running.min(step_tokens), ..limits },
+            pool: BlockPool::new(blocks, block_tokens),
+            seqs: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            next: 0,
+            preemptions: 0,
+        }
+    }
+
+    /// Lets a sequence wait for its turn. It ends after `new_max` sampled tokens at the latest.
+    /// With `share`, it uses prefixes that others computed, and they use its own; without, every
+    /// one of its positions is computed for it alone.
+    ///
+    /// # Errors
+    /// See [`Reject`]; nothing has changed then.
+    pub fn add(
+        &mut self,
+        prompt: Vec<Token>,
+        new_max: usize,
+        share: bool,
+    ) -> Result<SeqId, Reject> {
+        if prompt.is_empty() || new_max == 0 {
+            return Err(Reject::Empty);
+        }
+        let len_max = prompt.len().saturating_add(new_max);
+        // The last token ends the sequence, so its KV is never computed.
+        let blocks_needed = self.blocks_for(len_max - 1);
+        if blocks_needed > self.limits.blocks {
+            return Err(Reject::NeverFits { blocks_needed, blocks: self.limits.blocks });
+        }
+        if self.waiting.len() >= self.limits.waiting {
+            return Err(Reject::QueueFull);
+        }
+        let id = SeqId(self.next);
+        self.next += 1;
+        let seq = Seq {
+            tokens: prompt,
+            computed: 0,
+            planned: 0,
+            len_max,
+            share,
+            blocks: Vec::new(),
+            chain: Chain::ROOT,
+            seen: 0,
+            cached: 0,
+        };
+        self.seqs.insert(id, seq);
+        self.waiting.push_back(id);
+        Ok(id)
+    }
+
+    /// Forgets a sequence; one that is already gone is no mistake.
+    ///
+    /// # Panics
+    /// Between `plan` and `apply`, for a sequence of that step: the device still uses its blocks.
+    pub fn cancel(&mut self, id: SeqId) {
+        if self.seqs.get(&id).is_some_and(|seq| seq.planned > 0) {
+            panic!("cancelled inside a step; this is a bug");
+        }
+        self.forget(id);
+    }
+
+    /// Whether there is nothing to do.
+    pub fn idle(&self) -> bool {
+        self.seqs.is_empty()
+    }
+
+    /// A live sequence's prompt and what was sampled since.
+    pub fn tokens(&self, id: SeqId) -> Option<&[Token]> {
+        self.seqs.get(&id).map(|seq| seq.tokens.as_slice())
+    }
+
+    /// How many of a live sequence's prompt tokens did not have to be computed for it, because
+    /// another had. Final once it was first sampled, whatever happens to its blocks after; 0 for
+    /// a sequence that is gone.
+    pub fn cached(&self, id: SeqId) -> usize {
+        self.seqs.get(&id).map_or(0, |seq| seq.cached)
+    }
+
+    /// How things stand.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            running: self.running.len(),
+            waiting: self.waiting.len(),
+            blocks_used: self.limits.blocks - self.pool.available(),
+            blocks_cached: self.pool.idle(),
+            preemptions: self.preemptions,
+        }
+    }
+
+    /// The next step's work, oldest sequence first; empty only when [`idle`](Self::idle).
+    pub fn plan(&mut self) -> Vec<Chunk> {
+        let mut budget = self.limits.step_tokens;
+        let mut chunks = Vec::new();
+        while let Some(&id) = self.running.get(chunks.len()) {
+            match self.grow(id, &mut budget) {
+                Some(chunk) => chunks.push(chunk),
+                None => self.preempt_last(),
+            }
+        }
+        while budget > 0
+            && self.running.len() < self.limits.running
+            && let Some(&id) = self.waiting.front()
+            && let Some(chunk) = self.grow(id, &mut budget)
+        {
+            self.running.extend(self.waiting.pop_front());
+            chunks.push(chunk);
+        }
+        assert!(!chunks.is_empty() || self.idle(), "a step without progress; this is a bug");
+        chunks
+    }
+
+    /// Takes in the step's results. `outcome` is asked once per chunk that has `sample`, in order.
+    /// Returns the sequences that ended; they are forgotten. Where a step failed, its KV is
+    /// unknown: drop the whole scheduler rather than call this.
+    pub fn apply(
+        &mut self,
+        step: &[Chunk],
+        mut outcome: impl FnMut(SeqId) -> Outcome,
+    ) -> Vec<(SeqId, Ended)> {
+        let mut ended = Vec::new();
+        for chunk in step {
+            self.advance(chunk);
+            if chunk.sample
+                && let Some(how) = self.extend(chunk.seq, outcome(chunk.seq))
+            {
+                ended.push((chunk.seq, how));
+            }
+        }
+        ended.iter().for_each(|&(id, _)| self.forget(id));
+        ended
+    }
+
+    /// Gives a sequence the blocks for its next tokens, found ones first, or leaves it as it was.
+    /// A newcomer needs room for all its tokens: with less it would soon have to make room again,
+    /// and what was computed for it would be lost.
+    fn grow(&mut self, id: SeqId, budget: &mut usize) -> Option<Chunk> {
+        let block_tokens = self.limits.block_tokens;
+        let seq = self.seqs.get_mut(&id).expect("live sequence");
+        assert!(seq.planned == 0, "planned before the last step was applied; this is a bug");
+        let found = seq.findable(&self.pool, block_tokens);
+        let newcomer = seq.blocks.is_empty();
+        let held = seq.blocks.len() + found.len();
+        let start = if found.is_empty() { seq.computed } else { held * block_tokens };
+        let end = seq.tokens.len().min(start + *budget);
+        let reach = if newcomer { seq.tokens.len() } else { end };
+        let missing = reach.div_ceil(block_tokens) - held;
+        if missing + self.pool.idle_among(&found) > self.pool.available() {
+            return None;
+        }
+        self.pool.hold(&found);
+        if let Some(&last) = found.last() {
+            seq.chain = self.pool.chain_of(last);
+        }
+        seq.blocks.extend(found);
+        seq.blocks.extend(self.pool.take(end.div_ceil(block_tokens) - held));
+        (seq.computed, seq.planned) = (start, end - start);
+        seq.cached += start.saturating_sub(seq.seen);
+        seq.seen = seq.seen.max(end);
+        *budget -= seq.planned;
+        let sample = end == seq.tokens.len();
+        Some(Chunk { seq: id, positions: start..end, blocks: seq.blocks.clone(), sample })
+    }
+
+    fn preempt_last(&mut self) {
+        let id = self.running.pop().expect("one sequence alone always fits, see `add`");
+        let seq = self.seqs.get_mut(&id).expect("live sequence");
+        self.pool.release(std::mem::take(&mut seq.blocks));
+        (seq.computed, seq.chain) = (0, Chain::ROOT);
+        self.waiting.push_front(id);
+        self.preemptions += 1;
+    }
+
+    /// Counts a chunk as computed and publishes the blocks that it filled.
+    fn advance(&mut self, chunk: &Chunk) {
+        let block_tokens = self.limits.block_tokens;
+        let seq = self.seqs.get_mut(&chunk.seq).expect("cancel waits for the step to end");
+        assert_eq!(chunk.positions, seq.computed..seq.computed + seq.planned, "not as planned");
+        let filled = seq.computed / block_tokens..chunk.positions.end / block_tokens;
+        (seq.computed, seq.planned) = (chunk.positions.end, 0);
+        if !seq.share {
+            return;
+        }
+        for at in filled {
+            let part = &seq.tokens[at * block_tokens..(at + 1) * block_tokens];
+            seq.blocks[at] = self.pool.publish(seq.chain, part, seq.blocks[at]);
+            seq.chain = self.pool.chain_of(seq.blocks[at]);
+        }
+    }
+
+    fn extend(&mut self, id: SeqId, outcome: Outcome) -> Option<Ended> {
+        let Outcome::Continue(token) = outcome else { return Some(Ended::Stopped) };
+        let seq = self.seqs.get_mut(&id).expect("live sequence");
+        seq.tokens.push(token);
+        (seq.tokens.len() == seq.len_max).then_some(Ended::Full)
+    }
+
+    fn forget(&mut self, id: SeqId) {
+        if let Some(seq) = self.seqs.remove(&id) {
+            self.pool.release(seq.blocks);
+            self.waiting.retain(|&other| other != id);
+            self.running.retain(|&other| other != id);
+        }
+    }
+
+    fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.limits.block_tokens)
+    }
+
+    /// The invariants, in code. Called after every step of every simulation.
+    ///
+    /// # Panics
+    /// Where one does not hold, which is a bug.
+    pub fn check(&self) {
+        let order = || self.running.iter().chain(&self.waiting);
+        assert!(order().is_sorted_by(|a, b| a < b), "first come, first served");
+        assert!(order().eq(self.seqs.keys()), "a sequence runs or waits");
+        assert!(self.running.len() <= self.limits.running);
+        let inside_step = self.seqs.values().any(|seq| seq.planned > 0);
+        for (at, id) in order().enumerate() {
+            let (seq, running) = (&self.seqs[id], at < self.running.len());
+            let behind = seq.tokens.len() - seq.computed;
+            assert!(seq.computed <= seq.seen && seq.cached <= seq.seen);
+            assert!(seq.tokens.len() < seq.len_max, "it ends when it is full");
+            assert!(0 < behind && seq.planned <= behind, "one token is left to compute");
+            assert!(running || seq.blocks.is_empty(), "who waits holds no memory");
+            assert_eq!(seq.planned > 0, running && inside_step, "who runs advances in every step");
+            assert!(at + 1 >= self.running.len() || behind == 1, "only the youngest is behind");
+            assert_eq!(seq.blocks.len(), self.blocks_for(seq.computed + seq.planned));
+        }
+        self.pool.check(self.seqs.values().flat_map(|seq| &seq.blocks));
+    }
+}
