@@ -1,0 +1,543 @@
+//! Whole lives of random workloads, played against two independent witnesses.
+//!
+//! `Memory` is a fake model: like real keys and values, what a slot stores is a digest of the whole
+//! prefix up to its token, and every step rereads each sequence through its block table. A block
+//! freed early, shared wrongly or written twice shows up as foreign memory.
+//!
+//! `World` foretells every decision from the rules in plain words: who runs, from where, how far,
+//! on which blocks, who is preempted, what is found in the cache and what is evicted from it.
+//!
+//! `SEED=17` plays one life, `SEEDS=1000000` more of them.
+
+#![allow(clippy::print_stdout, reason = "what the lives were made of is worth a line")]
+
+use ingle_scheduler::{BlockId, Chunk, Ended, Limits, Outcome, Reject, Scheduler, SeqId, Token};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::catch_unwind;
+
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.0)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// How a position's KV came about when the sequence first had it.
+#[derive(Clone, Copy, PartialEq)]
+enum Origin {
+    Found,
+    Computed,
+}
+
+/// What the world knows of a live sequence.
+struct Life {
+    tokens: Vec<Token>,
+    /// Of each prefix of `tokens`, by its last position.
+    digests: Vec<u64>,
+    prompt: usize,
+    len_max: usize,
+    share: bool,
+    blocks: Vec<BlockId>,
+    end: usize,
+    origins: Vec<Origin>,
+}
+
+impl Life {
+    fn new(prompt: &[Token], len_max: usize, share: bool) -> Self {
+        let mut life = Self {
+            tokens: Vec::new(),
+            digests: Vec::new(),
+            prompt: prompt.len(),
+            len_max,
+            share,
+            blocks: Vec::new(),
+            end: 0,
+            origins: Vec::new(),
+        };
+        prompt.iter().for_each(|&token| life.push(token));
+        life
+    }
+
+    fn push(&mut self, token: Token) {
+        let before = self.digests.last().copied().unwrap_or(1);
+        self.digests.push(mix(before ^ (u64::from(token) << 32)));
+        self.tokens.push(token);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    digest: u64,
+    writer: SeqId,
+    share: bool,
+}
+
+struct Memory {
+    block_tokens: usize,
+    slots: Vec<Option<Slot>>,
+}
+
+impl Memory {
+    fn place(&self, chunk: &Chunk, at: usize) -> usize {
+        chunk.blocks[at / self.block_tokens].0 as usize * self.block_tokens + at % self.block_tokens
+    }
+
+    /// What a chunk reads was there before the step, what all wrote is there after it, and nobody
+    /// who keeps to himself is read by, or reads, another.
+    fn run(&mut self, step: &[Chunk], lives: &BTreeMap<SeqId, Life>) {
+        for chunk in step {
+            self.read(chunk, 0..chunk.positions.start, &lives[&chunk.seq]);
+        }
+        let mut written = BTreeSet::new();
+        for chunk in step {
+            let life = &lives[&chunk.seq];
+            for at in chunk.positions.clone() {
+                let place = self.place(chunk, at);
+                assert!(written.insert(place), "slot {place} written twice in a step");
+                let slot = Slot { digest: life.digests[at], writer: chunk.seq, share: life.share };
+                self.slots[place] = Some(slot);
+            }
+        }
+        for chunk in step {
+            self.read(chunk, 0..chunk.positions.end, &lives[&chunk.seq]);
+        }
+    }
+
+    fn read(&self, chunk: &Chunk, positions: std::ops::Range<usize>, life: &Life) {
+        for at in positions {
+            let slot = self.slots[self.place(chunk, at)].expect("KV that nobody computed");
+            assert_eq!(slot.digest, life.digests[at], "foreign KV at {at} of {:?}", chunk.seq);
+            let shared = slot.share && life.share;
+            assert!(slot.writer == chunk.seq || shared, "private KV shared at {at}");
+        }
+    }
+}
+
+/// What happened in a life, to tell that the workload is worth its time; and a digest of every
+/// decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Story {
+    digest: u64,
+    steps: u64,
+    found: u64,
+    found_midway: u64,
+    preempted: u64,
+    evicted: u64,
+    twins: u64,
+    cancelled: u64,
+    refused: u64,
+    stopped: u64,
+    full: u64,
+}
+
+impl Story {
+    fn add(&mut self, other: &Self) {
+        self.digest ^= other.digest;
+        self.steps += other.steps;
+        self.found += other.found;
+        self.found_midway += other.found_midway;
+        self.preempted += other.preempted;
+        self.evicted += other.evicted;
+        self.twins += other.twins;
+        self.cancelled += other.cancelled;
+        self.refused += other.refused;
+        self.stopped += other.stopped;
+        self.full += other.full;
+    }
+}
+
+struct World {
+    limits: Limits,
+    scheduler: Scheduler,
+    memory: Memory,
+    lives: BTreeMap<SeqId, Life>,
+    /// Holders of each block.
+    users: Vec<usize>,
+    /// The digest of the prefix that each published block ends, and the other way round.
+    names: Vec<Option<u64>>,
+    published: BTreeMap<u64, BlockId>,
+    /// When each block was last released.
+    released: Vec<u64>,
+    releases: u64,
+    /// Prompts and answers of the past, to be asked again.
+    past: Vec<Vec<Token>>,
+    /// Positions that all sequences together may take at most: a bound on the steps.
+    steps_max: u64,
+    story: Story,
+}
+
+impl World {
+    fn new(rng: &mut Rng) -> Self {
+        let step_tokens = if rng.one_in(2) { 8 } else { 40 };
+        let limits = Limits {
+            block_tokens: 1 + rng.below(5),
+            blocks: 2 + rng.below(22),
+            step_tokens: 1 + rng.below(step_tokens),
+            running: 1 + rng.below(6),
+            waiting: 1 + rng.below(12),
+        };
+        let slots = vec![None; limits.blocks * limits.block_tokens];
+        Self {
+            limits,
+            scheduler: Scheduler::new(limits),
+            memory: Memory { block_tokens: limits.block_tokens, slots },
+            lives: BTreeMap::new(),
+            users: vec![0; limits.blocks],
+            names: vec![None; limits.blocks],
+            published: BTreeMap::new(),
+            released: vec![0; limits.blocks],
+            releases: 0,
+            past: Vec::new(),
+            steps_max: 0,
+            story: Story::default(),
+        }
+    }
+
+    fn running_max(&self) -> usize {
+        self.limits.running.min(self.limits.step_tokens)
+    }
+
+    fn unused(&self) -> usize {
+        self.users.iter().filter(|&&users| users == 0).count()
+    }
+
+    /// Unused blocks that are published (`true`) or not.
+    fn idle(&self, published: bool) -> impl Iterator<Item = usize> {
+        (0..self.users.len())
+            .filter(move |&at| self.users[at] == 0 && self.names[at].is_some() == published)
+    }
+
+    fn release(&mut self, blocks: &[BlockId]) {
+        for block in blocks.iter().rev() {
+            self.users[block.0 as usize] -= 1;
+            self.releases += 1;
+            self.released[block.0 as usize] = self.releases;
+        }
+    }
+
+    /// The published blocks that continue a life, one token left aside.
+    fn findable(&self, life: &Life) -> Vec<BlockId> {
+        let block_tokens = self.limits.block_tokens;
+        if !life.share || !life.end.is_multiple_of(block_tokens) {
+            return Vec::new();
+        }
+        (life.end / block_tokens + 1..)
+            .map(|blocks| blocks * block_tokens)
+            .take_while(|&end| end < life.tokens.len())
+            .map_while(|end| self.published.get(&life.digests[end - 1]).copied())
+            .collect()
+    }
+
+    fn add(&mut self, rng: &mut Rng) {
+        let room = self.limits.blocks * self.limits.block_tokens;
+        let mut prompt = match self.past.len() {
+            0 => Vec::new(),
+            past if rng.one_in(3) => self.past[rng.below(past)].clone(),
+            _ => vec![rng.below(2) as Token; rng.below(room)],
+        };
+        prompt.extend((0..rng.below(4)).map(|_| rng.below(3) as Token));
+        let new_max = if rng.one_in(50) { usize::MAX } else { rng.below(10) };
+        let share = !rng.one_in(6);
+        let len_max = prompt.len().saturating_add(new_max);
+        let blocks_needed = len_max.saturating_sub(1).div_ceil(self.limits.block_tokens);
+        let running = self.lives.values().filter(|life| !life.blocks.is_empty()).count();
+        let refused = if prompt.is_empty() || new_max == 0 {
+            Some(Reject::Empty)
+        } else if blocks_needed > self.limits.blocks {
+            Some(Reject::NeverFits { blocks_needed, blocks: self.limits.blocks })
+        } else if self.lives.len() - running >= self.limits.waiting {
+            Some(Reject::QueueFull)
+        } else {
+            None
+        };
+        let answer = self.scheduler.add(prompt.clone(), new_max, share);
+        assert_eq!(answer.err(), refused, "refused at the door");
+        self.story.refused += u64::from(refused.is_some());
+        if let Ok(id) = answer {
+            assert!(self.lives.keys().all(|&other| other < id), "an id is used twice");
+            self.lives.insert(id, Life::new(&prompt, len_max, share));
+            self.past.push(prompt);
+            self.steps_max += len_max as u64;
+        }
+    }
+
+    fn cancel(&mut self, rng: &mut Rng) {
+        let Some(&id) = self.lives.keys().nth(rng.below(self.limits.waiting)) else { return };
+        self.scheduler.cancel(id);
+        let life = self.lives.remove(&id).expect("listed");
+        self.release(&life.blocks);
+        self.story.cancelled += 1;
+        assert_eq!(self.scheduler.tokens(id), None);
+        self.scheduler.cancel(id);
+    }
+
+    fn plan(&mut self) -> Vec<Chunk> {
+        let mut running: Vec<SeqId> = Vec::new();
+        running.extend(self.lives.iter().filter(|(_, life)| !life.blocks.is_empty()).map(|l| l.0));
+        let step = self.scheduler.plan();
+        let oldest: Vec<SeqId> = self.lives.keys().copied().collect();
+        assert!(
+            step.iter().map(|chunk| chunk.seq).eq(oldest[..step.len()].iter().copied()),
+            "FCFS"
+        );
+        assert!(step.len() <= self.running_max(), "too many run");
+        assert_eq!(step.is_empty(), oldest.is_empty(), "a step without progress");
+        let mut budget = self.limits.step_tokens;
+        let mut at = 0;
+        while let Some(&id) = running.get(at) {
+            if self.has_room(id, budget) {
+                self.follow(step.get(at), id, &mut budget);
+                at += 1;
+            } else {
+                self.preempt(running.pop().expect("one alone has room"));
+            }
+        }
+        for &id in &oldest[at..] {
+            if budget == 0 || at == self.running_max() || !self.has_room(id, budget) {
+                break;
+            }
+            self.follow(step.get(at), id, &mut budget);
+            at += 1;
+        }
+        assert_eq!(at, step.len(), "more run than may");
+        step
+    }
+
+    /// Where a sequence goes on from, and the blocks that it holds then.
+    fn outset(&self, life: &Life) -> (usize, Vec<BlockId>) {
+        let found = self.findable(life);
+        let blocks = [&life.blocks[..], &found].concat();
+        let found_end = blocks.len() * self.limits.block_tokens;
+        (if found.is_empty() { life.end } else { found_end }, blocks)
+    }
+
+    /// Whether there are blocks for a sequence's next chunk; for all its tokens, if it waits.
+    fn has_room(&self, id: SeqId, budget: usize) -> bool {
+        let life = &self.lives[&id];
+        let (start, blocks) = self.outset(life);
+        let next = (start + budget).min(life.tokens.len());
+        let end = if life.blocks.is_empty() { life.tokens.len() } else { next };
+        let idle = blocks.iter().filter(|block| self.users[block.0 as usize] == 0).count();
+        end.div_ceil(self.limits.block_tokens) - blocks.len() + idle <= self.unused()
+    }
+
+    fn preempt(&mut self, id: SeqId) {
+        let life = self.lives.get_mut(&id).expect("live");
+        life.end = 0;
+        let blocks = std::mem::take(&mut life.blocks);
+        self.release(&blocks);
+        self.story.preempted += 1;
+    }
+
+    /// Compares a chunk to what it has to be.
+    fn follow(&mut self, chunk: Option<&Chunk>, id: SeqId, budget: &mut usize) {
+        let chunk = chunk.expect("one more could run");
+        let block_tokens = self.limits.block_tokens;
+        let life = &self.lives[&id];
+        let (start, kept) = self.outset(life);
+        let end = (start + *budget).min(life.tokens.len());
+        assert_eq!(chunk.positions, start..end, "catches up from what is found to the budget");
+        assert!(start < end, "nothing to compute");
+        assert_eq!(chunk.sample, end == life.tokens.len());
+        assert_eq!(chunk.blocks.len(), end.div_ceil(block_tokens), "blocks up to the last token");
+        assert_eq!(chunk.blocks[..kept.len()], kept, "the blocks it had, and those it found");
+        for block in &kept[life.blocks.len()..] {
+            self.users[block.0 as usize] += 1;
+            self.story.found += 1;
+            self.story.found_midway += u64::from(life.end > 0);
+        }
+        chunk.blocks[kept.len()..].iter().for_each(|&block| self.take(block));
+        let life = self.lives.get_mut(&id).expect("live");
+        life.blocks.clone_from(&chunk.blocks);
+        life.origins.resize(life.origins.len().max(start), Origin::Found);
+        life.origins.resize(life.origins.len().max(end), Origin::Computed);
+        *budget -= end - start;
+    }
+
+    /// A block to be written is unused; one that could be found is only taken where no other is
+    /// left, and then the one that was released first.
+    fn take(&mut self, block: BlockId) {
+        let at = block.0 as usize;
+        assert_eq!(self.users[at], 0, "block {at} is in use");
+        if let Some(name) = self.names[at] {
+            assert_eq!(self.idle(false).count(), 0, "evicted with room to spare");
+            let first = self.idle(true).map(|other| self.released[other]).min();
+            assert_eq!(first, Some(self.released[at]), "evicted before its time");
+            self.names[at] = None;
+            self.published.remove(&name);
+            self.story.evicted += 1;
+        }
+        self.users[at] = 1;
+    }
+
+    fn apply(&mut self, step: &[Chunk], rng: &mut Rng) {
+        self.memory.run(step, &self.lives);
+        let mut expected = Vec::new();
+        let mut outcomes = BTreeMap::new();
+        for chunk in step {
+            self.publish(chunk);
+            if !chunk.sample {
+                continue;
+            }
+            let life = self.lives.get_mut(&chunk.seq).expect("live");
+            if rng.one_in(12) {
+                outcomes.insert(chunk.seq, Outcome::Stop);
+                expected.push((chunk.seq, Ended::Stopped));
+                self.story.stopped += 1;
+                continue;
+            }
+            let token = rng.below(3) as Token;
+            life.push(token);
+            outcomes.insert(chunk.seq, Outcome::Continue(token));
+            if life.tokens.len() == life.len_max {
+                expected.push((chunk.seq, Ended::Full));
+                self.story.full += 1;
+            }
+        }
+        let ended = self.scheduler.apply(step, |id| outcomes.remove(&id).expect("asked once"));
+        assert!(outcomes.is_empty(), "a sample was not asked for");
+        assert_eq!(ended, expected, "who ends, and how");
+        for (id, _) in ended {
+            let life = self.lives.remove(&id).expect("live");
+            self.release(&life.blocks);
+            self.past.push(life.tokens);
+            assert_eq!((self.scheduler.tokens(id), self.scheduler.cached(id)), (None, 0));
+        }
+    }
+
+    /// What the step filled becomes findable, unless it is already.
+    fn publish(&mut self, chunk: &Chunk) {
+        let block_tokens = self.limits.block_tokens;
+        let life = self.lives.get_mut(&chunk.seq).expect("live");
+        let filled = life.end / block_tokens..chunk.positions.end / block_tokens;
+        life.end = chunk.positions.end;
+        for at in filled.filter(|_| life.share) {
+            let (own, name) = (life.blocks[at], life.digests[(at + 1) * block_tokens - 1]);
+            if let Some(&twin) = self.published.get(&name) {
+                self.users[twin.0 as usize] += 1;
+                self.users[own.0 as usize] -= 1;
+                life.blocks[at] = twin;
+                self.story.twins += 1;
+            } else {
+                self.published.insert(name, own);
+                self.names[own.0 as usize] = Some(name);
+            }
+        }
+    }
+
+    /// What the scheduler says of itself is so.
+    fn check(&self) {
+        self.scheduler.check();
+        let counts = self.scheduler.counts();
+        let running = self.lives.values().filter(|life| !life.blocks.is_empty()).count();
+        assert_eq!((counts.running, counts.waiting), (running, self.lives.len() - running));
+        assert_eq!(counts.blocks_used, self.limits.blocks - self.unused(), "blocks in use");
+        assert_eq!(counts.blocks_cached, self.idle(true).count(), "blocks cached");
+        assert_eq!(counts.preemptions, self.story.preempted);
+        assert_eq!(self.scheduler.idle(), self.lives.is_empty());
+        for (&id, life) in &self.lives {
+            assert_eq!(self.scheduler.tokens(id), Some(&life.tokens[..]));
+            let of_prompt = life.origins.iter().take(life.prompt);
+            let found = of_prompt.filter(|&&origin| origin == Origin::Found).count();
+            assert_eq!(self.scheduler.cached(id), found, "cached tokens of {id:?}");
+        }
+    }
+}
+
+fn live(seed: u64) -> Story {
+    let mut rng = Rng(mix(seed));
+    let mut world = World::new(&mut rng);
+    let mut left = 1 + rng.below(24);
+    while left > 0 || !world.scheduler.idle() {
+        while left > 0 && !rng.one_in(3) {
+            left -= 1;
+            world.add(&mut rng);
+        }
+        if rng.one_in(20) {
+            world.cancel(&mut rng);
+        }
+        let step = world.plan();
+        world.check();
+        for chunk in &step {
+            let place = (chunk.positions.start as u64) << 32 | chunk.positions.end as u64;
+            world.story.digest = mix(world.story.digest ^ place);
+            for block in &chunk.blocks {
+                world.story.digest = mix(world.story.digest ^ u64::from(block.0));
+            }
+        }
+        world.apply(&step, &mut rng);
+        world.check();
+        world.story.steps += u64::from(!step.is_empty());
+        assert!(world.story.steps <= world.steps_max, "livelock");
+    }
+    assert_eq!(world.unused(), world.limits.blocks, "blocks leaked");
+    world.story
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn every_seed_lives_well() {
+    if let Some(seed) = number("SEED") {
+        live(seed);
+        return;
+    }
+    let seeds = number("SEEDS").unwrap_or(20_000);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let play = |thread: u64| {
+        let mut story = Story::default();
+        for seed in (0..seeds).filter(|seed| seed % threads == thread) {
+            let told = catch_unwind(|| live(seed));
+            story.add(&told.unwrap_or_else(|_| panic!("seed {seed}; again with SEED={seed}")));
+        }
+        story
+    };
+    let mut all = Story::default();
+    std::thread::scope(|scope| {
+        let players: Vec<_> = (0..threads).map(|at| scope.spawn(move || play(at))).collect();
+        for player in players {
+            all.add(&player.join().expect("a seed failed, see above"));
+        }
+    });
+    println!("{all:?}");
+    let happened = [
+        all.found,
+        all.found_midway,
+        all.preempted,
+        all.evicted,
+        all.twins,
+        all.cancelled,
+        all.refused,
+        all.stopped,
+        all.full,
+    ];
+    let often = |&count: &u64| seeds < 20_000 || count * 200 > seeds;
+    assert!(happened.iter().all(often), "a workload that tries too little: {all:?}");
+}
+
+#[test]
+fn a_replay_is_the_same_run() {
+    for seed in [0, 42, 4_711] {
+        assert_eq!(live(seed), live(seed));
+    }
+}
