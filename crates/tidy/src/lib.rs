@@ -35,6 +35,12 @@ impl File {
         self.path.ends_with(".rs")
     }
 
+    /// Whether all of this file is test code or what tests read.
+    pub fn is_test(&self) -> bool {
+        let whole = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
+        whole || self.is_fixture() || self.path.starts_with("crates/tidy/")
+    }
+
     /// Whether this is data of tests, which no rule of style holds for.
     pub fn is_fixture(&self) -> bool {
         self.path.split('/').any(|part| part == "fixtures" || part == "corpus")

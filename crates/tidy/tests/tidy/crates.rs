@@ -149,8 +149,8 @@ fn allowed(expression: &str) -> bool {
         LICENCES.contains(&name.split_whitespace().collect::<Vec<_>>().join(" ").as_str())
     };
     // AND binds tighter, except where brackets say otherwise: `(A OR B) AND C`.
-    if expression.starts_with('(') {
-        let (bracket, rest) = expression[1..].split_once(')').unwrap_or((expression, ""));
+    if let Some(inner) = expression.strip_prefix('(') {
+        let (bracket, rest) = inner.split_once(')').unwrap_or((inner, ""));
         let rest = rest.trim().strip_prefix("AND ").unwrap_or("");
         return allowed(bracket) && (rest.is_empty() || allowed(rest));
     }

@@ -102,7 +102,7 @@ fn breaches_are_found() {
     assert_eq!(with("cargo run -- b\ncargo test\n"), 1);
     super::expect(untested_commands, ".ci/run", "cargo test\n", 2);
 
-    super::expect(dead_links, "docs/A.md", "[a](../README.md) [b](../NONE.md#c)\n", 1);
+    super::expect(dead_links, "docs/A.md", "[a](../Cargo.toml) [b](../NONE.md#c)\n", 1);
     super::expect(dead_links, "A.md", "[a](#b) [c](https://example.org/d) `[e](f)`\n", 0);
 
     super::expect(wishes, "STYLE.md", "`tidy::no_such_rule` `cargo test`\n", 1);

@@ -5,6 +5,7 @@ mod archs;
 mod crates;
 mod docs;
 mod functions;
+mod purity;
 mod soundness;
 mod text;
 
