@@ -1,0 +1,370 @@
+//! From events to an answer. A [`Tally`] turns each choice's events into deltas; a stream writes
+//! them one by one, a whole answer is their sum. There is no second way. Absent: framing (`data: `
+//! is the server's) and clocks.
+
+use serde_json::{Value, json};
+
+use super::request::short;
+use super::{Asked, Format, Options};
+use crate::wire::receipt;
+use crate::{Event, Fault, Finish, Input, Piece, Receipt, Scored, TokenScore, Usage};
+
+/// What all parts of one answer have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The answer's format.
+    pub format: Format,
+    /// The answer's id.
+    pub id: String,
+    /// Seconds since 1970 when it was asked for.
+    pub created_s: u64,
+    /// The model that answers.
+    pub model: String,
+    /// Whether a stream ends with its usage.
+    pub include_usage: bool,
+}
+
+/// One step of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delta {
+    change: Option<Change>,
+    closing: Option<Closing>,
+}
+
+/// One choice grows.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Change {
+    index: u32,
+    begins: bool,
+    piece: Piece,
+    /// Characters of this choice before the piece.
+    offset: usize,
+    finish: Option<Finish>,
+}
+
+/// All choices have ended.
+#[derive(Clone, Debug, PartialEq)]
+struct Closing {
+    /// In the choices' order.
+    receipts: Vec<Receipt>,
+    whole: Receipt,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    begun: bool,
+    chars: usize,
+    receipt: Option<Receipt>,
+}
+
+/// Turns the events of all choices, in any interleaving, into deltas.
+#[derive(Debug)]
+pub struct Tally {
+    format: Format,
+    options: Options,
+    /// Prompts to return before their completions, one a prompt; empty without `echo`.
+    echoes: Vec<String>,
+    choices: Vec<Choice>,
+}
+
+impl Tally {
+    /// For the answer to `asked`: `n` choices a prompt, a prompt's choices side by side. `decode`
+    /// gives the text of a prompt of tokens, and is called only where prompts are returned.
+    pub fn new(
+        format: Format,
+        asked: &Asked,
+        mut decode: impl FnMut(&[u32]) -> Result<String, Fault>,
+    ) -> Result<Self, Fault> {
+        let mut echoes = Vec::new();
+        for request in asked.requests.iter().filter(|_| asked.options.echo) {
+            echoes.push(match &request.input {
+                Input::Text(text) => text.clone(),
+                Input::Tokens(tokens) => decode(tokens)?,
+                Input::Chat(_) => String::new(),
+            });
+        }
+        let count = asked.requests.len() * asked.options.n as usize;
+        let choices = (0..count).map(|_| Choice::default()).collect();
+        Ok(Self { format, options: asked.options.clone(), echoes, choices })
+    }
+
+    /// Takes choice `index`'s next event. A failure of one choice is the whole answer's.
+    pub fn take(&mut self, index: u32, event: Event) -> Result<Vec<Delta>, Fault> {
+        let mut deltas = Vec::new();
+        self.begin(index, &mut deltas);
+        let choice = &mut self.choices[index as usize];
+        match event {
+            Event::Text(piece) if piece.text.is_empty() && piece.scores.is_empty() => {}
+            Event::Text(piece) => {
+                let offset = choice.chars;
+                choice.chars += piece.text.chars().count();
+                deltas.push(changed(Change { index, piece, offset, ..Change::default() }));
+            }
+            Event::Done(receipt) => {
+                let finish = Some(receipt.finish);
+                choice.receipt = Some(*receipt);
+                deltas.push(changed(Change { index, finish, ..Change::default() }));
+                self.close(&mut deltas);
+            }
+            Event::Failed(fault) => return Err(fault),
+        }
+        Ok(deltas)
+    }
+
+    /// Whether every choice has ended.
+    pub fn complete(&self) -> bool {
+        self.choices.iter().all(|choice| choice.receipt.is_some())
+    }
+
+    /// A chat's choice begins with its role; a completion's with its prompt, if that is wanted.
+    fn begin(&mut self, index: u32, deltas: &mut Vec<Delta>) {
+        let echo = self.echoes.get((index / self.options.n) as usize);
+        let choice = &mut self.choices[index as usize];
+        if std::mem::replace(&mut choice.begun, true) {
+            return;
+        }
+        let text = echo.cloned().unwrap_or_default();
+        choice.chars = text.chars().count();
+        if self.format == Format::Chat || !text.is_empty() {
+            let piece = Piece { text, scores: Vec::new() };
+            deltas.push(changed(Change { index, begins: true, piece, ..Change::default() }));
+        }
+    }
+
+    fn close(&self, deltas: &mut Vec<Delta>) {
+        let receipts: Option<Vec<Receipt>> =
+            self.choices.iter().map(|choice| choice.receipt.clone()).collect();
+        let Some(receipts) = receipts else { return };
+        let whole = merged(&receipts, self.options.n as usize);
+        let closing = Some(Closing { receipts, whole });
+        match deltas.last_mut() {
+            // Clients that asked for no usage expect no chunk without a choice.
+            Some(last) if !self.options.include_usage => last.closing = closing,
+            _ => deltas.push(Delta { change: None, closing }),
+        }
+    }
+}
+
+fn changed(change: Change) -> Delta {
+    Delta { change: Some(change), closing: None }
+}
+
+/// One receipt for the whole answer: a prompt's tokens count once for its `n` choices, money and
+/// generated tokens add up, times span all, and the gravest finish stands.
+fn merged(receipts: &[Receipt], n: usize) -> Receipt {
+    let mut whole = receipts[0].clone();
+    let gravity = |finish: Finish| match finish {
+        Finish::Stop => 0,
+        Finish::Length => 1,
+        Finish::Cancelled => 2,
+    };
+    for (i, receipt) in receipts.iter().enumerate().skip(1) {
+        whole.left_machine |= receipt.left_machine;
+        whole.cost_micros += receipt.cost_micros;
+        whole.usage.completion_tokens += receipt.usage.completion_tokens;
+        if i % n == 0 {
+            whole.usage.prompt_tokens += receipt.usage.prompt_tokens;
+            whole.usage.cached_tokens += receipt.usage.cached_tokens;
+        }
+        whole.timings.queued = whole.timings.queued.max(receipt.timings.queued);
+        whole.timings.first_token = whole.timings.first_token.min(receipt.timings.first_token);
+        whole.timings.total = whole.timings.total.max(receipt.timings.total);
+        if gravity(receipt.finish) > gravity(whole.finish) {
+            whole.finish = receipt.finish;
+        }
+        for step in &receipt.route {
+            if !whole.route.contains(step) {
+                whole.route.push(step.clone());
+            }
+        }
+    }
+    whole
+}
+
+/// The data of one event of a streamed answer.
+pub fn write_chunk(head: &Head, delta: &Delta) -> String {
+    let choices: Vec<Value> = delta.change.iter().map(|c| chunk_choice(head, c)).collect();
+    let mut out = frame(head, "chat.completion.chunk", choices);
+    if head.include_usage {
+        out["usage"] = Value::Null;
+    }
+    if let Some(closing) = &delta.closing {
+        close(&mut out, closing, head.include_usage);
+    }
+    out.to_string()
+}
+
+fn chunk_choice(head: &Head, change: &Change) -> Value {
+    let finish = change.finish.map(receipt::finish_name);
+    let logprobs = write_scores(head.format, &[(change.offset, &change.piece)]);
+    let text = &change.piece.text;
+    let mut choice = json!({ "index": change.index });
+    match head.format {
+        Format::Completions => choice["text"] = json!(text),
+        Format::Chat if change.begins => {
+            choice["delta"] = json!({ "role": "assistant", "content": text, "refusal": null });
+        }
+        Format::Chat if change.finish.is_some() => choice["delta"] = json!({}),
+        Format::Chat => choice["delta"] = json!({ "content": text }),
+    }
+    choice["logprobs"] = logprobs;
+    choice["finish_reason"] = json!(finish);
+    choice
+}
+
+fn frame(head: &Head, chat_object: &str, choices: Vec<Value>) -> Value {
+    let object = match head.format {
+        Format::Chat => chat_object,
+        Format::Completions => "text_completion",
+    };
+    json!({
+        "id": head.id,
+        "object": object,
+        "created": head.created_s,
+        "model": head.model,
+        "system_fingerprint": concat!("ingle-", env!("CARGO_PKG_VERSION")),
+        "choices": choices,
+    })
+}
+
+fn close(out: &mut Value, closing: &Closing, usage: bool) {
+    if usage {
+        out["usage"] = write_usage(&closing.whole.usage);
+    }
+    out["ingle"] = receipt::to_value(&closing.whole);
+    if closing.receipts.len() > 1 {
+        out["ingle"]["choices"] = closing.receipts.iter().map(receipt::to_value).collect();
+    }
+}
+
+fn write_usage(usage: &Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
+    })
+}
+
+/// The sum of an answer's deltas.
+#[derive(Debug)]
+pub struct Whole {
+    choices: Vec<Sum>,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    text: String,
+    pieces: Vec<(usize, Piece)>,
+    finish: Option<Finish>,
+}
+
+impl Whole {
+    /// Nothing yet, of this tally's choices.
+    pub fn new(tally: &Tally) -> Self {
+        Self { choices: tally.choices.iter().map(|_| Sum::default()).collect(), closing: None }
+    }
+
+    /// Adds one delta.
+    pub fn add(&mut self, delta: Delta) {
+        if let Some(change) = delta.change {
+            let sum = &mut self.choices[change.index as usize];
+            sum.text.push_str(&change.piece.text);
+            sum.finish = sum.finish.or(change.finish);
+            if !change.piece.scores.is_empty() {
+                sum.pieces.push((change.offset, change.piece));
+            }
+        }
+        self.closing = self.closing.take().or(delta.closing);
+    }
+
+    /// The answer's body. Fails where it is not complete.
+    pub fn write(&self, head: &Head) -> Result<String, Fault> {
+        let Some(closing) = &self.closing else {
+            return Err(Fault::ours("the answer ended before it was complete"));
+        };
+        let choices = self.choices.iter().zip(0..).map(|(sum, i)| sum.write(head.format, i));
+        let mut out = frame(head, "chat.completion", choices.collect());
+        close(&mut out, closing, true);
+        Ok(out.to_string())
+    }
+}
+
+impl Sum {
+    fn write(&self, format: Format, index: u32) -> Value {
+        let pieces: Vec<(usize, &Piece)> = self.pieces.iter().map(|(at, p)| (*at, p)).collect();
+        let mut choice = json!({ "index": index });
+        match format {
+            Format::Completions => choice["text"] = json!(self.text),
+            Format::Chat => {
+                choice["message"] =
+                    json!({ "role": "assistant", "content": self.text, "refusal": null });
+            }
+        }
+        choice["logprobs"] = write_scores(format, &pieces);
+        choice["finish_reason"] = json!(self.finish.map(receipt::finish_name));
+        choice
+    }
+}
+
+/// Log-probabilities; null where there are none.
+fn write_scores(format: Format, pieces: &[(usize, &Piece)]) -> Value {
+    if pieces.iter().all(|(_, piece)| piece.scores.is_empty()) {
+        return Value::Null;
+    }
+    match format {
+        Format::Chat => {
+            let scores = pieces.iter().flat_map(|(_, piece)| &piece.scores);
+            let content: Vec<Value> = scores.map(chat_score).collect();
+            json!({ "content": content, "refusal": null })
+        }
+        Format::Completions => legacy_scores(pieces),
+    }
+}
+
+fn chat_score(score: &TokenScore) -> Value {
+    let mut out = chat_scored(&score.chosen);
+    out["top_logprobs"] = score.top.iter().map(chat_scored).collect();
+    out
+}
+
+/// `id` is ours: OpenAI's shape tells only what a token writes, and two may write the same.
+fn chat_scored(scored: &Scored) -> Value {
+    json!({
+        "token": String::from_utf8_lossy(&scored.bytes),
+        "logprob": write_logprob(scored.logprob),
+        "bytes": scored.bytes,
+        "id": scored.token,
+    })
+}
+
+/// JSON knows no infinity: OpenAI writes -9999 for what can hardly be.
+fn write_logprob(logprob: f32) -> Value {
+    if logprob.is_finite() { short(logprob) } else { json!(-9999.0) }
+}
+
+/// The legacy shape names tokens by their text alone, so tokens that write the same share a key.
+fn legacy_scores(pieces: &[(usize, &Piece)]) -> Value {
+    let text = |scored: &Scored| String::from_utf8_lossy(&scored.bytes).into_owned();
+    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
+    let (mut tops, mut offsets) = (Vec::new(), Vec::new());
+    for (start, piece) in pieces {
+        let mut offset = *start;
+        for score in &piece.scores {
+            let token = text(&score.chosen);
+            offsets.push(offset);
+            offset += token.chars().count();
+            tokens.push(token);
+            logprobs.push(write_logprob(score.chosen.logprob));
+            let pair = |scored: &Scored| (text(scored), write_logprob(scored.logprob));
+            tops.push(Value::Object(score.top.iter().map(pair).collect()));
+        }
+    }
+    json!({
+        "tokens": tokens,
+        "token_logprobs": logprobs,
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    })
+}

@@ -1,0 +1,399 @@
+//! The table of request fields: one row a field, read by the reader, by the unknown-field check
+//! and by the documentation. A field is honoured, means nothing at the values named, or is refused
+//! with a reason; `null` is the same as not given. Absent: defaults, which are
+//! [`crate::Sampling::default`]'s, and 16 for a completion's `max_tokens`.
+
+use serde_json::{Map, Value};
+
+use super::check::{self, Read};
+use super::{Format, Options, messages};
+use crate::{Chat, Input, Sampling};
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// It has its effect.
+    Honoured,
+    /// About the caller, not the answer: accepted with any value, and nothing is done with it.
+    Inert,
+    /// Accepted with these values (JSON texts), at which it has no effect; refused with others.
+    Neutral(&'static [&'static str], &'static str),
+    /// Refused, for this reason.
+    Refused(&'static str),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct Field {
+    /// Its name in a request.
+    pub name: &'static str,
+    /// Which formats know it.
+    pub formats: &'static [Format],
+    /// What becomes of it.
+    pub rule: Rule,
+    read: fn(&mut Draft, &str, &Value) -> Read<()>,
+}
+
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?} {:?}", self.name, self.formats, self.rule)
+    }
+}
+
+/// A request while its fields are being read.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) model: String,
+    pub(super) chat: Chat,
+    pub(super) prompts: Vec<Input>,
+    pub(super) sampling: Sampling,
+    pub(super) options: Options,
+    pub(super) stop: Vec<String>,
+    pub(super) max_tokens: Option<u32>,
+    pub(super) max_completion_tokens: Option<u32>,
+    pub(super) logprobs: Option<u8>,
+    pub(super) top_logprobs: Option<u8>,
+    pub(super) best_of: Option<u32>,
+    pub(super) no_tool_choice: bool,
+    pub(super) stream_options: bool,
+}
+
+/// Every field that `format` knows.
+pub fn fields(format: Format) -> impl Iterator<Item = &'static Field> + Clone {
+    FIELDS.iter().filter(move |field| field.formats.contains(&format))
+}
+
+/// Reads every field of `body` into a draft; the first one at fault fails it.
+pub(super) fn read_fields(format: Format, body: &Map<String, Value>) -> Read<Draft> {
+    let mut draft = Draft::default();
+    for (name, value) in body {
+        let Some(field) = fields(format).find(|field| field.name == name) else {
+            return check::unknown("", name, fields(format).map(|field| field.name));
+        };
+        if value.is_null() {
+            continue;
+        }
+        match field.rule {
+            Rule::Honoured => (field.read)(&mut draft, name, value)?,
+            Rule::Inert => {}
+            Rule::Neutral(values, _) if values.iter().any(|text| same(text, value)) => {}
+            Rule::Neutral(values, why) => {
+                let allowed = values.join(" or ");
+                return check::bad(name, format!("is supported only as {allowed}: {why}"));
+            }
+            Rule::Refused(why) => return check::bad(name, format!("is not supported: {why}")),
+        }
+    }
+    Ok(draft)
+}
+
+/// Whether `value` is what `text` says; `1.0` is `1`.
+fn same(text: &str, value: &Value) -> bool {
+    let Ok(wanted) = serde_json::from_str::<Value>(text) else { return false };
+    wanted == *value || (wanted.is_number() && wanted.as_f64() == value.as_f64())
+}
+
+const BOTH: &[Format] = &[Format::Chat, Format::Completions];
+const CHAT: &[Format] = &[Format::Chat];
+const COMPLETIONS: &[Format] = &[Format::Completions];
+
+const fn honoured(
+    formats: &'static [Format],
+    name: &'static str,
+    read: fn(&mut Draft, &str, &Value) -> Read<()>,
+) -> Field {
+    Field { name, formats, rule: Rule::Honoured, read }
+}
+
+const fn row(formats: &'static [Format], name: &'static str, rule: Rule) -> Field {
+    Field { name, formats, rule, read: |_, _, _| Ok(()) }
+}
+
+const fn inert(formats: &'static [Format], name: &'static str) -> Field {
+    row(formats, name, Rule::Inert)
+}
+
+const fn neutral(
+    formats: &'static [Format],
+    name: &'static str,
+    values: &'static [&'static str],
+    why: &'static str,
+) -> Field {
+    row(formats, name, Rule::Neutral(values, why))
+}
+
+const fn refused(formats: &'static [Format], name: &'static str, why: &'static str) -> Field {
+    row(formats, name, Rule::Refused(why))
+}
+
+const TOOLS: &str = "tool calling is not built yet";
+const GRAMMAR: &str = "structured output is not built yet, and an unconstrained answer would not \
+                       be what was asked for";
+const MEDIA: &str = "this server reads and writes text alone";
+const HOSTED: &str = "a feature of OpenAI's hosted service";
+const SAMPLER: &str = "this sampler is not built; temperature, top_k, top_p, min_p, typical_p and \
+                       the penalties are";
+const BEAMS: &str = "beam search is not built";
+const TEMPLATE: &str = "the model's own chat template is used; chat_template_kwargs sets its \
+                        variables";
+const STOPS: &str = "give texts in 'stop' instead";
+const MASKS: &str = "use 'logit_bias' instead";
+const SCORES: &str = "log-probabilities of prompt tokens are not reported yet";
+const SHAPE: &str = "the answer has one shape";
+const WHOLE_PROMPT: &str = "a prompt is never cut; shorten it before sending";
+const FALSE: &[&str] = &["false"];
+const TRUE: &[&str] = &["true"];
+const ZERO: &[&str] = &["0"];
+const ONE: &[&str] = &["1"];
+const EMPTY: &[&str] = &["[]"];
+
+#[rustfmt::skip]
+static FIELDS: &[Field] = &[
+    // What to continue.
+    honoured(BOTH, "model", |d, at, v| { d.model = model(at, v)?; Ok(()) }),
+    honoured(CHAT, "messages", |d, at, v| { d.chat.messages = messages::read(at, v)?; Ok(()) }),
+    honoured(COMPLETIONS, "prompt", |d, at, v| { d.prompts = prompts(at, v)?; Ok(()) }),
+    honoured(COMPLETIONS, "echo", |d, at, v| { d.options.echo = check::boolean(at, v)?; Ok(()) }),
+    honoured(CHAT, "chat_template_kwargs", |d, at, v| {
+        check::object(at, v)?;
+        d.chat.template_kwargs = v.to_string();
+        Ok(())
+    }),
+    honoured(CHAT, "tools", |d, at, v| { d.chat.tools = tools(at, v)?; Ok(()) }),
+    honoured(CHAT, "tool_choice", tool_choice),
+    // How the next token is chosen.
+    honoured(BOTH, "temperature", |d, at, v| set(&mut d.sampling.temperature, at, v, 0.0, 2.0)),
+    honoured(BOTH, "top_p", |d, at, v| set(&mut d.sampling.top_p, at, v, 0.0, 1.0)),
+    honoured(BOTH, "top_k", |d, at, v| {
+        // -1 is how vLLM's clients say "all".
+        let k = check::whole(at, v, -1, i64::from(u32::MAX))?;
+        d.sampling.top_k = u32::try_from(k).unwrap_or(0);
+        Ok(())
+    }),
+    honoured(BOTH, "min_p", |d, at, v| set(&mut d.sampling.min_p, at, v, 0.0, 1.0)),
+    honoured(BOTH, "typical_p", |d, at, v| set(&mut d.sampling.typical_p, at, v, 0.0, 1.0)),
+    honoured(BOTH, "repetition_penalty", |d, at, v| {
+        set(&mut d.sampling.repetition_penalty, at, v, 0.01, 100.0)
+    }),
+    honoured(BOTH, "frequency_penalty", |d, at, v| {
+        set(&mut d.sampling.frequency_penalty, at, v, -2.0, 2.0)
+    }),
+    honoured(BOTH, "presence_penalty", |d, at, v| {
+        set(&mut d.sampling.presence_penalty, at, v, -2.0, 2.0)
+    }),
+    honoured(BOTH, "logit_bias", |d, at, v| { d.sampling.logit_bias = bias(at, v)?; Ok(()) }),
+    honoured(BOTH, "seed", |d, at, v| { d.sampling.seed = Some(seed(at, v)?); Ok(()) }),
+    honoured(BOTH, "ignore_eos", |d, at, v| {
+        d.sampling.ignore_eos = check::boolean(at, v)?;
+        Ok(())
+    }),
+    // When to end.
+    honoured(BOTH, "stop", |d, at, v| { d.stop = stop(at, v)?; Ok(()) }),
+    honoured(BOTH, "max_tokens", |d, at, v| {
+        d.max_tokens = Some(check::count(at, v, 1, u32::MAX)?);
+        Ok(())
+    }),
+    honoured(CHAT, "max_completion_tokens", |d, at, v| {
+        d.max_completion_tokens = Some(check::count(at, v, 1, u32::MAX)?);
+        Ok(())
+    }),
+    // What the answer looks like.
+    honoured(BOTH, "n", |d, at, v| { d.options.n = check::count(at, v, 1, 16)?; Ok(()) }),
+    honoured(COMPLETIONS, "best_of", |d, at, v| {
+        d.best_of = Some(check::count(at, v, 1, 16)?);
+        Ok(())
+    }),
+    honoured(BOTH, "stream", |d, at, v| { d.options.stream = check::boolean(at, v)?; Ok(()) }),
+    honoured(BOTH, "stream_options", stream_options),
+    honoured(CHAT, "logprobs", |d, at, v| {
+        d.logprobs = check::boolean(at, v)?.then_some(0);
+        Ok(())
+    }),
+    honoured(CHAT, "top_logprobs", |d, at, v| { d.top_logprobs = Some(top(at, v)?); Ok(()) }),
+    honoured(COMPLETIONS, "logprobs", |d, at, v| { d.logprobs = Some(top(at, v)?); Ok(()) }),
+    // About the caller.
+    inert(BOTH, "user"),
+    inert(CHAT, "metadata"),
+    inert(CHAT, "safety_identifier"),
+    inert(CHAT, "prompt_cache_key"),
+    inert(BOTH, "request_id"),
+    // OpenAI's, at their neutral values.
+    neutral(CHAT, "store", FALSE, "answers are not kept"),
+    neutral(CHAT, "service_tier", &["\"auto\"", "\"default\""], HOSTED),
+    neutral(CHAT, "modalities", &["[\"text\"]"], MEDIA),
+    neutral(CHAT, "response_format", &["{\"type\":\"text\"}"], GRAMMAR),
+    neutral(CHAT, "reasoning_effort", &["\"none\""], "reasoning is not controlled yet"),
+    neutral(CHAT, "verbosity", &["\"medium\""], "no model here knows it; say it in a message"),
+    neutral(CHAT, "parallel_tool_calls", &["true", "false"], TOOLS),
+    neutral(CHAT, "functions", EMPTY, TOOLS),
+    neutral(CHAT, "function_call", &["\"none\""], TOOLS),
+    neutral(CHAT, "prompt_cache_retention", &["\"in_memory\""], HOSTED),
+    refused(CHAT, "audio", MEDIA),
+    refused(CHAT, "prediction", "predicted outputs are not built"),
+    refused(CHAT, "web_search_options", "nothing is looked up on the web"),
+    refused(COMPLETIONS, "suffix", "filling in the middle is not built yet"),
+    // vLLM's.
+    neutral(BOTH, "use_beam_search", FALSE, BEAMS),
+    neutral(BOTH, "length_penalty", ONE, BEAMS),
+    neutral(BOTH, "stop_token_ids", EMPTY, STOPS),
+    neutral(BOTH, "include_stop_str_in_output", FALSE, "stop texts are never returned"),
+    neutral(BOTH, "min_tokens", ZERO, "use 'ignore_eos' with 'max_tokens' instead"),
+    neutral(BOTH, "skip_special_tokens", TRUE, "control tokens are not written as text"),
+    neutral(BOTH, "spaces_between_special_tokens", &["true", "false"], SHAPE),
+    neutral(BOTH, "allowed_token_ids", EMPTY, MASKS),
+    neutral(BOTH, "bad_words", EMPTY, MASKS),
+    neutral(BOTH, "priority", ZERO, "requests are served in one order"),
+    neutral(BOTH, "return_token_ids", FALSE, SHAPE),
+    neutral(BOTH, "return_tokens_as_token_ids", FALSE, SHAPE),
+    neutral(CHAT, "echo", FALSE, "a conversation is not returned"),
+    neutral(CHAT, "add_generation_prompt", TRUE, TEMPLATE),
+    neutral(CHAT, "continue_final_message", FALSE, TEMPLATE),
+    neutral(CHAT, "add_special_tokens", FALSE, TEMPLATE),
+    neutral(COMPLETIONS, "add_special_tokens", TRUE, "send tokens in 'prompt' to leave them out"),
+    neutral(CHAT, "documents", EMPTY, TEMPLATE),
+    neutral(CHAT, "include_reasoning", TRUE, "reasoning is part of the text"),
+    refused(CHAT, "chat_template", TEMPLATE),
+    refused(BOTH, "truncate_prompt_tokens", WHOLE_PROMPT),
+    refused(BOTH, "prompt_logprobs", SCORES),
+    refused(BOTH, "cache_salt", "prompts of all callers share one cache"),
+    refused(BOTH, "structured_outputs", GRAMMAR),
+    refused(BOTH, "guided_json", GRAMMAR),
+    refused(BOTH, "guided_regex", GRAMMAR),
+    refused(BOTH, "guided_choice", GRAMMAR),
+    refused(BOTH, "guided_grammar", GRAMMAR),
+    refused(BOTH, "logits_processors", SAMPLER),
+    // llama.cpp's.
+    neutral(BOTH, "cache_prompt", TRUE, "prompts always share their prefixes' cache"),
+    neutral(BOTH, "mirostat", ZERO, SAMPLER),
+    neutral(BOTH, "dynatemp_range", ZERO, SAMPLER),
+    neutral(BOTH, "xtc_probability", ZERO, SAMPLER),
+    neutral(BOTH, "dry_multiplier", ZERO, SAMPLER),
+    neutral(BOTH, "timings_per_token", FALSE, "the receipt holds the timings"),
+    neutral(BOTH, "id_slot", &["-1"], "there are no slots to choose"),
+    refused(BOTH, "n_predict", "its name here is 'max_tokens'"),
+    refused(BOTH, "repeat_penalty", "its name here is 'repetition_penalty'"),
+    refused(BOTH, "n_probs", "its name here is 'logprobs'"),
+    refused(BOTH, "grammar", GRAMMAR),
+    refused(BOTH, "json_schema", GRAMMAR),
+    refused(BOTH, "samplers", SAMPLER),
+];
+
+fn set(place: &mut f32, at: &str, value: &Value, low: f64, high: f64) -> Read<()> {
+    *place = check::number(at, value, low, high)?;
+    Ok(())
+}
+
+fn top(at: &str, value: &Value) -> Read<u8> {
+    Ok(u8::try_from(check::count(at, value, 0, 20)?).expect("at most 20"))
+}
+
+fn model(at: &str, value: &Value) -> Read<String> {
+    let name = check::string(at, value)?;
+    if name.len() > 1024 {
+        return check::bad(at, "is longer than 1024 bytes");
+    }
+    Ok(name.to_owned())
+}
+
+fn seed(at: &str, value: &Value) -> Read<u64> {
+    match value.as_u64() {
+        Some(seed) => Ok(seed),
+        // A negative seed is as good as any: its two's complement.
+        None => Ok(check::whole(at, value, i64::MIN, i64::MAX)?.cast_unsigned()),
+    }
+}
+
+fn stop(at: &str, value: &Value) -> Read<Vec<String>> {
+    let one = std::slice::from_ref(value);
+    let texts = if value.is_string() { one } else { check::array(at, value, 16)? };
+    let read = |(i, text): (usize, &Value)| {
+        let at = if value.is_string() { at.to_owned() } else { format!("{at}[{i}]") };
+        match check::string(&at, text)? {
+            "" => check::bad(&at, "is empty; a stop text needs at least one character"),
+            text if text.len() > 1024 => check::bad(&at, "is longer than 1024 bytes"),
+            text => Ok(text.to_owned()),
+        }
+    };
+    texts.iter().enumerate().map(read).collect()
+}
+
+fn bias(at: &str, value: &Value) -> Read<Vec<(u32, f32)>> {
+    let map = check::object(at, value)?;
+    if map.len() > 1024 {
+        return check::bad(at, "names more than 1024 tokens");
+    }
+    let read = |(key, value): (&String, &Value)| {
+        let at: String = format!("{at}.{key}").chars().take(64).collect();
+        match key.parse::<u32>() {
+            Ok(token) => Ok((token, check::number(&at, value, -100.0, 100.0)?)),
+            Err(_) => check::bad(&at, "must be a token's id"),
+        }
+    };
+    map.iter().map(read).collect()
+}
+
+fn prompts(at: &str, value: &Value) -> Read<Vec<Input>> {
+    let items = match value {
+        Value::String(text) => return Ok(vec![Input::Text(text.clone())]),
+        Value::Array(items) if items.first().is_some_and(Value::is_number) => {
+            return Ok(vec![Input::Tokens(tokens(at, value)?)]);
+        }
+        other => check::array(at, other, 64)?,
+    };
+    if items.is_empty() {
+        return check::bad(at, "is empty");
+    }
+    let read = |(i, item): (usize, &Value)| match item {
+        Value::String(text) => Ok(Input::Text(text.clone())),
+        other => Ok(Input::Tokens(tokens(&format!("{at}[{i}]"), other)?)),
+    };
+    items.iter().enumerate().map(read).collect()
+}
+
+/// An array of token ids, at most 2^22 of them.
+pub(super) fn tokens(at: &str, value: &Value) -> Read<Vec<u32>> {
+    let read = |(i, item): (usize, &Value)| match item.as_u64().map(u32::try_from) {
+        Some(Ok(token)) => Ok(token),
+        _ => check::bad(&format!("{at}[{i}]"), "must be a token's id"),
+    };
+    check::array(at, value, 1 << 22)?.iter().enumerate().map(read).collect()
+}
+
+fn tools(at: &str, value: &Value) -> Read<Vec<String>> {
+    let read = |(i, tool): (usize, &Value)| {
+        check::object(&format!("{at}[{i}]"), tool)?;
+        Ok(tool.to_string())
+    };
+    check::array(at, value, 128)?.iter().enumerate().map(read).collect()
+}
+
+fn tool_choice(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
+    match value.as_str() {
+        Some("none") => draft.no_tool_choice = true,
+        // The default; it is refused only where there are tools to choose from.
+        Some("auto") => {}
+        _ => return check::bad(at, format!("is supported only as \"none\": {TOOLS}")),
+    }
+    Ok(())
+}
+
+fn stream_options(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
+    const KNOWN: [&str; 3] = ["include_usage", "include_obfuscation", "continuous_usage_stats"];
+    let map = check::object(at, value)?;
+    check::only(at, map, KNOWN.into_iter())?;
+    for (name, value) in map.iter().filter(|pair| !pair.1.is_null()) {
+        let at = format!("{at}.{name}");
+        match (name.as_str(), check::boolean(&at, value)?) {
+            ("include_usage", wanted) => draft.options.include_usage = wanted,
+            (_, false) => {}
+            (_, true) => return check::bad(&at, "is supported only as false"),
+        }
+    }
+    draft.stream_options = true;
+    Ok(())
+}
+
+/// Why tools are refused where they could be called.
+pub(super) fn refuse_tools() -> Read<()> {
+    check::bad("tools", format!("are supported only with tool_choice \"none\": {TOOLS}"))
+}

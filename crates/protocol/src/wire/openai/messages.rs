@@ -1,0 +1,182 @@
+//! A conversation's messages, read and written. `developer` is read as `system`, its name in chat
+//! templates; text parts are joined by a line feed. Absent: images, audio and files in parts.
+
+use serde_json::{Map, Value, json};
+
+use super::check::{self, Read};
+use crate::{Message, ToolCall};
+
+/// Roles as they are asked for and as chat templates know them.
+const ROLES: &[(&str, &str)] = &[
+    ("system", "system"),
+    ("developer", "system"),
+    ("user", "user"),
+    ("assistant", "assistant"),
+    ("tool", "tool"),
+];
+
+/// Keys that answers carry and clients send back, empty.
+const EMPTY_KEYS: &[&str] = &["refusal", "annotations", "audio", "function_call"];
+const KEYS: [&str; 9] = [
+    "role",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "refusal",
+    "annotations",
+    "audio",
+    "function_call",
+];
+
+/// At most this many messages a conversation.
+const MESSAGES_MAX: usize = 4096;
+
+pub(super) fn read(at: &str, value: &Value) -> Read<Vec<Message>> {
+    let items = check::array(at, value, MESSAGES_MAX)?;
+    if items.is_empty() {
+        return check::bad(at, "is empty; give at least one message");
+    }
+    items.iter().enumerate().map(|(i, item)| read_one(&format!("{at}[{i}]"), item)).collect()
+}
+
+fn read_one(at: &str, value: &Value) -> Read<Message> {
+    let map = check::object(at, value)?;
+    check::only(at, map, KEYS.into_iter())?;
+    for key in EMPTY_KEYS {
+        let given = map.get(*key).filter(|value| !value.is_null() && **value != json!([]));
+        if given.is_some() {
+            return check::bad(&format!("{at}.{key}"), "is not supported");
+        }
+    }
+    let tool_calls = match given(map, "tool_calls") {
+        Some(value) => read_calls(&format!("{at}.tool_calls"), value)?,
+        None => Vec::new(),
+    };
+    let text = |key: &str| match given(map, key) {
+        Some(value) => check::string(&format!("{at}.{key}"), value).map(|v| Some(v.to_owned())),
+        None => Ok(None),
+    };
+    let message = Message {
+        role: read_role(&format!("{at}.role"), map.get("role"))?,
+        content: read_content(&format!("{at}.content"), map, !tool_calls.is_empty())?,
+        name: text("name")?,
+        tool_call_id: text("tool_call_id")?,
+        tool_calls,
+    };
+    fits_role(at, &message)?;
+    Ok(message)
+}
+
+fn given<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    map.get(key).filter(|value| !value.is_null())
+}
+
+fn fits_role(at: &str, message: &Message) -> Read<()> {
+    if !message.tool_calls.is_empty() && message.role != "assistant" {
+        return check::bad(&format!("{at}.tool_calls"), "belongs to role \"assistant\" alone");
+    }
+    if message.tool_call_id.is_some() && message.role != "tool" {
+        return check::bad(&format!("{at}.tool_call_id"), "belongs to role \"tool\" alone");
+    }
+    Ok(())
+}
+
+fn read_role(at: &str, value: Option<&Value>) -> Read<String> {
+    let Some(value) = value else { return check::bad(at, "is missing") };
+    let role = check::string(at, value)?;
+    match ROLES.iter().find(|row| row.0 == role) {
+        Some(row) => Ok(row.1.to_owned()),
+        None => {
+            let known: Vec<&str> = ROLES.iter().map(|row| row.0).collect();
+            check::bad(at, format!("must be one of {}", known.join(", ")))
+        }
+    }
+}
+
+fn read_content(at: &str, map: &Map<String, Value>, calls: bool) -> Read<String> {
+    match map.get("content") {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Array(parts)) => {
+            let parts: Read<Vec<&str>> = parts
+                .iter()
+                .enumerate()
+                .map(|(i, part)| read_part(&format!("{at}[{i}]"), part))
+                .collect();
+            Ok(parts?.join("\n"))
+        }
+        None | Some(Value::Null) if calls => Ok(String::new()),
+        None | Some(Value::Null) => check::bad(at, "is missing"),
+        Some(other) => {
+            let kind = check::kind(other);
+            check::bad(at, format!("must be a string or an array of text parts, not {kind}"))
+        }
+    }
+}
+
+fn read_part<'a>(at: &str, value: &'a Value) -> Read<&'a str> {
+    let map = check::object(at, value)?;
+    match map.get("type").and_then(Value::as_str) {
+        Some("text") => {}
+        Some(other) => {
+            let other: String = other.chars().take(32).collect();
+            let why = format!("is {other:?}: only text parts are supported");
+            return check::bad(&format!("{at}.type"), why);
+        }
+        None => return check::bad(&format!("{at}.type"), "is missing"),
+    }
+    check::only(at, map, ["type", "text"].into_iter())?;
+    match map.get("text") {
+        Some(text) => check::string(&format!("{at}.text"), text),
+        None => check::bad(&format!("{at}.text"), "is missing"),
+    }
+}
+
+fn read_calls(at: &str, value: &Value) -> Read<Vec<ToolCall>> {
+    let items = check::array(at, value, 128)?;
+    items.iter().enumerate().map(|(i, item)| read_call(&format!("{at}[{i}]"), item)).collect()
+}
+
+fn read_call(at: &str, value: &Value) -> Read<ToolCall> {
+    let map = check::object(at, value)?;
+    check::only(at, map, ["id", "type", "function", "index"].into_iter())?;
+    if map.get("type").is_some_and(|kind| kind != "function") {
+        return check::bad(&format!("{at}.type"), "must be \"function\"");
+    }
+    let inner = format!("{at}.function");
+    let Some(function) = map.get("function") else { return check::bad(&inner, "is missing") };
+    let function = check::object(&inner, function)?;
+    check::only(&inner, function, ["name", "arguments"].into_iter())?;
+    let text = |at: &str, map: &Map<String, Value>, key: &str| match map.get(key) {
+        Some(value) => check::string(&format!("{at}.{key}"), value).map(str::to_owned),
+        None => check::bad(&format!("{at}.{key}"), "is missing"),
+    };
+    Ok(ToolCall {
+        id: text(at, map, "id")?,
+        name: text(&inner, function, "name")?,
+        arguments: text(&inner, function, "arguments")?,
+    })
+}
+
+pub(super) fn write(messages: &[Message]) -> Value {
+    messages.iter().map(write_one).collect()
+}
+
+fn write_one(message: &Message) -> Value {
+    let mut out = json!({ "role": message.role, "content": message.content });
+    if let Some(name) = &message.name {
+        out["name"] = json!(name);
+    }
+    if let Some(id) = &message.tool_call_id {
+        out["tool_call_id"] = json!(id);
+    }
+    if !message.tool_calls.is_empty() {
+        out["tool_calls"] = message.tool_calls.iter().map(write_call).collect();
+    }
+    out
+}
+
+fn write_call(call: &ToolCall) -> Value {
+    let function = json!({ "name": call.name, "arguments": call.arguments });
+    json!({ "id": call.id, "type": "function", "function": function })
+}

@@ -1,0 +1,168 @@
+//! Answers read back into events: what a client of a server that speaks this format needs. Of our
+//! own servers' answers nothing is lost; of another's, the receipt is made from its usage.
+
+use serde_json::Value;
+
+use super::errors::read_error;
+use super::{DONE, Format};
+use crate::wire::receipt;
+use crate::{Blame, Event, Fault, Finish, Piece, Receipt, Retry};
+use crate::{Scored, Timings, TokenScore, Usage};
+
+/// Choices an answer may have; a hostile server could name any index.
+const CHOICES_MAX: usize = 1024;
+
+/// Reads an answer's chunks in turn, or a whole one.
+#[derive(Debug)]
+pub struct Reader {
+    format: Format,
+    model: String,
+    usage: Usage,
+    choices: Vec<Choice>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    finish: Option<Finish>,
+    done: bool,
+}
+
+impl Reader {
+    /// At an answer's start.
+    pub fn new(format: Format) -> Self {
+        Self { format, model: String::new(), usage: Usage::default(), choices: Vec::new() }
+    }
+
+    /// Reads the data of one event, or a whole answer's body followed by [`DONE`]. Gives events
+    /// with their choice's index; an error that the server tells of is the error.
+    pub fn read(&mut self, data: &str) -> Result<Vec<(u32, Event)>, Fault> {
+        if data.trim() == DONE {
+            return self.end();
+        }
+        let chunk: Value = serde_json::from_str(data)
+            .map_err(|error| wrong(format!("an event of the answer is no JSON: {error}")))?;
+        if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
+            return Err(read_error(error));
+        }
+        if let Some(model) = chunk["model"].as_str() {
+            model.clone_into(&mut self.model);
+        }
+        if chunk["usage"].is_object() {
+            self.usage = read_usage(&chunk["usage"]);
+        }
+        let mut events = Vec::new();
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            self.read_choice(choice, &mut events)?;
+        }
+        if chunk["ingle"].is_object() {
+            self.read_receipts(&chunk["ingle"], &mut events)?;
+        }
+        Ok(events)
+    }
+
+    fn read_choice(&mut self, choice: &Value, events: &mut Vec<(u32, Event)>) -> Result<(), Fault> {
+        let index = choice["index"].as_u64().and_then(|index| usize::try_from(index).ok());
+        let Some(index) = index.filter(|index| *index < CHOICES_MAX) else {
+            return Err(wrong("a choice has no sensible index"));
+        };
+        if self.choices.len() <= index {
+            self.choices.resize(index + 1, Choice::default());
+        }
+        let text = match self.format {
+            Format::Completions => &choice["text"],
+            Format::Chat if choice["delta"].is_object() => &choice["delta"]["content"],
+            Format::Chat => &choice["message"]["content"],
+        };
+        let scores = match self.format {
+            Format::Chat => read_scores(&choice["logprobs"]["content"])?,
+            Format::Completions => Vec::new(),
+        };
+        let piece = Piece { text: text.as_str().unwrap_or_default().to_owned(), scores };
+        if !piece.text.is_empty() || !piece.scores.is_empty() {
+            events.push((index as u32, Event::Text(piece)));
+        }
+        if let Some(name) = choice["finish_reason"].as_str() {
+            // What this version does not know ends the answer all the same.
+            let finish = receipt::finish_named(name).unwrap_or(Finish::Stop);
+            self.choices[index].finish = Some(finish);
+        }
+        Ok(())
+    }
+
+    fn read_receipts(
+        &mut self,
+        ingle: &Value,
+        events: &mut Vec<(u32, Event)>,
+    ) -> Result<(), Fault> {
+        let one = std::slice::from_ref(ingle);
+        let receipts = ingle["choices"].as_array().map_or(one, Vec::as_slice);
+        for (i, (choice, receipt)) in self.choices.iter_mut().zip(receipts).enumerate() {
+            let receipt = receipt::from_value(receipt.clone())?;
+            choice.done = true;
+            events.push((i as u32, Event::Done(Box::new(receipt))));
+        }
+        Ok(())
+    }
+
+    /// The answer has ended: whoever's receipt has not come gets one made of what is known, which
+    /// is that the data left this machine and, on the first choice, the usage.
+    fn end(&mut self) -> Result<Vec<(u32, Event)>, Fault> {
+        let mut events = Vec::new();
+        let mut usage = self.usage;
+        for (i, choice) in self.choices.iter_mut().enumerate().filter(|(_, choice)| !choice.done) {
+            let Some(finish) = choice.finish else {
+                return Err(wrong("the answer ended before it was complete"));
+            };
+            choice.done = true;
+            let receipt = Receipt {
+                model: self.model.clone(),
+                route: Vec::new(),
+                left_machine: true,
+                cost_micros: 0,
+                finish,
+                usage: std::mem::take(&mut usage),
+                timings: Timings::default(),
+            };
+            events.push((i as u32, Event::Done(Box::new(receipt))));
+        }
+        if self.choices.is_empty() {
+            return Err(wrong("the answer has no choices"));
+        }
+        Ok(events)
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Fault {
+    Fault { blame: Blame::Provider, retry: Retry::Elsewhere, param: None, message: message.into() }
+}
+
+fn read_usage(usage: &Value) -> Usage {
+    let count = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    Usage {
+        prompt_tokens: count(&usage["prompt_tokens"]),
+        cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+        completion_tokens: count(&usage["completion_tokens"]),
+    }
+}
+
+fn read_scores(content: &Value) -> Result<Vec<TokenScore>, Fault> {
+    let score = |value: &Value| {
+        let top = value["top_logprobs"].as_array().into_iter().flatten();
+        let top: Result<Vec<Scored>, Fault> = top.map(read_scored).collect();
+        Ok(TokenScore { chosen: read_scored(value)?, top: top? })
+    };
+    content.as_array().into_iter().flatten().map(score).collect()
+}
+
+/// A token of a server that tells no ids gets `u32::MAX`, which is no token of any vocabulary.
+fn read_scored(value: &Value) -> Result<Scored, Fault> {
+    let Some(logprob) = value["logprob"].as_f64() else {
+        return Err(wrong("a token has no log-probability"));
+    };
+    let bytes: Option<Vec<u8>> = value["bytes"].as_array().and_then(|bytes| {
+        bytes.iter().map(|byte| byte.as_u64().and_then(|b| u8::try_from(b).ok())).collect()
+    });
+    let text = || value["token"].as_str().unwrap_or_default().as_bytes().to_vec();
+    let token = value["id"].as_u64().and_then(|id| u32::try_from(id).ok()).unwrap_or(u32::MAX);
+    Ok(Scored { token, bytes: bytes.unwrap_or_else(text), logprob: logprob as f32 })
+}

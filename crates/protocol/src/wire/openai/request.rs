@@ -1,0 +1,201 @@
+//! Requests, read through the table of fields and written back. What the table reads alone is
+//! checked here against each other: limits given twice, scores that need one another.
+
+use serde_json::{Map, Value, json};
+
+use super::check::{self, Read};
+use super::fields::{Draft, read_fields, refuse_tools};
+use super::{Asked, Format, Options, messages};
+use crate::{Chat, Fault, Input, Request, Sampling};
+
+/// OpenAI's default of a completion's `max_tokens`.
+const COMPLETION_TOKENS: u32 = 16;
+
+/// Reads a request's body. A fault names the field and what is allowed.
+pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
+    let body = read_object(body)?;
+    let draft = read_fields(format, &body)?;
+    fits(format, &draft)?;
+    let logprobs = draft.top_logprobs.or(draft.logprobs);
+    let default = (format == Format::Completions).then_some(COMPLETION_TOKENS);
+    let max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
+    let inputs = match format {
+        Format::Chat => vec![Input::Chat(draft.chat)],
+        Format::Completions => draft.prompts,
+    };
+    let request = |input| Request {
+        model: draft.model.clone(),
+        input,
+        sampling: draft.sampling.clone(),
+        stop: draft.stop.clone(),
+        max_tokens,
+        logprobs,
+    };
+    Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
+}
+
+pub(super) fn read_object(body: &[u8]) -> Read<Map<String, Value>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => Err(Fault::caller(format!(
+            "the body must be a JSON object, not {}",
+            check::kind(&other)
+        ))),
+        Err(error) => Err(Fault::caller(format!("the body is no JSON: {error}"))),
+    }
+}
+
+/// What no field's row can check alone.
+fn fits(format: Format, draft: &Draft) -> Read<()> {
+    match (draft.max_tokens, draft.max_completion_tokens) {
+        (Some(old), Some(new)) if old != new => {
+            return check::bad("max_tokens", "differs from 'max_completion_tokens'; give one");
+        }
+        _ => {}
+    }
+    if draft.top_logprobs.is_some() && draft.logprobs.is_none() {
+        return check::bad("top_logprobs", "needs 'logprobs' to be true");
+    }
+    if draft.best_of.is_some_and(|best| best != draft.options.n) {
+        return check::bad("best_of", "must equal 'n': answers are not ranked");
+    }
+    if draft.stream_options && !draft.options.stream {
+        return check::bad("stream_options", "needs 'stream' to be true");
+    }
+    if !draft.chat.tools.is_empty() && !draft.no_tool_choice {
+        return refuse_tools();
+    }
+    if draft.options.echo && draft.logprobs.is_some() {
+        let why = "cannot be had with 'logprobs': those of prompt tokens are not reported yet";
+        return check::bad("echo", why);
+    }
+    match format {
+        Format::Chat if draft.chat.messages.is_empty() => check::bad("messages", "is missing"),
+        Format::Completions if draft.prompts.is_empty() => check::bad("prompt", "is missing"),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a request's body. Fails where the format has no words for it: text for a chat, a
+/// conversation or no limit on the tokens for a completion.
+pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
+    let Some(request) = asked.requests.first() else {
+        return Err(Fault::caller("there is no request to write"));
+    };
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model));
+    match format {
+        Format::Chat => write_chat(&mut body, request)?,
+        Format::Completions => write_completion(&mut body, &asked.requests)?,
+    }
+    write_sampling(&mut body, &request.sampling);
+    if !request.stop.is_empty() {
+        body.insert("stop".into(), json!(request.stop));
+    }
+    write_options(&mut body, &asked.options);
+    Ok(Value::Object(body).to_string())
+}
+
+fn write_chat(body: &mut Map<String, Value>, request: &Request) -> Read<()> {
+    let Input::Chat(chat) = &request.input else {
+        return Err(Fault::caller("a chat request needs a conversation").at("messages"));
+    };
+    body.insert("messages".into(), messages::write(&chat.messages));
+    write_template(body, chat)?;
+    if let Some(most) = request.max_tokens {
+        body.insert("max_tokens".into(), json!(most));
+    }
+    if let Some(top) = request.logprobs {
+        body.insert("logprobs".into(), json!(true));
+        body.insert("top_logprobs".into(), json!(top));
+    }
+    Ok(())
+}
+
+fn write_template(body: &mut Map<String, Value>, chat: &Chat) -> Read<()> {
+    let parse = |at: &str, text: &str| {
+        let wrong = |error| Fault::caller(format!("'{at}' is no JSON: {error}")).at(at);
+        serde_json::from_str::<Value>(text).map_err(wrong)
+    };
+    if !chat.tools.is_empty() {
+        let tools: Read<Vec<Value>> = chat.tools.iter().map(|tool| parse("tools", tool)).collect();
+        body.insert("tools".into(), json!(tools?));
+        body.insert("tool_choice".into(), json!("none"));
+    }
+    if !chat.template_kwargs.is_empty() {
+        let kwargs = parse("chat_template_kwargs", &chat.template_kwargs)?;
+        body.insert("chat_template_kwargs".into(), kwargs);
+    }
+    Ok(())
+}
+
+fn write_completion(body: &mut Map<String, Value>, requests: &[Request]) -> Read<()> {
+    let prompt = |request: &Request| match &request.input {
+        Input::Text(text) => Ok(json!(text)),
+        Input::Tokens(tokens) => Ok(json!(tokens)),
+        Input::Chat(_) => Err(Fault::caller("a completion needs a text or tokens").at("prompt")),
+    };
+    let prompts: Read<Vec<Value>> = requests.iter().map(prompt).collect();
+    body.insert("prompt".into(), json!(prompts?));
+    let request = &requests[0];
+    let Some(most) = request.max_tokens else {
+        return Err(Fault::caller("a completion needs a limit").at("max_tokens"));
+    };
+    body.insert("max_tokens".into(), json!(most));
+    if let Some(top) = request.logprobs {
+        body.insert("logprobs".into(), json!(top));
+    }
+    Ok(())
+}
+
+fn write_sampling(body: &mut Map<String, Value>, sampling: &Sampling) {
+    let usual = Sampling::default();
+    let numbers = [
+        ("temperature", sampling.temperature, usual.temperature),
+        ("top_p", sampling.top_p, usual.top_p),
+        ("min_p", sampling.min_p, usual.min_p),
+        ("typical_p", sampling.typical_p, usual.typical_p),
+        ("repetition_penalty", sampling.repetition_penalty, usual.repetition_penalty),
+        ("frequency_penalty", sampling.frequency_penalty, usual.frequency_penalty),
+        ("presence_penalty", sampling.presence_penalty, usual.presence_penalty),
+    ];
+    for (name, value, usual) in numbers {
+        if value != usual {
+            body.insert(name.into(), short(value));
+        }
+    }
+    if sampling.top_k != usual.top_k {
+        body.insert("top_k".into(), json!(sampling.top_k));
+    }
+    if !sampling.logit_bias.is_empty() {
+        let pair = |(token, bias): &(u32, f32)| (token.to_string(), short(*bias));
+        let map: Map<String, Value> = sampling.logit_bias.iter().map(pair).collect();
+        body.insert("logit_bias".into(), Value::Object(map));
+    }
+    if let Some(seed) = sampling.seed {
+        body.insert("seed".into(), json!(seed));
+    }
+    if sampling.ignore_eos {
+        body.insert("ignore_eos".into(), json!(true));
+    }
+}
+
+/// An `f32` in its own shortest digits: 0.7, not 0.699999988079071.
+pub(super) fn short(value: f32) -> Value {
+    json!(value.to_string().parse::<f64>().unwrap_or(f64::from(value)))
+}
+
+fn write_options(body: &mut Map<String, Value>, options: &Options) {
+    if options.n != 1 {
+        body.insert("n".into(), json!(options.n));
+    }
+    if options.echo {
+        body.insert("echo".into(), json!(true));
+    }
+    if options.stream {
+        body.insert("stream".into(), json!(true));
+    }
+    if options.include_usage {
+        body.insert("stream_options".into(), json!({ "include_usage": true }));
+    }
+}

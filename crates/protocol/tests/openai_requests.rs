@@ -1,0 +1,423 @@
+//! OpenAI requests: what is read, what is refused and under which name, and that reading undoes
+//! writing.
+
+use ingle_protocol::wire::openai::{Asked, Format, Options, Rule, fields};
+use ingle_protocol::wire::openai::{read_request, write_request};
+use ingle_protocol::{Chat, Input, Message, Request, Sampling, ToolCall};
+use proptest::prelude::*;
+
+const CHAT: Format = Format::Chat;
+const TEXT: Format = Format::Completions;
+
+/// A minimal request with `extra` fields.
+fn body(format: Format, extra: &str) -> String {
+    let input = match format {
+        Format::Chat => r#""messages":[{"role":"user","content":"hi"}]"#,
+        Format::Completions => r#""prompt":"hi""#,
+    };
+    let comma = if extra.is_empty() { "" } else { "," };
+    format!(r#"{{"model":"m",{input}{comma}{extra}}}"#)
+}
+
+fn read(format: Format, extra: &str) -> Asked {
+    let body = body(format, extra);
+    read_request(format, body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {fault}"))
+}
+
+/// `extra` is refused, and the fault names `param` and says `words`.
+fn refused(format: Format, extra: &str, param: &str, words: &str) {
+    raw_refused(format, &body(format, extra), param, words);
+}
+
+fn raw_refused(format: Format, body: &str, param: &str, words: &str) {
+    let fault = read_request(format, body.as_bytes()).expect_err(body);
+    assert_eq!(fault.param.as_deref().unwrap_or(""), param, "{body}: {fault}");
+    assert!(fault.message.contains(words), "{body}: {fault}");
+}
+
+#[test]
+fn a_plain_request_is_all_defaults() {
+    let asked = read(CHAT, "");
+    let message = Message { role: "user".into(), content: "hi".into(), ..Message::default() };
+    let input = Input::Chat(Chat { messages: vec![message], ..Chat::default() });
+    let request = Request {
+        model: "m".into(),
+        input,
+        sampling: Sampling::default(),
+        stop: vec![],
+        max_tokens: None,
+        logprobs: None,
+    };
+    assert_eq!(asked, Asked { requests: vec![request], options: Options::default() });
+    let asked = read(TEXT, "");
+    assert_eq!(asked.requests[0].max_tokens, Some(16), "OpenAI's default");
+    assert_eq!(asked.requests[0].input, Input::Text("hi".into()));
+}
+
+#[test]
+#[rustfmt::skip]
+fn honoured_fields_reach_the_request() {
+    type Check = fn(&Request, &Options) -> bool;
+    let rows: &[(Format, &str, Check)] = &[
+        (CHAT, r#""temperature":0.7"#, |r, _| r.sampling.temperature == 0.7),
+        (CHAT, r#""temperature":null"#, |r, _| r.sampling.temperature == 1.0),
+        (CHAT, r#""top_p":0.5"#, |r, _| r.sampling.top_p == 0.5),
+        (CHAT, r#""top_k":40"#, |r, _| r.sampling.top_k == 40),
+        (CHAT, r#""top_k":-1"#, |r, _| r.sampling.top_k == 0),
+        (CHAT, r#""min_p":0.25"#, |r, _| r.sampling.min_p == 0.25),
+        (CHAT, r#""typical_p":0.5"#, |r, _| r.sampling.typical_p == 0.5),
+        (CHAT, r#""repetition_penalty":1.5"#, |r, _| r.sampling.repetition_penalty == 1.5),
+        (CHAT, r#""frequency_penalty":-2"#, |r, _| r.sampling.frequency_penalty == -2.0),
+        (CHAT, r#""presence_penalty":2"#, |r, _| r.sampling.presence_penalty == 2.0),
+        (CHAT, r#""logit_bias":{"5":-100,"7":1.5}"#, |r, _| r.sampling.logit_bias == [(5, -100.0), (7, 1.5)]),
+        (CHAT, r#""seed":-1"#, |r, _| r.sampling.seed == Some(u64::MAX)),
+        (CHAT, r#""seed":18446744073709551615"#, |r, _| r.sampling.seed == Some(u64::MAX)),
+        (CHAT, r#""ignore_eos":true"#, |r, _| r.sampling.ignore_eos),
+        (CHAT, r#""stop":"x""#, |r, _| r.stop == ["x"]),
+        (CHAT, r#""stop":["x","y"]"#, |r, _| r.stop == ["x", "y"]),
+        (CHAT, r#""stop":[]"#, |r, _| r.stop.is_empty()),
+        (CHAT, r#""max_tokens":5"#, |r, _| r.max_tokens == Some(5)),
+        (CHAT, r#""max_completion_tokens":5.0"#, |r, _| r.max_tokens == Some(5)),
+        (CHAT, r#""max_tokens":5,"max_completion_tokens":5"#, |r, _| r.max_tokens == Some(5)),
+        (CHAT, r#""logprobs":true"#, |r, _| r.logprobs == Some(0)),
+        (CHAT, r#""logprobs":false"#, |r, _| r.logprobs.is_none()),
+        (CHAT, r#""logprobs":true,"top_logprobs":20"#, |r, _| r.logprobs == Some(20)),
+        (TEXT, r#""logprobs":5"#, |r, _| r.logprobs == Some(5)),
+        (TEXT, r#""echo":true"#, |_, o| o.echo),
+        (TEXT, r#""n":3,"best_of":3"#, |_, o| o.n == 3),
+        (CHAT, r#""n":16"#, |_, o| o.n == 16),
+        (CHAT, r#""stream":true"#, |_, o| o.stream && !o.include_usage),
+        (CHAT, r#""stream":true,"stream_options":{"include_usage":true}"#, |_, o| o.include_usage),
+        (CHAT, r#""tools":[{"type":"function"}],"tool_choice":"none""#,
+            |r, _| matches!(&r.input, Input::Chat(c) if c.tools == [r#"{"type":"function"}"#])),
+        (CHAT, r#""chat_template_kwargs":{"b":1,"a":true}"#,
+            |r, _| matches!(&r.input, Input::Chat(c) if c.template_kwargs == r#"{"b":1,"a":true}"#)),
+    ];
+    for (format, extra, check) in rows {
+        let asked = read(*format, extra);
+        assert!(check(&asked.requests[0], &asked.options), "{extra}: {asked:?}");
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let rows: &[(Format, &str, &str, &str)] = &[
+        (CHAT, r#""temperature":2.5"#, "temperature", "between 0 and 2"),
+        (CHAT, r#""temperature":"hot""#, "temperature", "a string"),
+        (CHAT, r#""temperature":1e999"#, "", "no JSON"),
+        (CHAT, r#""n":0"#, "n", "from 1 to 16"),
+        (CHAT, r#""n":1.5"#, "n", "whole number"),
+        (CHAT, r#""max_tokens":0"#, "max_tokens", "from 1"),
+        (CHAT, r#""max_tokens":5,"max_completion_tokens":6"#, "max_tokens", "differs"),
+        (CHAT, r#""top_logprobs":2"#, "top_logprobs", "logprobs"),
+        (CHAT, r#""logprobs":true,"top_logprobs":21"#, "top_logprobs", "from 0 to 20"),
+        (CHAT, r#""stop":"""#, "stop", "empty"),
+        (CHAT, r#""stop":["a",""]"#, "stop[1]", "empty"),
+        (CHAT, r#""stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"]"#, "stop", "at most 16"),
+        (CHAT, r#""logit_bias":{"x":1}"#, "logit_bias.x", "token's id"),
+        (CHAT, r#""logit_bias":{"1":101}"#, "logit_bias.1", "between -100"),
+        (CHAT, r#""stream_options":{"include_usage":true}"#, "stream_options", "needs 'stream'"),
+        (CHAT, r#""stream":true,"stream_options":{"include_usge":true}"#, "stream_options.include_usge", "did you mean include_usage"),
+        (CHAT, r#""response_format":{"type":"json_object"}"#, "response_format", "structured output"),
+        (CHAT, r#""tools":[{"type":"function"}]"#, "tools", "tool calling"),
+        (CHAT, r#""tool_choice":"required""#, "tool_choice", "tool calling"),
+        (CHAT, r#""reasoning_effort":"high""#, "reasoning_effort", "none"),
+        (CHAT, r#""modalities":["text","audio"]"#, "modalities", "text"),
+        (CHAT, r#""service_tier":"flex""#, "service_tier", "auto"),
+        (CHAT, r#""store":true"#, "store", "not kept"),
+        (CHAT, r#""repeat_penalty":1.1"#, "repeat_penalty", "repetition_penalty"),
+        (CHAT, r#""tempratur":1"#, "tempratur", "did you mean temperature"),
+        (CHAT, r#""prompt":"x""#, "prompt", "unknown"),
+        (TEXT, r#""messages":[]"#, "messages", "unknown"),
+        (TEXT, r#""suffix":"x""#, "suffix", "middle"),
+        (TEXT, r#""best_of":2"#, "best_of", "equal 'n'"),
+        (TEXT, r#""echo":true,"logprobs":1"#, "echo", "prompt tokens"),
+    ];
+    for (format, extra, param, words) in rows {
+        refused(*format, extra, param, words);
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn messages_are_checked() {
+    let rows: &[(&str, &str, &str)] = &[
+        (r#"[]"#, "messages", "empty"),
+        (r#"[1]"#, "messages[0]", "an object"),
+        (r#"[{"content":"x"}]"#, "messages[0].role", "missing"),
+        (r#"[{"role":"robot","content":"x"}]"#, "messages[0].role", "one of system, developer"),
+        (r#"[{"role":"user"}]"#, "messages[0].content", "missing"),
+        (r#"[{"role":"user","content":7}]"#, "messages[0].content", "a number"),
+        (r#"[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#, "messages[0].content[0].type", "image_url"),
+        (r#"[{"role":"user","content":[{"type":"text","txt":"x"}]}]"#, "messages[0].content[0].txt", "did you mean text"),
+        (r#"[{"role":"user","content":"x","colour":1}]"#, "messages[0].colour", "unknown"),
+        (r#"[{"role":"user","content":"x","tool_call_id":"1"}]"#, "messages[0].tool_call_id", "tool"),
+        (r#"[{"role":"assistant","refusal":"no","content":"x"}]"#, "messages[0].refusal", "not supported"),
+        (r#"[{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f"}}]}]"#,
+            "messages[0].tool_calls[0].function.arguments", "missing"),
+    ];
+    for (messages, param, words) in rows {
+        raw_refused(CHAT, &format!(r#"{{"messages":{messages}}}"#), param, words);
+    }
+}
+
+#[test]
+fn messages_are_read_as_templates_know_them() {
+    let body = br#"{"messages":[
+        {"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
+        {"role":"assistant","content":null,"refusal":null,"annotations":[],
+         "tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},
+        {"role":"tool","content":"7","tool_call_id":"1","name":"f"}]}"#;
+    let asked = read_request(CHAT, body).expect("is right");
+    let Input::Chat(chat) = &asked.requests[0].input else { panic!("no chat: {asked:?}") };
+    let call = ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() };
+    let expect = [
+        Message { role: "system".into(), content: "a\nb".into(), ..Message::default() },
+        Message { role: "assistant".into(), tool_calls: vec![call], ..Message::default() },
+        Message {
+            role: "tool".into(),
+            content: "7".into(),
+            name: Some("f".into()),
+            tool_call_id: Some("1".into()),
+            ..Message::default()
+        },
+    ];
+    assert_eq!(chat.messages, expect);
+}
+
+#[test]
+fn prompts_come_in_four_shapes() {
+    let rows: &[(&str, &[Input])] = &[
+        (r#""a""#, &[Input::Text("a".into())]),
+        (r#"["a","b"]"#, &[Input::Text("a".into()), Input::Text("b".into())]),
+        ("[1,2]", &[Input::Tokens(vec![1, 2])]),
+        ("[[1,2],[3]]", &[Input::Tokens(vec![1, 2]), Input::Tokens(vec![3])]),
+    ];
+    for (prompt, inputs) in rows {
+        let body = format!(r#"{{"prompt":{prompt}}}"#);
+        let asked = read_request(TEXT, body.as_bytes()).expect(prompt);
+        let read: Vec<Input> = asked.requests.into_iter().map(|request| request.input).collect();
+        assert_eq!(read, *inputs, "{prompt}");
+    }
+    let wrong =
+        [("[]", "prompt"), ("[1,\"a\"]", "prompt[1]"), ("[-1]", "prompt[0]"), ("{}", "prompt")];
+    for (prompt, param) in wrong {
+        raw_refused(TEXT, &format!(r#"{{"prompt":{prompt}}}"#), param, "'prompt");
+    }
+}
+
+#[test]
+fn bodies_that_are_no_request() {
+    let deep = "[".repeat(200_000);
+    let rows: &[(&[u8], &str)] = &[
+        (b"", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[]", "an array"),
+        (b"{}", "'messages' is missing"),
+        (b"{\"messages\":null}", "'messages' is missing"),
+        (deep.as_bytes(), "recursion limit"),
+    ];
+    for (body, words) in rows {
+        let fault = read_request(CHAT, body).expect_err(words);
+        assert!(fault.message.contains(words), "{fault}");
+    }
+}
+
+/// Every row's rule holds: neutral values pass, a value that is none of them is refused by name.
+#[test]
+fn the_table_means_what_it_says() {
+    for format in [CHAT, TEXT] {
+        for field in fields(format) {
+            let odd = format!(r#""{}":{{"odd":[1]}}"#, field.name);
+            match field.rule {
+                Rule::Honoured => {}
+                Rule::Inert => assert_eq!(read(format, &odd), read(format, "")),
+                Rule::Neutral(values, why) => {
+                    for value in values {
+                        let extra = format!(r#""{}":{value}"#, field.name);
+                        assert_eq!(read(format, &extra), read(format, ""), "{extra}");
+                    }
+                    refused(format, &odd, field.name, why);
+                }
+                Rule::Refused(why) => refused(format, &odd, field.name, why),
+            }
+            if !matches!(field.name, "model" | "messages" | "prompt") {
+                let null = format!(r#""{}":null"#, field.name);
+                assert_eq!(read(format, &null), read(format, ""), "null is not given");
+            }
+            let rows = fields(format).filter(|other| other.name == field.name).count();
+            assert_eq!(rows, 1, "{} has one row", field.name);
+        }
+    }
+}
+
+fn any_sampling() -> impl Strategy<Value = Sampling> {
+    let penalties = (0.01..100.0f32, -2.0..=2.0f32, -2.0..=2.0f32);
+    let cuts = (0.0..=2.0f32, any::<u32>(), 0.0..=1.0f32, 0.0..=1.0f32, 0.0..=1.0f32);
+    let bias = prop::collection::btree_map(any::<u32>(), -100.0..=100.0f32, 0..4);
+    let rest = (bias, any::<Option<u64>>(), any::<bool>());
+    (cuts, penalties, rest).prop_map(|(cuts, penalties, rest)| Sampling {
+        temperature: cuts.0,
+        top_k: cuts.1,
+        top_p: cuts.2,
+        min_p: cuts.3,
+        typical_p: cuts.4,
+        repetition_penalty: penalties.0,
+        frequency_penalty: penalties.1,
+        presence_penalty: penalties.2,
+        logit_bias: rest.0.into_iter().collect(),
+        seed: rest.1,
+        ignore_eos: rest.2,
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let call =
+        (".*", ".*", ".*").prop_map(|(id, name, arguments)| ToolCall { id, name, arguments });
+    let role = prop::sample::select(vec!["system", "user", "assistant", "tool"]);
+    let calls = prop::collection::vec(call, 0..3);
+    let option = || prop::option::of(".*");
+    (role, ".*", option(), calls, option()).prop_map(|(role, content, name, calls, id)| Message {
+        role: role.into(),
+        content,
+        name,
+        tool_calls: if role == "assistant" { calls } else { Vec::new() },
+        tool_call_id: id.filter(|_| role == "tool"),
+    })
+}
+
+fn any_chat() -> impl Strategy<Value = Input> {
+    let tool = ".*".prop_map(|x| serde_json::json!({ "type": "function", "x": x }).to_string());
+    let tools = prop::collection::vec(tool, 0..3);
+    let kwargs = prop::option::of(".*").prop_map(|value| match value {
+        Some(value) => serde_json::json!({ "k": value }).to_string(),
+        None => String::new(),
+    });
+    let messages = prop::collection::vec(any_message(), 1..5);
+    (messages, tools, kwargs).prop_map(|(messages, tools, template_kwargs)| {
+        Input::Chat(Chat { messages, tools, template_kwargs })
+    })
+}
+
+fn any_prompt() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        ".*".prop_map(Input::Text),
+        prop::collection::vec(any::<u32>(), 1..9).prop_map(Input::Tokens),
+    ]
+}
+
+fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
+    let inputs = match format {
+        Format::Chat => any_chat().prop_map(|input| vec![input]).boxed(),
+        Format::Completions => prop::collection::vec(any_prompt(), 1..4).boxed(),
+    };
+    let limits = (1..u32::MAX, prop::option::of(0..=20u8), any::<bool>());
+    let stops = prop::collection::vec(".+", 0..4);
+    let options = (any::<bool>(), any::<bool>(), 1..=16u32, any::<bool>());
+    (".*", inputs, any_sampling(), stops, limits, options).prop_map(
+        move |(model, inputs, sampling, stop, (most, logprobs, endless), options)| {
+            let legacy = format == Format::Completions;
+            let request = |input| Request {
+                model: model.clone(),
+                input,
+                sampling: sampling.clone(),
+                stop: stop.clone(),
+                max_tokens: Some(most).filter(|_| legacy || !endless),
+                logprobs,
+            };
+            let options = Options {
+                stream: options.0,
+                include_usage: options.0 && options.1,
+                n: options.2,
+                echo: options.3 && legacy && logprobs.is_none(),
+            };
+            Asked { requests: inputs.into_iter().map(request).collect(), options }
+        },
+    )
+}
+
+/// JSON of any shape under field names that the reader knows.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::Value;
+    let names: Vec<&str> = fields(CHAT)
+        .chain(fields(TEXT))
+        .map(|field| field.name)
+        .chain(["role", "content", "type", "text", "function", "1"])
+        .collect();
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+        prop::sample::select(vec!["user", "tool", "none", "text"]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 8, move |inner| {
+        let key = prop::sample::select(names.clone()).prop_map(str::to_owned);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            prop::collection::btree_map(key, inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// A right request with one to three of its fields replaced at random.
+fn any_near_request(format: Format) -> impl Strategy<Value = serde_json::Value> {
+    let names: Vec<&str> = fields(format).map(|field| field.name).collect();
+    let change = (prop::sample::select(names), any_json());
+    (any_asked(format), prop::collection::vec(change, 1..4)).prop_map(move |(asked, changes)| {
+        let text = write_request(format, &asked).expect("has words for it");
+        let mut body: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for (name, value) in changes {
+            body[name] = value;
+        }
+        body
+    })
+}
+
+/// Whatever is accepted can be written and reads the same again.
+fn stable(format: Format, body: &str) -> Result<(), TestCaseError> {
+    let Ok(asked) = read_request(format, body.as_bytes()) else { return Ok(()) };
+    let text = write_request(format, &asked).expect("has words for it");
+    prop_assert_eq!(read_request(format, text.as_bytes()).expect("own words"), asked);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn reading_undoes_writing_a_chat(asked in any_asked(CHAT)) {
+        let text = write_request(CHAT, &asked).expect("has words for it");
+        prop_assert_eq!(read_request(CHAT, text.as_bytes()).expect("own words"), asked);
+    }
+
+    #[test]
+    fn reading_undoes_writing_a_completion(asked in any_asked(TEXT)) {
+        let text = write_request(TEXT, &asked).expect("has words for it");
+        prop_assert_eq!(read_request(TEXT, text.as_bytes()).expect("own words"), asked);
+    }
+
+    #[test]
+    fn no_json_panics(value in any_json()) {
+        stable(CHAT, &value.to_string())?;
+        stable(TEXT, &value.to_string())?;
+    }
+
+    #[test]
+    fn no_chat_panics(body in any_near_request(CHAT)) {
+        stable(CHAT, &body.to_string())?;
+    }
+
+    #[test]
+    fn no_completion_panics(body in any_near_request(TEXT)) {
+        stable(TEXT, &body.to_string())?;
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = read_request(CHAT, &bytes);
+        let _ = read_request(TEXT, &bytes);
+    }
+}
