@@ -27,6 +27,13 @@ const MAGIC: u32 = 0x4655_4747;
 const DEFAULT_ALIGNMENT: u32 = 32;
 /// No known file aligns to more than a page; this also keeps padding small.
 const MAX_ALIGNMENT: u32 = 1 << 16;
+/// The most bytes that all but the weights may take; the largest known vocabularies take some 12
+/// million. Without it, a file could pass its weights off as metadata to be copied.
+const MAX_HEAD: usize = 128 << 20;
+/// The most metadata entries; known files have some 50.
+const MAX_ENTRIES: usize = 1 << 16;
+/// The most tensors; known files have some 2,000.
+const MAX_TENSORS: usize = 1 << 17;
 /// The format's limit for keys, in bytes; tensors' names are held to it too.
 const MAX_NAME: u64 = (1 << 16) - 1;
 /// The format's limit.
@@ -162,10 +169,10 @@ impl Gguf {
     /// [`Error::Malformed`] where the file breaks a rule, [`Error::Unsupported`] where it is of
     /// another version or byte order, [`Error::Missing`] where it names no architecture.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, Error> {
-        let mut reader = Reader::new(&bytes);
+        let mut reader = Reader::new(&bytes[..bytes.len().min(MAX_HEAD)]);
         let version = version(&mut reader)?;
-        let tensor_count = reader.count(MIN_TENSOR, "the count of tensors")?;
-        let entry_count = reader.count(MIN_ENTRY, "the count of metadata entries")?;
+        let tensor_count = reader.count(MAX_TENSORS, MIN_TENSOR, "the count of tensors")?;
+        let entry_count = reader.count(MAX_ENTRIES, MIN_ENTRY, "the count of metadata entries")?;
         let (entries, keys) = entries(&mut reader, entry_count)?;
         let alignment = alignment(&entries, &keys)?;
         let (mut tensors, names) = tensors(&mut reader, tensor_count)?;
@@ -418,7 +425,7 @@ fn place(tensor: &mut TensorInfo, data: u64, alignment: u64, file: u64) -> Resul
     }
     if let Some(format) = tensor.format {
         let row_bytes = format.row_bytes(shape[0] as usize).ok_or_else(|| {
-            format!("rows of {} are not whole blocks of {}", shape[0], format.name())
+            format!("rows of {} are not whole blocks of {}, or too many", shape[0], format.name())
         })?;
         let bytes = (row_bytes as u64).checked_mul(weights / shape[0]);
         tensor.bytes = bytes.ok_or_else(|| format!("the shape {shape:?} is too large"))?;

@@ -60,17 +60,22 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// How many things follow, if the rest of the file has room for so many of at least
-    /// `min_bytes` each.
-    pub(super) fn count(&mut self, min_bytes: usize, what: &str) -> Result<usize, Error> {
+    /// How many things follow, if they are `max` at most and the rest of the file has room for so
+    /// many of at least `min_bytes` each.
+    pub(super) fn count(
+        &mut self,
+        max: usize,
+        min_bytes: usize,
+        what: &str,
+    ) -> Result<usize, Error> {
         let at = self.at;
         let count = self.u64(what)?;
-        let room = self.left() / min_bytes;
+        let room = max.min(self.left() / min_bytes);
         match usize::try_from(count) {
             Ok(count) if count <= room => Ok(count),
             _ => Err(malformed(
                 at,
-                format!("{what} of {count} where the rest of the file holds {room} at most"),
+                format!("{what} is {count} where {room} is the most: is the file cut off?"),
             )),
         }
     }

@@ -141,7 +141,9 @@ impl Value {
             10 => Self::U64(reader.scalar(key)?),
             11 => Self::I64(reader.scalar(key)?),
             12 => Self::F64(reader.scalar(key)?),
-            _ => return Err(malformed(reader.at(), format!("{key} has the unknown type {kind}"))),
+            _ => {
+                return Err(malformed(reader.at(), format!("{key} has the unknown type {kind}")));
+            }
         })
     }
 }
@@ -215,9 +217,11 @@ impl Array {
             4..=6 => 4,
             8 | 10..=12 => 8,
             9 => return Err(malformed(at, format!("{key} is an array of arrays"))),
-            _ => return Err(malformed(at, format!("{key} has elements of unknown type {kind}"))),
+            _ => {
+                return Err(malformed(at, format!("{key} has elements of unknown type {kind}")));
+            }
         };
-        let count = reader.count(min_bytes, key)?;
+        let count = reader.count(usize::MAX, min_bytes, key)?;
         Ok(match kind {
             0 => Self::U8s(reader.scalars(count, key)?),
             1 => Self::I8s(reader.scalars(count, key)?),
