@@ -1,0 +1,215 @@
+//! Instruction sets as rows of a table, best first. A row is the bodies compiled under its target
+//! features; the reference row is another way to compute the same, plain and slow. Which weight
+//! layouts exist is one more table, in [`layouts!`]: the combinations that formats ask for.
+
+use super::body::{self, ActRow, Keys, Query};
+use super::pack::{LANES, Layout, Packed, plane_offset};
+use super::reference;
+use super::simd::{Portable, Simd};
+use crate::Activation;
+
+/// 16 rows of weights times some rows of activations; see [`Kernels::product`].
+type Product = unsafe fn(&Packed, usize, &[ActRow], &mut [[f32; LANES]]);
+type Quantise = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]);
+type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
+type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
+type AttendRows = unsafe fn(&Keys<'_>, &[Query], &mut [f32]);
+
+/// Rows of activations that one tile takes at most.
+pub const TILE: usize = 8;
+
+/// One row of the table. Its functions may be called only where [`Kernels::runs_here`].
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    /// What `--kernels` calls it.
+    pub name: &'static str,
+    runs: fn() -> bool,
+    /// `Some` for rows that take packed weights; the reference reads the file's own blocks.
+    pub(crate) product: Option<Product>,
+    pub(crate) quantise: Quantise,
+    pub(crate) gate: Gate,
+    pub(crate) norm: Norm,
+    pub(crate) attend: AttendRows,
+}
+
+/// Calls the tile for a layout; one line a combination of bits, offset, minima, halves, f16.
+macro_rules! layouts {
+    ($S:ident, $T:ident, $w:expr, $at:expr, $x:expr, $y:expr; $($bits:literal $offset:literal $mins:literal $halves:literal $f16:literal),* $(,)?) => {
+        match $w.layout {
+            Layout::Float => body::tile_floats::<$S, $T>($w, $at, $x, $y),
+            Layout::Grid { grid, group } => match (
+                grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.f16_scales,
+            ) {
+                $(($bits, $offset, $mins, $halves, $f16) =>
+                    body::tile::<$S, $bits, $offset, $mins, $halves, $f16, $T>($w, $at, $x, $y),)*
+                other => unreachable!("no kernel for layout {other:?}; this is a bug"),
+            },
+        }
+    };
+}
+
+/// # Safety
+/// The provider's instructions run here; `x` has as many rows as `y`.
+#[inline(always)]
+unsafe fn tile<S: Simd, const T: usize>(
+    w: &Packed,
+    at: usize,
+    x: &[ActRow],
+    y: &mut [[f32; LANES]],
+) {
+    let (Ok(x), Ok(y)) = (x.try_into(), y.try_into()) else {
+        unreachable!("a tile of the wrong height; this is a bug")
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        layouts!(S, T, w, at, x, y;
+            4 8 false 1 true,    // Q4_0
+            4 0 true 1 true,     // Q4_1
+            5 16 false 1 true,   // Q5_0
+            5 0 true 1 true,     // Q5_1
+            8 128 false 1 true,  // Q8_0, IQ4_NL
+            8 128 false 1 false, // IQ4_XS, MXFP4
+            4 0 true 2 false,    // Q2_K
+            4 8 false 2 false,   // Q3_K
+            4 0 true 1 false,    // Q4_K
+            5 0 true 1 false,    // Q5_K
+            6 32 false 2 false,  // Q6_K
+        );
+    }
+}
+
+/// Any number of activation rows, in tiles.
+#[inline(always)]
+unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; LANES]]) {
+    let mut done = 0;
+    while done < x.len() {
+        let left = x.len() - done;
+        let take = [8, 4, 2, 1].into_iter().find(|&take| take <= left).unwrap_or(1);
+        let (x, y) = (&x[done..done + take], &mut y[done..done + take]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match take {
+                8 => tile::<S, 8>(w, at, x, y),
+                4 => tile::<S, 4>(w, at, x, y),
+                2 => tile::<S, 2>(w, at, x, y),
+                _ => tile::<S, 1>(w, at, x, y),
+            }
+        }
+        done += take;
+    }
+}
+
+#[inline(always)]
+unsafe fn attend(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
+    let mut rows = rows;
+    while let Some(take) = [8, 4, 3, 2, 1].into_iter().find(|&take| take <= rows.len()) {
+        let (now, rest) = rows.split_at(take);
+        // SAFETY: the caller's promise; the lengths were just cut to fit.
+        unsafe {
+            match take {
+                8 => body::attend::<8>(kv, now.as_array().expect("8 rows"), out),
+                4 => body::attend::<4>(kv, now.as_array().expect("4 rows"), out),
+                3 => body::attend::<3>(kv, now.as_array().expect("3 rows"), out),
+                2 => body::attend::<2>(kv, now.as_array().expect("2 rows"), out),
+                _ => body::attend::<1>(kv, now.as_array().expect("1 row"), out),
+            }
+        }
+        rows = rest;
+    }
+}
+
+macro_rules! row {
+    ($name:literal, $module:ident, $simd:ty $(, $feature:tt)*) => {{
+        mod $module {
+            use super::*;
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn product(
+                w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; LANES]],
+            ) {
+                // SAFETY: the caller runs on a machine with these features.
+                unsafe { super::product::<$simd>(w, at, x, y) }
+            }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn quantise(
+                x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32],
+            ) {
+                body::quantise(x, q, scale, sum)
+            }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+                body::gate(act, gate, up, y)
+            }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn norm(
+                x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { body::norm(x, gain, eps, y, add) }
+            }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn attend(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
+                // SAFETY: the caller's promise.
+                unsafe { super::attend(kv, rows, out) }
+            }
+        }
+        Kernels {
+            name: $name,
+            #[allow(clippy::redundant_closure_call, reason = "one macro for every row")]
+            runs: || true $(&& std::arch::is_x86_feature_detected!($feature))*,
+            product: Some($module::product),
+            quantise: $module::quantise,
+            gate: $module::gate,
+            norm: $module::norm,
+            attend: $module::attend,
+        }
+    }};
+}
+
+/// Every row, best first; the last two run everywhere. On ARM the portable row is compiled to
+/// NEON, which every such machine has.
+pub static KERNELS: &[Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    row!(
+        "avx512",
+        avx512,
+        crate::cpu::x86::Avx512,
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512dq",
+        "avx512vnni",
+        "avx2",
+        "fma",
+        "f16c"
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row!("avx2", avx2, crate::cpu::x86::Avx2, "avx2", "fma", "f16c"),
+    row!("portable", portable, Portable),
+    reference::ROW,
+];
+
+impl Kernels {
+    pub(crate) const fn reference(
+        quantise: Quantise,
+        gate: Gate,
+        norm: Norm,
+        attend: AttendRows,
+    ) -> Self {
+        Self { name: "reference", runs: || true, product: None, quantise, gate, norm, attend }
+    }
+
+    /// Whether this machine has the row's instructions.
+    pub fn runs_here(&self) -> bool {
+        (self.runs)()
+    }
+
+    /// The best row that runs here.
+    pub fn best() -> &'static Self {
+        KERNELS.iter().find(|row| row.runs_here()).expect("the portable row runs everywhere")
+    }
+
+    /// The row of that name, if it exists and runs here.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KERNELS.iter().find(|row| row.name == name && row.runs_here())
+    }
+}

@@ -1,0 +1,246 @@
+//! The CPU backend. A step is one job of the pool: every thread walks the same ops and takes parts
+//! of each from a counter; stages of ops that touch each other's data are parted by barriers.
+//!
+//! `submit` computes before it returns: the calling thread is one of the team.
+
+mod body;
+pub mod kernels;
+mod pack;
+pub mod pool;
+mod reference;
+mod run;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::{
+    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Format, Graph, Op, Pages, Refusal, Rows,
+    Ticket, Weight,
+};
+use kernels::Kernels;
+use pack::{Acts, LANES, Line, Packed};
+use pool::Pool;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A matrix of the model file, repacked if kernels multiply by it.
+#[derive(Debug)]
+struct Matrix {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    bytes: Bytes,
+    packed: Option<Packed>,
+    /// Vectors are unpacked when they are taken.
+    floats: Vec<f32>,
+}
+
+/// Activations.
+#[derive(Debug)]
+struct Activations {
+    rows: Rows,
+    width: usize,
+    data: Vec<f32>,
+}
+
+/// One layer's paged keys and values; layouts as [`body::Keys`] has them.
+#[derive(Debug)]
+struct LayerCache {
+    heads: usize,
+    dim: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// One thread's own scratch.
+#[derive(Debug, Default)]
+struct Scratch {
+    acts: Acts,
+    floats: Vec<f32>,
+    tile: Vec<[f32; LANES]>,
+}
+
+/// Runs graphs on the machine's cores.
+#[derive(Debug)]
+pub struct Cpu {
+    kernels: &'static Kernels,
+    pool: Pool,
+    weights: Vec<Matrix>,
+    buffers: Vec<Activations>,
+    caches: Vec<LayerCache>,
+    stages: Vec<Range<usize>>,
+    /// Two a op: parts of its first and its second half that are taken.
+    counters: Vec<AtomicUsize>,
+    acts: Acts,
+    scratch: Vec<Mutex<Scratch>>,
+    logits: Option<(Ticket, Buffer, usize)>,
+    tickets: u64,
+}
+
+impl Cpu {
+    /// A backend of `threads` threads with one row of the kernel table.
+    pub fn new(kernels: &'static Kernels, threads: usize) -> Self {
+        let pool = Pool::new(threads);
+        Self {
+            kernels,
+            scratch: (0..pool.threads()).map(|_| Mutex::default()).collect(),
+            pool,
+            weights: Vec::new(),
+            buffers: Vec::new(),
+            caches: Vec::new(),
+            stages: Vec::new(),
+            counters: Vec::new(),
+            acts: Acts::default(),
+            logits: None,
+            tickets: 0,
+        }
+    }
+
+    /// Threads that compute, the caller's among them.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The kernel row in use.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    /// Repacks one matrix, all threads together.
+    fn pack(&mut self, at: usize) -> Result<(), Refusal> {
+        const GROUPS: usize = 16;
+        let matrix = &self.weights[at];
+        let shape = (matrix.format, matrix.rows, matrix.cols);
+        let Some(mut packed) = Packed::new(shape.0, shape.1, shape.2)? else {
+            return Ok(()); // columns that are no whole blocks: the reference multiplies by it
+        };
+        let mut scales = packed.scales.chunks_mut((packed.group_scales * GROUPS).max(1));
+        let parts: Vec<Mutex<(&mut [Line], &mut [u8])>> = packed
+            .lines
+            .chunks_mut(packed.group_lines * GROUPS)
+            .map(|lines| Mutex::new((lines, scales.next().unwrap_or_default())))
+            .collect();
+        let next = AtomicUsize::new(0);
+        self.pool.run(&|_| {
+            loop {
+                let part = next.fetch_add(1, Ordering::Relaxed);
+                let Some(cell) = parts.get(part) else { return };
+                let mut cell = cell.lock().expect("each part is taken once");
+                let (lines, scales) = &mut *cell;
+                pack::fill(shape, &matrix.bytes, part * GROUPS, lines, scales);
+            }
+        });
+        drop(parts);
+        self.weights[at].packed = Some(packed);
+        Ok(())
+    }
+
+    /// Makes room for a step's rows.
+    fn reserve(&mut self, graph: &Graph, tokens: usize, samples: usize) {
+        for buffer in &mut self.buffers {
+            let rows = if buffer.rows == Rows::Tokens { tokens } else { samples };
+            let floats = rows * buffer.width;
+            if buffer.data.len() < floats {
+                buffer.data.resize(floats, 0.0);
+            }
+        }
+        let widest = graph.ops.iter().filter_map(|op| match op {
+            Op::MatMul { x, .. } => Some(self.buffers[run::width_of(*x).0 as usize].width),
+            _ => None,
+        });
+        self.acts.reserve(tokens.max(samples), widest.max().unwrap_or(0));
+    }
+}
+
+/// Memory that may not be there: the system is asked before the zeroed pages are taken.
+pub(crate) fn zeroed<T: Clone>(zero: T, len: usize) -> Result<Vec<T>, Refusal> {
+    let mut asked = Vec::<T>::new();
+    asked
+        .try_reserve_exact(len)
+        .map_err(|_| Refusal::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
+    drop(asked);
+    Ok(vec![zero; len])
+}
+
+impl Backend for Cpu {
+    fn weight(
+        &mut self,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        bytes: Bytes,
+    ) -> Result<Weight, Refusal> {
+        let whole = format.row_bytes(cols).and_then(|row| row.checked_mul(rows));
+        if whole != Some(bytes.len()) || rows == 0 || cols == 0 {
+            return Err(Refusal::WrongSize { format, rows, cols, bytes: bytes.len() });
+        }
+        let mut floats = Vec::new();
+        if rows == 1 {
+            floats = zeroed(0.0, cols)?;
+            format.unpack(&bytes, &mut floats);
+        }
+        self.weights.push(Matrix { format, rows, cols, bytes, packed: None, floats });
+        Ok(Weight(self.weights.len() as u32 - 1))
+    }
+
+    fn alloc(&mut self, rows: Rows, width: usize) -> Buffer {
+        self.buffers.push(Activations { rows, width, data: Vec::new() });
+        Buffer(self.buffers.len() as u32 - 1)
+    }
+
+    fn cache(&mut self, heads: usize, dim: usize) -> Cache {
+        self.caches.push(LayerCache { heads, dim, keys: Vec::new(), values: Vec::new() });
+        Cache(self.caches.len() as u32 - 1)
+    }
+
+    fn prepare(
+        &mut self,
+        graph: &Graph,
+        pages: Pages,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<(), Refusal> {
+        assert_eq!(pages.block_tokens, BLOCK_TOKENS, "the kernels know one block size");
+        run::check(self, graph);
+        self.stages = run::stages(graph);
+        self.counters = (0..2 * graph.ops.len()).map(|_| AtomicUsize::new(0)).collect();
+        for cache in &mut self.caches {
+            let floats = pages.blocks * BLOCK_TOKENS * cache.heads * cache.dim;
+            (cache.keys, cache.values) = (zeroed(0.0, floats)?, zeroed(0.0, floats)?);
+        }
+        if self.kernels.product.is_none() {
+            return Ok(());
+        }
+        let mut multiplied: Vec<usize> = graph.ops.iter().flat_map(run::multiplied).collect();
+        multiplied.sort_unstable();
+        multiplied.dedup();
+        let total: usize = multiplied.iter().map(|&at| self.weights[at].bytes.len()).sum();
+        let mut done = 0;
+        for at in multiplied {
+            self.pack(at)?;
+            done += self.weights[at].bytes.len();
+            progress(done as f32 / total as f32);
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket {
+        let samples = batch.samples();
+        self.reserve(graph, batch.tokens(), samples.len());
+        for counter in &mut self.counters {
+            *counter.get_mut() = 0;
+        }
+        let logits = graph.logits.expect("a graph is for its logits; this is a bug");
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        let floats = samples.len() * self.buffers[logits.0 as usize].width;
+        run::step(self, graph, batch, samples);
+        self.logits = Some((ticket, logits, floats));
+        ticket
+    }
+
+    fn poll(&mut self, ticket: Ticket) -> Option<&[f32]> {
+        let (_, buffer, floats) = self.logits.take_if(|(at, ..)| *at == ticket)?;
+        Some(&self.buffers[buffer.0 as usize].data[..floats])
+    }
+}

@@ -1,0 +1,87 @@
+//! Every op as plainly as it can be said, in f32 with f64 sums. This is what the other rows of the
+//! kernel table, and other backends, are held to.
+
+use super::body::{Keys, Query};
+use super::kernels::Kernels;
+use crate::{Activation, BLOCK_TOKENS, Bytes, Format};
+
+/// The reference's row of the kernel table.
+pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, attend);
+
+/// The reference multiplies floats.
+unsafe fn quantise(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [i32]) {}
+
+/// One row of weights times rows of activations: `y[t] = Σ w[col] · x[t][col]`.
+pub(crate) fn product(w: &[f32], x: &[f32], y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(w.len()).zip(y) {
+        let mut sums = [0.0f64; 8];
+        for (col, (w, x)) in w.iter().zip(x).enumerate() {
+            sums[col % 8] += f64::from(*w) * f64::from(*x);
+        }
+        *y = sums.iter().sum::<f64>() as f32;
+    }
+}
+
+/// One row of a stored matrix.
+pub(crate) fn unpack_row(format: Format, bytes: &Bytes, row: usize, w: &mut [f32]) {
+    let row_bytes = format.row_bytes(w.len()).expect("checked when the weight was taken");
+    format.unpack(&bytes[row * row_bytes..][..row_bytes], w);
+}
+
+unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    for ((g, up), y) in gate.iter().zip(up).zip(y) {
+        let g = f64::from(*g);
+        let activated = match act {
+            Activation::Silu => g / (1.0 + (-g).exp()),
+            Activation::GeluTanh => {
+                let root = (2.0 / std::f64::consts::PI).sqrt();
+                0.5 * g * (1.0 + (root * (g + 0.044715 * g * g * g)).tanh())
+            }
+        };
+        *y = (activated * f64::from(*up)) as f32;
+    }
+}
+
+unsafe fn norm(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool) {
+    // SAFETY: the caller gives `gain.len()` floats; a copy, since `y` may be `x`.
+    let x = unsafe { std::slice::from_raw_parts(x, gain.len()) }.to_vec();
+    // SAFETY: as above.
+    let y = unsafe { std::slice::from_raw_parts_mut(y, gain.len()) };
+    let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / x.len() as f64;
+    let scale = 1.0 / (mean + f64::from(eps)).sqrt();
+    for ((x, gain), y) in x.iter().zip(gain).zip(y) {
+        let normed = (f64::from(*x) * scale * f64::from(*gain)) as f32;
+        *y = if add { *y + normed } else { normed };
+    }
+}
+
+unsafe fn attend(kv: &Keys<'_>, rows: &[Query], _: &mut [f32]) {
+    for row in rows {
+        let place = |position: usize| {
+            let block = kv.blocks[position / BLOCK_TOKENS] as usize * kv.stride;
+            (block, position % BLOCK_TOKENS)
+        };
+        // SAFETY: pointers as `body::attend` has them.
+        let key = |at: usize, d: usize| unsafe {
+            let (block, slot) = place(at);
+            f64::from(*kv.keys.add(block + d * BLOCK_TOKENS + slot))
+        };
+        // SAFETY: as above.
+        let value = |at: usize, d: usize| unsafe {
+            let (block, slot) = place(at);
+            f64::from(*kv.values.add(block + slot * kv.dim + d))
+        };
+        // SAFETY: as above.
+        let q: Vec<f64> = (0..kv.dim).map(|d| f64::from(unsafe { *row.q.add(d) })).collect();
+        let score = |at| (0..kv.dim).map(|d| q[d] * key(at, d)).sum::<f64>() * f64::from(kv.scale);
+        let scores: Vec<f64> = (row.from..row.to).map(score).collect();
+        let most = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+        let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for d in 0..kv.dim {
+            let mixed = (row.from..row.to).zip(&weights).map(|(at, w)| w * value(at, d));
+            // SAFETY: as above.
+            unsafe { *row.y.add(d) = (mixed.sum::<f64>() / total) as f32 };
+        }
+    }
+}

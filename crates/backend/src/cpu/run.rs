@@ -1,0 +1,560 @@
+//! One step over the threads of the pool. Which part of an op a thread takes is left to a counter;
+//! what a part computes never depends on who takes it, or on what else is in the batch.
+
+use super::body::{ActRow, Keys, Query};
+use super::pack::{Acts, BLOCK, LANES};
+use super::pool::Member;
+use super::{Cpu, Matrix, Scratch, reference};
+use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Graph, Input, Op, Out, Pairing, Rows, Weight};
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Up to so many rows every thread prepares a product's input for itself: cheaper than a barrier.
+const PRIVATE_ROWS: usize = 4;
+/// Rows of activations that a part of a product takes at most: they stay in the L2 cache.
+const PART_ROWS: usize = 64;
+
+/// The buffer that an input is as wide as.
+pub(super) fn width_of(x: Input) -> Buffer {
+    match x {
+        Input::Plain(x) | Input::Normed { x, .. } => x,
+        Input::Gated { gate, .. } => gate,
+    }
+}
+
+/// The matrices that an op multiplies by.
+pub(super) fn multiplied(op: &Op) -> Vec<usize> {
+    match op {
+        Op::MatMul { outs, .. } => outs.iter().map(|out| out.w.0 as usize).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The graph's stages, each with at most one product: products share the quantised activations.
+pub(super) fn stages(graph: &Graph) -> Vec<Range<usize>> {
+    let mut parted = Vec::new();
+    for stage in graph.stages() {
+        let (mut start, mut products) = (stage.start, 0);
+        for at in stage.clone() {
+            products += usize::from(matches!(graph.ops[at], Op::MatMul { .. }));
+            if products > 1 {
+                parted.push(start..at);
+                (start, products) = (at, 1);
+            }
+        }
+        parted.push(start..stage.end);
+    }
+    parted
+}
+
+/// Every shape that the unsafe code below relies on. Wrong ones are a bug of the architecture.
+pub(super) fn check(cpu: &Cpu, graph: &Graph) {
+    let width = |b: Buffer| cpu.buffers[b.0 as usize].width;
+    let rows = |b: Buffer| cpu.buffers[b.0 as usize].rows;
+    let matrix = |w: Weight| &cpu.weights[w.0 as usize];
+    for op in &graph.ops {
+        match op {
+            Op::Embed { table, y, .. } => assert_eq!(matrix(*table).cols, width(*y)),
+            Op::Norm { x, gain, y, .. } => {
+                assert_eq!((width(*x), rows(*x)), (width(*y), rows(*y)));
+                assert!(width(*x).is_multiple_of(matrix(*gain).floats.len()));
+            }
+            Op::MatMul { x, outs } => {
+                let (n, kind) = (width(width_of(*x)), rows(width_of(*x)));
+                match *x {
+                    Input::Plain(_) => {}
+                    Input::Normed { gain, .. } => assert_eq!(matrix(gain).floats.len(), n),
+                    Input::Gated { up, .. } => assert_eq!((width(up), rows(up)), (n, kind)),
+                }
+                for out in outs {
+                    let w = matrix(out.w);
+                    assert_eq!((w.cols, w.rows, kind), (n, width(out.y), rows(out.y)));
+                    assert!(out.bias.is_none_or(|b| matrix(b).floats.len() == w.rows));
+                }
+            }
+            Op::Angles { freqs, y, .. } => assert_eq!(2 * freqs.len(), width(*y)),
+            Op::Rope { x, angles, dim, .. } => {
+                assert!(width(*x).is_multiple_of(*dim) && width(*angles) <= *dim);
+            }
+            Op::Attend(a) => check_attend(cpu, a),
+            Op::Gather { x, y } => {
+                assert_eq!((width(*x), rows(*x)), (width(*y), Rows::Tokens));
+                assert_eq!(rows(*y), Rows::Samples);
+            }
+        }
+    }
+}
+
+fn check_attend(cpu: &Cpu, a: &Attend) {
+    let width = |b: Buffer| cpu.buffers[b.0 as usize].width;
+    let cache = &cpu.caches[a.cache.0 as usize];
+    assert_eq!((cache.heads, cache.dim), (a.kv_heads, a.dim));
+    assert_eq!((width(a.q), width(a.y)), (a.heads * a.dim, a.heads * a.dim));
+    assert_eq!((width(a.k), width(a.v)), (a.kv_heads * a.dim, a.kv_heads * a.dim));
+    assert!(a.heads.is_multiple_of(a.kv_heads) && a.window != Some(0));
+    for b in [a.q, a.k, a.v, a.y] {
+        assert_eq!(cpu.buffers[b.0 as usize].rows, Rows::Tokens);
+    }
+}
+
+/// Memory that the threads share during a step. Ops of one stage write to different buffers, and
+/// parts of one op to different places in them: see [`Graph::stages`] and the ops below.
+#[derive(Clone, Copy, Debug)]
+struct Mem {
+    ptr: *mut f32,
+    width: usize,
+    rows: usize,
+}
+
+impl Mem {
+    fn row(&self, row: usize) -> *mut f32 {
+        assert!(row < self.rows, "row {row} of {}; this is a bug", self.rows);
+        // SAFETY: within the buffer, which has `rows · width` floats.
+        unsafe { self.ptr.add(row * self.width) }
+    }
+
+    /// # Safety
+    /// No thread writes to the row meanwhile.
+    unsafe fn read(&self, row: usize) -> &[f32] {
+        // SAFETY: the row lies within the buffer; the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.row(row), self.width) }
+    }
+
+    /// # Safety
+    /// No other thread touches the row meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "shared memory; the promise is the caller's")]
+    unsafe fn write(&self, row: usize) -> &mut [f32] {
+        // SAFETY: the row lies within the buffer; the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.row(row), self.width) }
+    }
+}
+
+/// A step, as every thread sees it.
+struct Step<'a> {
+    cpu: &'a Cpu,
+    graph: &'a Graph,
+    batch: &'a Batch,
+    samples: Vec<usize>,
+    /// For every row: its token and position.
+    places: Vec<(u32, usize)>,
+    mem: Vec<Mem>,
+    caches: Vec<(*mut f32, *mut f32)>,
+    acts: View,
+}
+// SAFETY: the pointers are to memory that `step` holds exclusively while the pool runs; who writes
+// what is said at `Mem`.
+unsafe impl Sync for Step<'_> {}
+
+/// Runs the whole graph.
+pub(super) fn step(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>) {
+    let (tokens, sampled) = (batch.tokens(), samples.len());
+    let mem = cpu.buffers.iter_mut().map(|buffer| Mem {
+        ptr: buffer.data.as_mut_ptr(),
+        width: buffer.width,
+        rows: if buffer.rows == Rows::Tokens { tokens } else { sampled },
+    });
+    let mem = mem.collect();
+    let caches = cpu.caches.iter_mut().map(|c| (c.keys.as_mut_ptr(), c.values.as_mut_ptr()));
+    let caches = caches.collect();
+    let acts = View::of(&mut cpu.acts);
+    let mut pool = std::mem::replace(&mut cpu.pool, super::pool::Pool::new(1));
+    let place = |span: &crate::Span| {
+        let start = span.start;
+        span.tokens.iter().enumerate().map(move |(i, t)| (*t, start + i)).collect::<Vec<_>>()
+    };
+    let places = batch.spans.iter().flat_map(place).collect();
+    let step = Step { cpu, graph, batch, samples, places, mem, caches, acts };
+    pool.run(&|member| step.walk(member));
+    cpu.pool = pool;
+}
+
+impl Step<'_> {
+    fn walk(&self, member: Member<'_>) {
+        let scratch = &self.cpu.scratch[member.index];
+        let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        for stage in &self.cpu.stages {
+            for at in stage.clone() {
+                self.op(at, member, &mut scratch);
+            }
+            member.barrier();
+        }
+    }
+
+    fn mem(&self, buffer: Buffer) -> &Mem {
+        &self.mem[buffer.0 as usize]
+    }
+
+    fn weight(&self, weight: Weight) -> &Matrix {
+        &self.cpu.weights[weight.0 as usize]
+    }
+
+    /// Takes parts `0..parts` of the op's first or second half until none is left.
+    fn parts(&self, at: usize, half: usize, parts: usize, mut each: impl FnMut(usize)) {
+        let counter: &AtomicUsize = &self.cpu.counters[2 * at + half];
+        while counter.load(Ordering::Relaxed) < parts {
+            let part = counter.fetch_add(1, Ordering::Relaxed);
+            if part < parts {
+                each(part);
+            }
+        }
+    }
+
+    /// One op, this thread's share. Each part writes its own row (or rows, or heads).
+    fn op(&self, at: usize, member: Member<'_>, scratch: &mut Scratch) {
+        match &self.graph.ops[at] {
+            Op::Embed { table, y, scale } => self.parts(at, 0, self.places.len(), |row| {
+                let table = self.weight(*table);
+                // SAFETY: this part's own row.
+                let y = unsafe { self.mem(*y).write(row) };
+                reference::unpack_row(table.format, &table.bytes, self.places[row].0 as usize, y);
+                y.iter_mut().for_each(|v| *v *= scale);
+            }),
+            Op::Norm { x, gain, y, eps, add } => {
+                let gain = &self.weight(*gain).floats;
+                self.parts(at, 0, self.mem(*x).rows, |row| {
+                    let (x, y) = (self.mem(*x).row(row), self.mem(*y).row(row));
+                    for from in (0..self.mem_width(at)).step_by(gain.len()) {
+                        // SAFETY: this part's own row; the kernel row runs here.
+                        unsafe {
+                            (self.cpu.kernels.norm)(x.add(from), gain, *eps, y.add(from), *add);
+                        }
+                    }
+                });
+            }
+            Op::MatMul { x, outs } => self.product(at, *x, outs, member, scratch),
+            Op::Angles { freqs, y, scale } => self.parts(at, 0, self.places.len(), |row| {
+                // SAFETY: this part's own row.
+                let y = unsafe { self.mem(*y).write(row) };
+                angles(freqs, self.places[row].1, *scale, y);
+            }),
+            Op::Rope { x, angles, dim, pairing } => self.parts(at, 0, self.places.len(), |row| {
+                // SAFETY: this part's own row; the angles are of an earlier stage.
+                let (x, angles) = unsafe { (self.mem(*x).write(row), self.mem(*angles).read(row)) };
+                x.chunks_exact_mut(*dim).for_each(|head| rotate(head, angles, *pairing));
+            }),
+            Op::Attend(attend) => self.attend(at, attend, member, scratch),
+            Op::Gather { x, y } => self.parts(at, 0, self.samples.len(), |row| {
+                // SAFETY: this part's own row; `x` is of an earlier stage.
+                unsafe {
+                    self.mem(*y).write(row).copy_from_slice(self.mem(*x).read(self.samples[row]))
+                }
+            }),
+        }
+    }
+
+    /// The width of a [`Op::Norm`]'s rows.
+    fn mem_width(&self, at: usize) -> usize {
+        let Op::Norm { x, .. } = &self.graph.ops[at] else { unreachable!("asked of a norm") };
+        self.mem(*x).width
+    }
+
+    /// Writes one row of a product's input, as floats.
+    fn input(&self, x: Input, row: usize, to: &mut [f32]) {
+        let kernels = self.cpu.kernels;
+        // SAFETY: the inputs are of an earlier stage; the kernel row runs here.
+        unsafe {
+            match x {
+                Input::Plain(x) => to.copy_from_slice(self.mem(x).read(row)),
+                Input::Normed { x, gain, eps } => {
+                    let gain = &self.weight(gain).floats;
+                    (kernels.norm)(self.mem(x).row(row), gain, eps, to.as_mut_ptr(), false);
+                }
+                Input::Gated { gate, up, act } => {
+                    (kernels.gate)(act, self.mem(gate).read(row), self.mem(up).read(row), to);
+                }
+            }
+        }
+    }
+
+    fn product(
+        &self,
+        at: usize,
+        x: Input,
+        outs: &[Out],
+        member: Member<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let (rows, cols) = (self.mem(width_of(x)).rows, self.mem(width_of(x)).width);
+        let packed = outs.iter().any(|out| self.weight(out.w).packed.is_some());
+        let view = if rows <= PRIVATE_ROWS {
+            scratch.acts.reserve(rows, cols);
+            View::of(&mut scratch.acts)
+        } else {
+            self.acts
+        };
+        let view = view.with_cols(cols);
+        let prepare = |row| {
+            // SAFETY: a row is prepared by one thread, or in a thread's own scratch.
+            let (x_row, q, scale, sum) = unsafe { view.row_mut(row) };
+            self.input(x, row, x_row);
+            if packed && cols.is_multiple_of(BLOCK) {
+                // SAFETY: the kernel row runs here.
+                unsafe { (self.cpu.kernels.quantise)(x_row, q, scale, sum) };
+            }
+        };
+        if rows <= PRIVATE_ROWS {
+            (0..rows).for_each(prepare);
+        } else {
+            self.parts(at, 0, rows, prepare);
+            member.barrier();
+        }
+        let cut = Cut::of(rows, outs.iter().map(|out| self.weight(out.w).rows), member.threads());
+        self.parts(at, 1, cut.parts(), |part| {
+            let (out, groups, rows) = cut.part(part);
+            self.multiply(&outs[out], groups, rows, &view, scratch);
+        });
+    }
+
+    /// The product of some groups of 16 weight rows with some rows of activations.
+    fn multiply(
+        &self,
+        out: &Out,
+        groups: Range<usize>,
+        rows: Range<usize>,
+        view: &View,
+        scratch: &mut Scratch,
+    ) {
+        let w = self.weight(out.w);
+        let acts: Vec<ActRow> = rows.clone().map(|row| view.row(row)).collect();
+        scratch.tile.resize(rows.len(), [0.0; LANES]);
+        let bias = out.bias.map(|bias| self.weight(bias).floats.as_slice());
+        for group in groups {
+            match (&w.packed, self.cpu.kernels.product) {
+                // SAFETY: the activations are quantised, with the matrix's columns.
+                (Some(packed), Some(product)) => unsafe {
+                    product(packed, group, &acts, &mut scratch.tile);
+                },
+                _ => plain(w, group, &acts, &mut scratch.floats, &mut scratch.tile),
+            }
+            let first = group * LANES;
+            let lanes = LANES.min(w.rows - first);
+            for (row, tile) in rows.clone().zip(&scratch.tile) {
+                // SAFETY: no other part has these columns of these rows.
+                let y = unsafe {
+                    std::slice::from_raw_parts_mut(self.mem(out.y).row(row).add(first), lanes)
+                };
+                for (lane, y) in y.iter_mut().enumerate() {
+                    let v = tile[lane] + bias.map_or(0.0, |bias| bias[first + lane]);
+                    *y = if out.add { *y + v } else { v };
+                }
+            }
+        }
+    }
+
+    fn attend(&self, at: usize, a: &Attend, member: Member<'_>, scratch: &mut Scratch) {
+        let mut first = 0;
+        for span in &self.batch.spans {
+            for i in
+                (0..span.tokens.len()).filter(|i| (first + i) % member.threads() == member.index)
+            {
+                self.store(a, first + i, span.start + i, &span.blocks);
+            }
+            first += span.tokens.len();
+        }
+        member.barrier();
+        let group = a.heads / a.kv_heads;
+        let tokens = (super::kernels::TILE / group).max(1);
+        let tiles: Vec<usize> =
+            self.batch.spans.iter().map(|span| span.tokens.len().div_ceil(tokens)).collect();
+        scratch.floats.resize(scratch.floats.len().max(super::kernels::TILE * a.dim), 0.0);
+        self.parts(at, 1, tiles.iter().sum::<usize>() * a.kv_heads, |part| {
+            let (head, mut tile) = (part % a.kv_heads, part / a.kv_heads);
+            let (mut span, mut first) = (0, 0);
+            while tile >= tiles[span] {
+                tile -= tiles[span];
+                first += self.batch.spans[span].tokens.len();
+                span += 1;
+            }
+            let span = &self.batch.spans[span];
+            let taken = tile * tokens..span.tokens.len().min((tile + 1) * tokens);
+            self.attend_tile(a, head, first, span, taken, &mut scratch.floats);
+        });
+    }
+
+    /// Some tokens' query heads over one KV head.
+    fn attend_tile(
+        &self,
+        a: &Attend,
+        head: usize,
+        first: usize,
+        span: &crate::Span,
+        tokens: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let group = a.heads / a.kv_heads;
+        let (keys, values) = self.caches[a.cache.0 as usize];
+        let part = BLOCK_TOKENS * a.dim;
+        let kv = Keys {
+            keys: keys.wrapping_add(head * part),
+            values: values.wrapping_add(head * part),
+            stride: part * a.kv_heads,
+            blocks: &span.blocks,
+            dim: a.dim,
+            scale: a.scale,
+        };
+        let rows: Vec<Query> = tokens
+            .flat_map(|i| (0..group).map(move |h| (i, h)))
+            .map(|(i, h)| {
+                let to = span.start + i + 1;
+                let at = (head * group + h) * a.dim;
+                Query {
+                    q: self.mem(a.q).row(first + i).wrapping_add(at),
+                    y: self.mem(a.y).row(first + i).wrapping_add(at),
+                    from: to.saturating_sub(a.window.unwrap_or(to)),
+                    to,
+                }
+            })
+            .collect();
+        // SAFETY: all positions up to `to` are stored; no other part has these rows' heads.
+        unsafe { (self.cpu.kernels.attend)(&kv, &rows, out) };
+    }
+
+    /// Stores one token's keys and values in its block.
+    fn store(&self, a: &Attend, row: usize, position: usize, blocks: &[u32]) {
+        let (block, slot) = (blocks[position / BLOCK_TOKENS] as usize, position % BLOCK_TOKENS);
+        let cache = &self.cpu.caches[a.cache.0 as usize];
+        let part = BLOCK_TOKENS * a.dim;
+        assert!((block + 1) * part * a.kv_heads <= cache.keys.len(), "a block out of range; a bug");
+        let (keys, values) = self.caches[a.cache.0 as usize];
+        // SAFETY: in range as just checked; the token's slot is written by one thread.
+        unsafe {
+            let (k, v) = (self.mem(a.k).read(row), self.mem(a.v).read(row));
+            for head in 0..a.kv_heads {
+                let base = (block * a.kv_heads + head) * part;
+                for d in 0..a.dim {
+                    *keys.add(base + d * BLOCK_TOKENS + slot) = k[head * a.dim + d];
+                }
+                let to = values.add(base + slot * a.dim);
+                to.copy_from_nonoverlapping(v[head * a.dim..].as_ptr(), a.dim);
+            }
+        }
+    }
+}
+
+/// 16 rows of a matrix that is not packed, by the reference.
+fn plain(
+    w: &Matrix,
+    group: usize,
+    acts: &[ActRow],
+    floats: &mut Vec<f32>,
+    tile: &mut [[f32; LANES]],
+) {
+    floats.resize(floats.len().max(w.cols), 0.0);
+    for lane in 0..LANES.min(w.rows - group * LANES) {
+        let row = &mut floats[..w.cols];
+        reference::unpack_row(w.format, &w.bytes, group * LANES + lane, row);
+        for (act, tile) in acts.iter().zip(&mut *tile) {
+            // SAFETY: a row of activations has the matrix's columns.
+            let x = unsafe { std::slice::from_raw_parts(act.x, w.cols) };
+            reference::product(row, x, &mut tile[lane..=lane]);
+        }
+    }
+}
+
+fn angles(freqs: &[f64], position: usize, scale: f32, y: &mut [f32]) {
+    for (freq, y) in freqs.iter().zip(y.as_chunks_mut::<2>().0) {
+        let (sin, cos) = (position as f64 * freq).sin_cos();
+        *y = [cos as f32 * scale, sin as f32 * scale];
+    }
+}
+
+fn rotate(head: &mut [f32], angles: &[f32], pairing: Pairing) {
+    let pairs = angles.len() / 2;
+    for (i, [cos, sin]) in angles.as_chunks::<2>().0.iter().enumerate() {
+        let (a, b) = match pairing {
+            Pairing::Adjacent => (2 * i, 2 * i + 1),
+            Pairing::Halves => (i, i + pairs),
+        };
+        let (x, y) = (head[a], head[b]);
+        (head[a], head[b]) = (x * cos - y * sin, x * sin + y * cos);
+    }
+}
+
+/// [`Acts`] as the threads share them.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    x: *mut f32,
+    q: *mut i8,
+    scale: *mut f32,
+    sum: *mut i32,
+    cols: usize,
+    blocks: usize,
+}
+
+impl View {
+    fn of(acts: &mut Acts) -> Self {
+        let (x, q) = (acts.x.as_mut_ptr(), acts.q.as_mut_ptr());
+        let (scale, sum) = (acts.scale.as_mut_ptr(), acts.sum.as_mut_ptr());
+        Self { x, q, scale, sum, cols: 0, blocks: 0 }
+    }
+
+    fn with_cols(self, cols: usize) -> Self {
+        Self { cols, blocks: cols.div_ceil(BLOCK), ..self }
+    }
+
+    fn row(&self, row: usize) -> ActRow {
+        ActRow {
+            x: self.x.wrapping_add(row * self.cols),
+            q: self.q.wrapping_add(row * self.blocks * 2 * BLOCK),
+            scale: self.scale.wrapping_add(row * self.blocks),
+            sum: self.sum.wrapping_add(row * self.blocks * 2),
+        }
+    }
+
+    /// # Safety
+    /// The row was reserved, and no other thread touches it meanwhile.
+    #[allow(clippy::mut_from_ref, clippy::type_complexity, reason = "see `Mem::write`")]
+    unsafe fn row_mut(&self, row: usize) -> (&mut [f32], &mut [i8], &mut [f32], &mut [i32]) {
+        let at = self.row(row);
+        // SAFETY: the caller's promise.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(at.x.cast_mut(), self.cols),
+                std::slice::from_raw_parts_mut(at.q.cast_mut(), self.blocks * 2 * BLOCK),
+                std::slice::from_raw_parts_mut(at.scale.cast_mut(), self.blocks),
+                std::slice::from_raw_parts_mut(at.sum.cast_mut(), self.blocks * 2),
+            )
+        }
+    }
+}
+
+/// How a product is cut into parts: by output, by groups of weight rows, by activation rows.
+#[derive(Debug)]
+struct Cut {
+    rows: usize,
+    part_groups: usize,
+    /// Groups of each output, and parts by groups.
+    outs: Vec<(usize, usize)>,
+    row_parts: usize,
+}
+
+impl Cut {
+    fn of(rows: usize, weight_rows: impl Iterator<Item = usize>, threads: usize) -> Self {
+        let groups: Vec<usize> = weight_rows.map(|rows| rows.div_ceil(LANES)).collect();
+        let row_parts = rows.div_ceil(PART_ROWS);
+        let all: usize = groups.iter().sum();
+        let part_groups = (all * row_parts).div_ceil(threads * 8).clamp(1, 64).min(all.max(1));
+        let outs = groups.iter().map(|&g| (g, g.div_ceil(part_groups))).collect();
+        Self { rows, part_groups, outs, row_parts }
+    }
+
+    fn parts(&self) -> usize {
+        self.row_parts * self.outs.iter().map(|(_, parts)| parts).sum::<usize>()
+    }
+
+    /// Which output, which groups of its rows, which rows of activations.
+    fn part(&self, part: usize) -> (usize, Range<usize>, Range<usize>) {
+        let by_group = self.parts() / self.row_parts;
+        let (rows, mut part) = (part / by_group, part % by_group);
+        let rows = rows * PART_ROWS..self.rows.min((rows + 1) * PART_ROWS);
+        for (out, (groups, parts)) in self.outs.iter().enumerate() {
+            if part < *parts {
+                let first = part * self.part_groups;
+                return (out, first..(first + self.part_groups).min(*groups), rows);
+            }
+            part -= parts;
+        }
+        unreachable!("a part beyond the last; this is a bug")
+    }
+}

@@ -1,0 +1,156 @@
+//! The few vector operations that the matrix kernels are written in, and who provides them. Every
+//! provider computes the same bits: integer sums are exact, and each float step is one rounding.
+//!
+//! A kernel body is generic over [`Simd`] and compiled once a provider, under its target features.
+
+/// A provider of vectors of 16 lanes.
+///
+/// # Safety
+/// Methods may use instructions that only [`super::kernels::Kernels::runs_here`] allows; pointers
+/// must be readable (writable) for the stated length.
+pub(crate) trait Simd: Copy {
+    /// 64 unsigned bytes: 4 columns of 16 rows.
+    type Bytes: Copy;
+    /// 16 sums of integers.
+    type Ints: Copy;
+    /// 16 floats.
+    type Floats: Copy;
+
+    /// 64 bytes, aligned.
+    unsafe fn load(from: *const u8) -> Self::Bytes;
+    /// The low (`HIGH` false) or high four bits of every byte.
+    unsafe fn nibble<const HIGH: bool>(v: Self::Bytes) -> Self::Bytes;
+    /// `low | ((plane >> from) << 4) & mask`, byte by byte; `from` is 0 to 7.
+    unsafe fn above(low: Self::Bytes, plane: Self::Bytes, from: u32, mask: u8) -> Self::Bytes;
+    /// All lanes the same.
+    unsafe fn ints(value: i32) -> Self::Ints;
+    /// `sum + Σ w·x` over each lane's four bytes, with the same four signed `x` for all lanes.
+    /// `SMALL` promises that every `w` is below 64.
+    unsafe fn dot<const SMALL: bool>(sum: Self::Ints, w: Self::Bytes, x: *const i8) -> Self::Ints;
+    /// `256·high + low`, as floats.
+    unsafe fn join(high: Self::Ints, low: Self::Ints) -> Self::Floats;
+    /// All lanes the same.
+    unsafe fn floats(value: f32) -> Self::Floats;
+    /// 16 floats.
+    unsafe fn load_f32(from: *const u8) -> Self::Floats;
+    /// 16 halves.
+    unsafe fn load_f16(from: *const u8) -> Self::Floats;
+    /// 16 brain floats.
+    unsafe fn load_bf16(from: *const u8) -> Self::Floats;
+    /// `a · b`
+    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a · b + c`, rounded once.
+    unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `a + b`
+    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// Writes 16 floats.
+    unsafe fn store(v: Self::Floats, to: *mut f32);
+}
+
+/// Plain arrays, for every machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+impl Simd for Portable {
+    type Bytes = [u8; 64];
+    type Ints = [i32; 16];
+    type Floats = [f32; 16];
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> [u8; 64] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u8; 64]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn nibble<const HIGH: bool>(mut v: [u8; 64]) -> [u8; 64] {
+        for byte in &mut v {
+            *byte = if HIGH { *byte >> 4 } else { *byte & 15 };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn above(mut low: [u8; 64], plane: [u8; 64], from: u32, mask: u8) -> [u8; 64] {
+        for i in 0..64 {
+            low[i] |= ((plane[i] >> from) << 4) & mask;
+        }
+        low
+    }
+    #[inline(always)]
+    unsafe fn ints(value: i32) -> [i32; 16] {
+        [value; 16]
+    }
+    #[inline(always)]
+    unsafe fn dot<const SMALL: bool>(mut sum: [i32; 16], w: [u8; 64], x: *const i8) -> [i32; 16] {
+        // SAFETY: the caller's promise.
+        let x = unsafe { x.cast::<[i8; 4]>().read() };
+        for lane in 0..16 {
+            for j in 0..4 {
+                sum[lane] += i32::from(w[4 * lane + j]) * i32::from(x[j]);
+            }
+        }
+        sum
+    }
+    #[inline(always)]
+    unsafe fn join(high: [i32; 16], low: [i32; 16]) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        for i in 0..16 {
+            out[i] = ((high[i] << 8) + low[i]) as f32;
+        }
+        out
+    }
+    #[inline(always)]
+    unsafe fn floats(value: f32) -> [f32; 16] {
+        [value; 16]
+    }
+    #[inline(always)]
+    unsafe fn load_f32(from: *const u8) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[f32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        let bits = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        let mut out = [0.0; 16];
+        for i in 0..16 {
+            out[i] = half::f16::from_bits(bits[i]).to_f32();
+        }
+        out
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        let bits = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        let mut out = [0.0; 16];
+        for i in 0..16 {
+            out[i] = f32::from_bits(u32::from(bits[i]) << 16);
+        }
+        out
+    }
+    #[inline(always)]
+    unsafe fn mul(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] *= b[i];
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 16], b: [f32; 16], mut c: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            c[i] = a[i].mul_add(b[i], c[i]);
+        }
+        c
+    }
+    #[inline(always)]
+    unsafe fn add(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] += b[i];
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn store(v: [f32; 16], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 16]>().write_unaligned(v) }
+    }
+}

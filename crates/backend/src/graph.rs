@@ -1,0 +1,302 @@
+//! The forward pass as data. Ops say what is computed from what, never how; what a step works on
+//! (tokens, positions, KV blocks) stands in the [`Batch`], so a graph is recorded once per model.
+//!
+//! There is no prefill graph and no decode graph.
+
+use std::sync::Arc;
+
+/// Activations of one backend, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Buffer(pub(crate) u32);
+
+/// A matrix or vector of the model file, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Weight(pub(crate) u32);
+
+/// One layer's paged keys and values, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cache(pub(crate) u32);
+
+/// What a buffer has a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Every token of the batch.
+    Tokens,
+    /// Every token of the batch whose logits are wanted.
+    Samples,
+}
+
+/// What a [`Op::MatMul`] multiplies: a buffer, or something made of one row by row on the way in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Input {
+    /// The buffer as it stands.
+    Plain(Buffer),
+    /// `gain · x / √(mean(x²) + eps)` (RMSNorm; Zhang and Sennrich, 2019).
+    Normed {
+        /// `[rows, width]`
+        x: Buffer,
+        /// `[width]`
+        gain: Weight,
+        /// Keeps the root from zero.
+        eps: f32,
+    },
+    /// `activation(gate) · up`
+    Gated {
+        /// `[rows, width]`
+        gate: Buffer,
+        /// `[rows, width]`
+        up: Buffer,
+        /// What is applied to the gate.
+        act: Activation,
+    },
+}
+
+/// A gate's nonlinearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`
+    Silu,
+    /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`
+    GeluTanh,
+}
+
+/// One product of a [`Op::MatMul`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Out {
+    /// `[width of y, width of the input]`
+    pub w: Weight,
+    /// `[width of y]`, added to every row.
+    pub bias: Option<Weight>,
+    /// Where the product goes.
+    pub y: Buffer,
+    /// Whether it is added to what `y` holds.
+    pub add: bool,
+}
+
+/// Which elements of a head rotate together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// `(2i, 2i + 1)`, as Llama's GGUF files are laid out.
+    Adjacent,
+    /// `(i, i + n/2)`, as in GPT-NeoX.
+    Halves,
+}
+
+/// Attention over the paged KV cache, causal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attend {
+    /// `[tokens, heads × dim]`
+    pub q: Buffer,
+    /// `[tokens, kv_heads × dim]`
+    pub k: Buffer,
+    /// `[tokens, kv_heads × dim]`
+    pub v: Buffer,
+    /// `[tokens, heads × dim]`
+    pub y: Buffer,
+    /// Where this step's keys and values are stored and the earlier ones found.
+    pub cache: Cache,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Floats per head.
+    pub dim: usize,
+    /// Scores are multiplied by this before the softmax.
+    pub scale: f32,
+    /// A token sees itself and the `window - 1` before it; `None` sees all.
+    pub window: Option<usize>,
+}
+
+/// One operation on activations.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// `y[t] = scale · table[token t]`
+    Embed {
+        /// `[vocabulary, width]`
+        table: Weight,
+        /// `[tokens, width]`
+        y: Buffer,
+        /// 1 for most models.
+        scale: f32,
+    },
+    /// `y = (y +) gain · x / √(mean(x²) + eps)`, over each run of `gain`'s width.
+    Norm {
+        /// `[rows, width]`
+        x: Buffer,
+        /// `[width]`, or `[dim]` to norm each head by itself.
+        gain: Weight,
+        /// `[rows, width]`; may be `x`.
+        y: Buffer,
+        /// Keeps the root from zero.
+        eps: f32,
+        /// Whether the result is added to what `y` holds.
+        add: bool,
+    },
+    /// `y = (y +) w · input (+ bias)` for each of `outs`; the input is read once for all.
+    MatMul {
+        /// What is multiplied.
+        x: Input,
+        /// By what, and where to.
+        outs: Vec<Out>,
+    },
+    /// `y[t] = [cos(p·f₀), sin(p·f₀), cos(p·f₁), …] · scale` for the position `p` of token `t`.
+    Angles {
+        /// Radians per position, one a pair.
+        freqs: Arc<[f64]>,
+        /// `[tokens, 2 × pairs]`
+        y: Buffer,
+        /// YaRN's attention factor; 1 otherwise.
+        scale: f32,
+    },
+    /// Rotates pairs of each head's first elements by the angles (RoPE; Su et al., 2021).
+    Rope {
+        /// `[tokens, heads × dim]`, in place.
+        x: Buffer,
+        /// `[tokens, 2 × pairs]`, from [`Op::Angles`].
+        angles: Buffer,
+        /// Floats per head.
+        dim: usize,
+        /// Which elements rotate together.
+        pairing: Pairing,
+    },
+    /// Stores this step's keys and values, then attends.
+    Attend(Attend),
+    /// `y[s] = x[the s-th sampled token]`
+    Gather {
+        /// `[tokens, width]`
+        x: Buffer,
+        /// `[samples, width]`
+        y: Buffer,
+    },
+}
+
+/// A whole forward pass.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// In the order of their data.
+    pub ops: Vec<Op>,
+    /// `[samples, vocabulary]`, what the pass is for.
+    pub logits: Option<Buffer>,
+}
+
+/// Which of a span's tokens need logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// None: more of the prompt comes in a later step.
+    None,
+    /// The last one, to go on from it.
+    Last,
+    /// Every one, to score the prompt.
+    All,
+}
+
+/// One sequence's share of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The position of its first token in the sequence.
+    pub start: usize,
+    /// Its tokens in this step.
+    pub tokens: Vec<u32>,
+    /// The KV blocks of the whole sequence, from position 0 on.
+    pub blocks: Vec<u32>,
+    /// Which of the tokens need logits.
+    pub sample: Sample,
+}
+
+/// What one step works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The sequences of the step; their tokens are the batch's rows, in order.
+    pub spans: Vec<Span>,
+}
+
+impl Batch {
+    /// Rows of [`Rows::Tokens`] buffers.
+    pub fn tokens(&self) -> usize {
+        self.spans.iter().map(|span| span.tokens.len()).sum()
+    }
+
+    /// The batch's rows whose logits are wanted, in order.
+    pub fn samples(&self) -> Vec<usize> {
+        let mut first = 0;
+        let mut samples = Vec::new();
+        for span in &self.spans {
+            let end = first + span.tokens.len();
+            match span.sample {
+                Sample::None => {}
+                Sample::Last => samples.push(end - 1),
+                Sample::All => samples.extend(first..end),
+            }
+            first = end;
+        }
+        samples
+    }
+}
+
+impl Op {
+    /// The buffers it reads and those it writes (a buffer may be both).
+    pub fn touches(&self) -> (Vec<Buffer>, Vec<Buffer>) {
+        match self {
+            Self::Embed { y, .. } | Self::Angles { y, .. } => (vec![], vec![*y]),
+            Self::Norm { x, y, .. } => (vec![*x], vec![*y]),
+            Self::MatMul { x, outs } => {
+                let read = match *x {
+                    Input::Plain(x) | Input::Normed { x, .. } => vec![x],
+                    Input::Gated { gate, up, .. } => vec![gate, up],
+                };
+                (read, outs.iter().map(|out| out.y).collect())
+            }
+            Self::Rope { x, angles, .. } => (vec![*angles], vec![*x]),
+            Self::Attend(Attend { q, k, v, y, .. }) => (vec![*q, *k, *v], vec![*y]),
+            Self::Gather { x, y } => (vec![*x], vec![*y]),
+        }
+    }
+}
+
+impl Graph {
+    /// The ops in stages: within a stage none touches what another writes, so that they need no
+    /// barrier between them. Returns each stage's range of ops.
+    pub fn stages(&self) -> Vec<std::ops::Range<usize>> {
+        let mut stages = Vec::new();
+        let (mut start, mut read, mut written) = (0, Vec::new(), Vec::new());
+        for (at, op) in self.ops.iter().enumerate() {
+            let (reads, writes) = op.touches();
+            let clash = reads.iter().any(|b| written.contains(b))
+                || writes.iter().any(|b| written.contains(b) || read.contains(b));
+            if clash {
+                stages.push(start..at);
+                (start, read, written) = (at, Vec::new(), Vec::new());
+            }
+            read.extend(reads);
+            written.extend(writes);
+        }
+        stages.push(start..self.ops.len());
+        stages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_part_where_data_flows() {
+        let [a, b, c, d] = [0, 1, 2, 3].map(Buffer);
+        let copy = |x, y| Op::Gather { x, y };
+        let graph =
+            Graph { ops: vec![copy(a, b), copy(a, c), copy(b, d), copy(c, a)], logits: None };
+        assert_eq!(graph.stages(), [0..2, 2..4]);
+        let graph = Graph { ops: vec![copy(a, b), copy(c, a)], logits: None };
+        assert_eq!(graph.stages(), [0..1, 1..2], "a write waits for the reads before it");
+    }
+
+    #[test]
+    fn samples_count_over_spans() {
+        let span =
+            |n: u32, sample| Span { start: 0, tokens: (0..n).collect(), blocks: vec![], sample };
+        let batch = Batch {
+            spans: vec![span(3, Sample::Last), span(2, Sample::None), span(2, Sample::All)],
+        };
+        assert_eq!((batch.tokens(), batch.samples()), (7, vec![2, 5, 6]));
+    }
+}

@@ -1,0 +1,280 @@
+//! One suite of op tests, run on every row of the kernel table that this machine has, against the
+//! reference row and against each other.
+
+use ingle_backend::cpu::Cpu;
+use ingle_backend::cpu::kernels::{KERNELS, Kernels};
+use ingle_backend::{
+    Activation, Attend, BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Format, Graph, Input, Op, Out,
+    Pages, Pairing, Rows, Sample, Span, Weight,
+};
+use std::sync::Arc;
+
+const VOCABULARY: usize = 64;
+const PAGES: Pages = Pages { block_tokens: BLOCK_TOKENS, blocks: 24 };
+
+/// Xorshift: the same numbers on every machine.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    /// -1 to 1, with now and then an outlier, as activations have them.
+    fn float(&mut self) -> f32 {
+        let v = (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        if self.next().is_multiple_of(50) { 20.0 * v } else { v }
+    }
+}
+
+fn floats(rng: &mut Rng, count: usize) -> Bytes {
+    let bytes: Vec<u8> = (0..count).flat_map(|_| rng.float().to_le_bytes()).collect();
+    bytes.into()
+}
+
+/// Random blocks whose scales are small finite numbers, whatever byte they stand at.
+fn blocks(rng: &mut Rng, format: Format, rows: usize, cols: usize) -> Bytes {
+    let len = format.row_bytes(cols).expect("whole blocks") * rows;
+    if format.block_len() == 1 {
+        let value = |v: f32| match format {
+            Format::F16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
+            Format::BF16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
+            _ => v.to_le_bytes().to_vec(),
+        };
+        let bytes: Vec<u8> = (0..rows * cols).flat_map(|_| value(rng.float())).collect();
+        return bytes.into();
+    }
+    let mut bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+    let at: &[usize] = match format {
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+        _ => &[0],
+    };
+    for block in bytes.chunks_exact_mut(format.block_bytes()) {
+        if format == Format::MXFP4 {
+            block[0] = 118 + block[0] % 8;
+            continue;
+        }
+        for &at in at {
+            let scale = half::f16::from_f32(0.01 + 0.02 * (rng.float() / 20.0).abs());
+            block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    bytes.into()
+}
+
+/// A backend with tokens' rows `x` of width `cols`, to which a test adds ops.
+struct Bench {
+    cpu: Cpu,
+    graph: Graph,
+    rng: Rng,
+}
+
+impl Bench {
+    fn new(kernels: &'static Kernels, threads: usize) -> Self {
+        let cpu = Cpu::new(kernels, threads);
+        Self { cpu, graph: Graph::default(), rng: Rng(0x9E37_79B9) }
+    }
+
+    fn weight(&mut self, format: Format, rows: usize, cols: usize) -> Weight {
+        let bytes = blocks(&mut self.rng, format, rows, cols);
+        self.cpu.weight(format, rows, cols, bytes).expect("memory")
+    }
+
+    fn vector(&mut self, cols: usize) -> Weight {
+        let bytes = floats(&mut self.rng, cols);
+        self.cpu.weight(Format::F32, 1, cols, bytes).expect("memory")
+    }
+
+    /// A buffer filled from a random table by the tokens.
+    fn embedded(&mut self, cols: usize) -> Buffer {
+        let table = self.weight(Format::F32, VOCABULARY, cols);
+        let y = self.cpu.alloc(Rows::Tokens, cols);
+        self.graph.ops.push(Op::Embed { table, y, scale: 0.5 });
+        y
+    }
+
+    fn prepare(&mut self, read: Buffer) {
+        self.graph.logits = Some(read);
+        self.cpu.prepare(&self.graph, PAGES, &mut |_| {}).expect("memory");
+    }
+
+    fn run(&mut self, spans: &[Span]) -> Vec<f32> {
+        let ticket = self.cpu.submit(&self.graph, &Batch { spans: spans.to_vec() });
+        self.cpu.poll(ticket).expect("the CPU computes at once").to_vec()
+    }
+}
+
+fn span(start: usize, tokens: std::ops::Range<usize>, blocks: &[u32]) -> Span {
+    let tokens = tokens.map(|t| (t * 7 % VOCABULARY) as u32).collect();
+    Span { start, tokens, blocks: blocks.to_vec(), sample: Sample::All }
+}
+
+fn rows() -> impl Iterator<Item = &'static Kernels> {
+    KERNELS.iter().filter(|row| row.runs_here())
+}
+
+/// The largest difference, relative to the largest value.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let most = b.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    apart.fold(0.0f32, |most, v| if v.is_nan() { f32::INFINITY } else { most.max(v) }) / most
+}
+
+/// The blocks of the long sequence.
+const LONG: &[u32] = &[3, 1, 5, 2, 9];
+
+/// Holds what `build` computes to the reference within `tolerance`, and all other rows, thread
+/// counts and batch compositions to each other bit for bit.
+fn conforms(name: &str, tolerance: f32, build: impl Fn(&mut Bench) -> Buffer) {
+    let whole = [span(0, 0..70, LONG), span(0, 9..10, &[11]), span(0, 5..9, &[12])];
+    let mut outcomes: Vec<(String, Vec<f32>)> = Vec::new();
+    for kernels in rows() {
+        for threads in [1, 3] {
+            let mut bench = Bench::new(kernels, threads);
+            let read = build(&mut bench);
+            bench.prepare(read);
+            let together = bench.run(&whole);
+            let parts = [0..16, 16..17, 17..40, 40..70].map(|part| span(part.start, part, LONG));
+            let mut chunked = Vec::new();
+            for part in parts.iter().chain(&whole[1..]) {
+                chunked.extend(bench.run(std::slice::from_ref(part)));
+            }
+            let label = format!("{name} on {} with {threads}", kernels.name);
+            assert!(together == chunked, "{label}: chunked differs from whole");
+            outcomes.push((label, together));
+        }
+    }
+    let (_, reference) = outcomes.last().expect("the reference runs everywhere").clone();
+    for (label, outcome) in &outcomes {
+        let apart = distance(outcome, &reference);
+        assert!(apart <= tolerance, "{label}: {apart} from the reference");
+    }
+    for pair in outcomes[..outcomes.len() - 2].windows(2) {
+        assert!(pair[0].1 == pair[1].1, "{} and {} differ", pair[0].0, pair[1].0);
+    }
+}
+
+/// A quantised activation is off by at most half a step, 1.5e-5 of its block's largest; the largest
+/// is an outlier in these data, so that a sum of hundreds may be off by several such steps.
+const PRODUCT: f32 = 1e-4;
+/// Rounding of f32 sums.
+const FLOATS: f32 = 2e-6;
+
+fn product(bench: &mut Bench, format: Format, rows: usize, cols: usize) -> Buffer {
+    let x = bench.embedded(cols);
+    let w = bench.weight(format, rows, cols);
+    let y = bench.cpu.alloc(Rows::Tokens, rows);
+    let out = Out { w, bias: None, y, add: false };
+    bench.graph.ops.push(Op::MatMul { x: Input::Plain(x), outs: vec![out] });
+    y
+}
+
+#[test]
+fn every_format_multiplies() {
+    for &format in Format::ALL {
+        conforms(format.name(), PRODUCT, |bench| product(bench, format, 40, 512));
+    }
+}
+
+#[test]
+fn odd_shapes_multiply() {
+    conforms("one block", PRODUCT, |bench| product(bench, Format::Q4_1, 3, 32));
+    conforms("narrow floats", FLOATS, |bench| product(bench, Format::F16, 5, 16));
+    conforms("wide", PRODUCT, |bench| product(bench, Format::Q8_0, 1000, 96));
+}
+
+#[test]
+fn products_share_inputs_add_and_bias() {
+    for act in [Activation::Silu, Activation::GeluTanh] {
+        conforms("a gated block", PRODUCT, |bench| {
+            let (x, gain) = (bench.embedded(64), bench.vector(64));
+            let ws = [Format::Q4_1, Format::Q8_0].map(|format| bench.weight(format, 96, 64));
+            let [gate, up] = [0, 1].map(|_| bench.cpu.alloc(Rows::Tokens, 96));
+            let bias = Some(bench.vector(96));
+            let outs = vec![
+                Out { w: ws[0], bias, y: gate, add: false },
+                Out { w: ws[1], bias: None, y: up, add: false },
+            ];
+            let down = bench.weight(Format::Q5_0, 64, 96);
+            let back = Out { w: down, bias: None, y: x, add: true };
+            bench.graph.ops.extend([
+                Op::MatMul { x: Input::Normed { x, gain, eps: 1e-5 }, outs },
+                Op::MatMul { x: Input::Gated { gate, up, act }, outs: vec![back] },
+            ]);
+            x
+        });
+    }
+}
+
+#[test]
+fn norms_scale_whole_rows_and_heads_in_place_and_added() {
+    conforms("norms", FLOATS, |bench| {
+        let (x, y) = (bench.embedded(72), bench.embedded(72));
+        let (row, head) = (bench.vector(72), bench.vector(24));
+        bench.graph.ops.extend([
+            Op::Norm { x, gain: row, y: x, eps: 1e-6, add: false },
+            Op::Norm { x, gain: head, y, eps: 1e-6, add: true },
+        ]);
+        y
+    });
+}
+
+fn attention(
+    bench: &mut Bench,
+    (heads, kv_heads, dim): (usize, usize, usize),
+    window: Option<usize>,
+) -> Buffer {
+    let [q, k, v] = [heads, kv_heads, kv_heads].map(|n| bench.embedded(n * dim));
+    let (y, angles) =
+        (bench.cpu.alloc(Rows::Tokens, heads * dim), bench.cpu.alloc(Rows::Tokens, dim));
+    let freqs: Arc<[f64]> = (0..dim / 2).map(|i| 0.3f64.powi(i as i32)).collect();
+    let cache = bench.cpu.cache(kv_heads, dim);
+    bench.graph.ops.extend([
+        Op::Angles { freqs, y: angles, scale: 1.0 },
+        Op::Rope { x: q, angles, dim, pairing: Pairing::Halves },
+        Op::Rope { x: k, angles, dim, pairing: Pairing::Adjacent },
+        Op::Attend(Attend { q, k, v, y, cache, heads, kv_heads, dim, scale: 0.2, window }),
+    ]);
+    y
+}
+
+#[test]
+fn attention_sees_the_past_through_blocks() {
+    for (shape, window) in
+        [((3, 1, 64), None), ((4, 4, 16), None), ((8, 2, 32), Some(20)), ((4, 2, 4), Some(1))]
+    {
+        conforms(&format!("{shape:?} {window:?}"), 1e-5, |bench| attention(bench, shape, window));
+    }
+}
+
+#[test]
+fn only_samples_are_gathered() {
+    for kernels in rows() {
+        let mut bench = Bench::new(kernels, 2);
+        let x = bench.embedded(8);
+        let y = bench.cpu.alloc(Rows::Samples, 8);
+        bench.graph.ops.push(Op::Gather { x, y });
+        bench.prepare(y);
+        let all = bench.run(&[span(0, 0..5, &[0])]);
+        let mut last = span(0, 0..5, &[0]);
+        last.sample = Sample::Last;
+        let mut none = last.clone();
+        none.sample = Sample::None;
+        assert_eq!(bench.run(&[none, last]), all[32..], "on {}", kernels.name);
+    }
+}
+
+#[test]
+fn weights_of_the_wrong_size_are_refused() {
+    let mut cpu = Cpu::new(Kernels::best(), 1);
+    for (rows, cols, bytes) in [(2, 32, 39), (2, 33, 40), (0, 32, 0), (usize::MAX, 32, 20)] {
+        let refused = cpu.weight(Format::Q4_1, rows, cols, vec![0; bytes].into());
+        assert!(refused.is_err(), "{rows} rows of {cols} in {bytes} bytes");
+    }
+}
