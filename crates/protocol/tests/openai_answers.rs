@@ -1,0 +1,343 @@
+//! OpenAI answers: a stream and a whole answer are one state machine's, and reading undoes writing.
+
+use std::time::Duration;
+
+use ingle_protocol::wire::openai::{Asked, DONE, Format, Head, Options, Reader, Tally, Whole};
+use ingle_protocol::wire::openai::{read_request, write_chunk};
+use ingle_protocol::wire::receipt;
+use ingle_protocol::{Event, Fault, Finish, Piece, Receipt, Scored, Step, Timings};
+use ingle_protocol::{TokenScore, Usage};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn head(format: Format, options: &Options) -> Head {
+    Head {
+        format,
+        id: "id-1".into(),
+        created_s: 7,
+        model: "m".into(),
+        include_usage: options.include_usage,
+    }
+}
+
+fn ask(format: Format, extra: &str) -> Asked {
+    let input = match format {
+        Format::Chat => r#""messages":[{"role":"user","content":"hi"}]"#,
+        Format::Completions => r#""prompt":["pé","q"]"#,
+    };
+    read_request(format, format!("{{{input}{extra}}}").as_bytes()).expect("a right request")
+}
+
+fn text(text: &str) -> Event {
+    Event::Text(Piece { text: text.into(), scores: vec![] })
+}
+
+fn done(prompt_tokens: u32, completion_tokens: u32, finish: Finish) -> Event {
+    Event::Done(Box::new(Receipt {
+        model: "m".into(),
+        route: vec![Step { candidate: "m".into(), taken: true, reason: "local".into() }],
+        left_machine: false,
+        cost_micros: 3,
+        finish,
+        usage: Usage { prompt_tokens, cached_tokens: 2, completion_tokens },
+        timings: Timings {
+            queued: Duration::from_micros(1500),
+            first_token: Duration::from_millis(20),
+            total: Duration::from_millis(120),
+        },
+    }))
+}
+
+/// The chunks and the whole of the same events.
+fn write(format: Format, asked: &Asked, events: &[(u32, Event)]) -> (Vec<Value>, Value) {
+    let head = head(format, &asked.options);
+    let mut tally = Tally::new(format, asked, |_| Ok("tokens".into())).expect("decodes");
+    let mut whole = Whole::new(&tally);
+    let mut chunks = Vec::new();
+    for (index, event) in events {
+        for delta in tally.take(*index, event.clone()).expect("no failure") {
+            chunks.push(serde_json::from_str(&write_chunk(&head, &delta)).expect("JSON"));
+            whole.add(delta);
+        }
+    }
+    assert!(tally.complete());
+    let whole = whole.write(&head).expect("complete");
+    (chunks, serde_json::from_str(&whole).expect("JSON"))
+}
+
+#[test]
+fn a_streamed_chat() {
+    let asked = ask(Format::Chat, r#","stream":true,"stream_options":{"include_usage":true}"#);
+    let events = [(0, text("Hel")), (0, text("lo")), (0, done(5, 2, Finish::Stop))];
+    let (chunks, _) = write(Format::Chat, &asked, &events);
+    let choices: Vec<String> = chunks.iter().map(|chunk| chunk["choices"].to_string()).collect();
+    let choice = |delta: &str, finish: &str| {
+        format!(r#"[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]"#)
+    };
+    let expect = [
+        choice(r#"{"role":"assistant","content":"","refusal":null}"#, "null"),
+        choice(r#"{"content":"Hel"}"#, "null"),
+        choice(r#"{"content":"lo"}"#, "null"),
+        choice("{}", "\"stop\""),
+        "[]".to_owned(),
+    ];
+    assert_eq!(choices, expect);
+    let (last, rest) = chunks.split_last().expect("five");
+    assert!(rest.iter().all(|chunk| chunk["usage"].is_null() && chunk.get("ingle").is_none()));
+    assert_eq!(last["usage"]["total_tokens"], 7);
+    assert_eq!(last["ingle"]["left_machine"], false);
+    assert_eq!(last["object"], "chat.completion.chunk");
+}
+
+#[test]
+fn a_stream_without_usage_has_no_chunk_without_a_choice() {
+    let asked = ask(Format::Chat, r#","stream":true"#);
+    let (chunks, _) = write(Format::Chat, &asked, &[(0, done(5, 0, Finish::Length))]);
+    assert!(chunks.iter().all(|chunk| !chunk["choices"].as_array().expect("list").is_empty()));
+    let last = chunks.last().expect("a finish");
+    assert_eq!(last["choices"][0]["finish_reason"], "length");
+    assert_eq!(last["ingle"]["cost_micros"], 3);
+    assert!(last.get("usage").is_none());
+}
+
+#[test]
+fn a_whole_chat() {
+    let asked = ask(Format::Chat, "");
+    let events = [(0, text("Hel")), (0, text("lo")), (0, done(5, 2, Finish::Stop))];
+    let (_, whole) = write(Format::Chat, &asked, &events);
+    let message = json!({ "role": "assistant", "content": "Hello", "refusal": null });
+    let choice =
+        json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": "stop" });
+    let usage = json!({
+        "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
+        "prompt_tokens_details": { "cached_tokens": 2 },
+    });
+    let expect = [
+        ("id", json!("id-1")),
+        ("object", json!("chat.completion")),
+        ("created", json!(7)),
+        ("model", json!("m")),
+        ("choices", json!([choice])),
+        ("usage", usage),
+    ];
+    for (key, value) in expect {
+        assert_eq!(whole[key], value, "{key}");
+    }
+    let timings = json!({ "queued_ms": 1.5, "first_token_ms": 20.0, "total_ms": 120.0 });
+    assert_eq!(whole["ingle"]["timings"], timings);
+    assert_eq!(whole["ingle"]["route"][0]["candidate"], "m");
+}
+
+/// Two prompts, two choices each: prompts count once, completions and costs add up.
+#[test]
+fn choices_of_several_prompts() {
+    let asked = ask(Format::Completions, r#","n":2,"echo":true"#);
+    let events = [
+        (3, text("d")),
+        (0, text("a")),
+        (3, done(9, 1, Finish::Stop)),
+        (1, done(5, 0, Finish::Length)),
+        (0, done(5, 1, Finish::Stop)),
+        (2, done(9, 4, Finish::Stop)),
+    ];
+    let (chunks, whole) = write(Format::Completions, &asked, &events);
+    let texts: Vec<&str> = (0..4).filter_map(|i| whole["choices"][i]["text"].as_str()).collect();
+    assert_eq!(texts, ["péa", "pé", "q", "qd"]);
+    assert_eq!(whole["object"], "text_completion");
+    assert_eq!(whole["usage"]["prompt_tokens"], 14);
+    assert_eq!(whole["usage"]["completion_tokens"], 6);
+    assert_eq!(whole["ingle"]["cost_micros"], 12);
+    assert_eq!(whole["ingle"]["choices"][1]["finish"], "length");
+    assert_eq!(chunks.iter().filter(|chunk| chunk.get("ingle").is_some()).count(), 1);
+}
+
+fn scored(token: u32, bytes: &[u8], logprob: f32) -> Scored {
+    Scored { token, bytes: bytes.to_vec(), logprob }
+}
+
+#[test]
+fn scores_in_both_shapes() {
+    let score = |token, bytes: &[u8]| TokenScore {
+        chosen: scored(token, bytes, -0.5),
+        top: vec![scored(9, b"z", -0.25), scored(token, bytes, f32::NEG_INFINITY)],
+    };
+    let events = [
+        (0, Event::Text(Piece { text: "é".into(), scores: vec![score(1, "é".as_bytes())] })),
+        (0, Event::Text(Piece { text: "ab".into(), scores: vec![score(2, b"a"), score(3, b"b")] })),
+        (0, done(1, 3, Finish::Stop)),
+        (1, done(1, 0, Finish::Stop)),
+    ];
+    let asked = ask(Format::Completions, r#","logprobs":2"#);
+    let (_, whole) = write(Format::Completions, &asked, &events);
+    let legacy = &whole["choices"][0]["logprobs"];
+    assert_eq!(legacy["tokens"], json!(["é", "a", "b"]));
+    assert_eq!(legacy["text_offset"], json!([0, 1, 2]));
+    assert_eq!(legacy["token_logprobs"], json!([-0.5, -0.5, -0.5]));
+    assert_eq!(legacy["top_logprobs"][1], json!({ "z": -0.25, "a": -9999.0 }));
+    let asked = ask(Format::Chat, r#","logprobs":true,"top_logprobs":2"#);
+    let (_, whole) = write(Format::Chat, &asked, &events[..3]);
+    let first = &whole["choices"][0]["logprobs"]["content"][0];
+    assert_eq!(first["token"], "é");
+    assert_eq!(first["bytes"], json!([0xc3, 0xa9]));
+    assert_eq!(first["top_logprobs"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_failure_is_the_whole_answers() {
+    let asked = ask(Format::Chat, r#","n":2"#);
+    let mut tally = Tally::new(Format::Chat, &asked, |_| Ok(String::new())).expect("decodes");
+    tally.take(0, text("x")).expect("no failure");
+    let fault = tally.take(1, Event::Failed(Fault::ours("broke"))).expect_err("fails");
+    assert_eq!(fault, Fault::ours("broke"));
+    assert!(!tally.complete());
+    assert!(Whole::new(&tally).write(&head(Format::Chat, &asked.options)).is_err());
+}
+
+#[test]
+fn another_servers_answer_is_read() {
+    let mut reader = Reader::new(Format::Chat);
+    let chunks = [
+        r#"{"model":"x","choices":[{"index":0,"delta":{"role":"assistant"}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
+        DONE,
+    ];
+    let events: Vec<(u32, Event)> =
+        chunks.iter().flat_map(|chunk| reader.read(chunk).expect("right")).collect();
+    assert_eq!(events[0], (0, text("a")));
+    let Event::Done(receipt) = &events[1].1 else { panic!("no end: {events:?}") };
+    assert!(receipt.left_machine && receipt.finish == Finish::Length && receipt.model == "x");
+    assert_eq!(receipt.usage.prompt_tokens, 3);
+}
+
+#[test]
+fn broken_answers_are_faults() {
+    let rows: &[(&[&str], &str)] = &[
+        (&["{"], "no JSON"),
+        (&[r#"{"error":{"message":"too hot","type":"server_error"}}"#], "too hot"),
+        (&[r#"{"choices":[{"index":99999999}]}"#], "index"),
+        (&[DONE], "no choices"),
+        (&[r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#, DONE], "complete"),
+        (&[r#"{"choices":[{"index":0}],"ingle":{}}"#], "receipt"),
+    ];
+    for (chunks, words) in rows {
+        let mut reader = Reader::new(Format::Chat);
+        let read: Result<Vec<_>, Fault> = chunks.iter().map(|chunk| reader.read(chunk)).collect();
+        let fault = read.expect_err(words);
+        assert!(fault.message.contains(words), "{fault}");
+    }
+}
+
+fn any_scored() -> impl Strategy<Value = Scored> {
+    (any::<u32>(), prop::collection::vec(any::<u8>(), 0..5), -50.0..0.0f32)
+        .prop_map(|(token, bytes, logprob)| Scored { token, bytes, logprob })
+}
+
+/// Scores only where the format keeps all of them: the legacy shape knows no ids.
+fn any_piece(format: Format) -> impl Strategy<Value = Piece> {
+    let score = (any_scored(), prop::collection::vec(any_scored(), 0..3))
+        .prop_map(|(chosen, top)| TokenScore { chosen, top });
+    let most = if format == Format::Chat { 3 } else { 1 };
+    (".+", prop::collection::vec(score, 0..most)).prop_map(|(text, scores)| Piece { text, scores })
+}
+
+fn any_receipt() -> impl Strategy<Value = Receipt> {
+    let step = (".*", any::<bool>(), ".*").prop_map(|(candidate, taken, reason)| Step {
+        candidate,
+        taken,
+        reason,
+    });
+    let route = prop::collection::vec(step, 0..3);
+    let finish = prop::sample::select(vec![Finish::Stop, Finish::Length, Finish::Cancelled]);
+    let count = 0..1u32 << 24;
+    let usage = (count.clone(), count.clone(), count).prop_map(|counts| Usage {
+        prompt_tokens: counts.0,
+        cached_tokens: counts.1,
+        completion_tokens: counts.2,
+    });
+    let time = (0..1u64 << 50).prop_map(Duration::from_nanos);
+    let timings = (time.clone(), time.clone(), time).prop_map(|times| Timings {
+        queued: times.0,
+        first_token: times.1,
+        total: times.2,
+    });
+    (".*", route, any::<(bool, u32)>(), finish, usage, timings).prop_map(
+        |(model, route, (left_machine, cost), finish, usage, timings)| {
+            let cost_micros = u64::from(cost);
+            Receipt { model, route, left_machine, cost_micros, finish, usage, timings }
+        },
+    )
+}
+
+/// Pieces of each choice, then, in the choices' order, their receipts.
+fn any_events(format: Format) -> impl Strategy<Value = Vec<(u32, Event)>> {
+    let choice = (prop::collection::vec(any_piece(format), 0..4), any_receipt());
+    prop::collection::vec(choice, 1..4).prop_map(|choices| {
+        let mut events = Vec::new();
+        for ((pieces, _), index) in choices.iter().zip(0..) {
+            events.extend(pieces.iter().map(|piece| (index, Event::Text(piece.clone()))));
+        }
+        for ((_, receipt), index) in choices.into_iter().zip(0..) {
+            events.push((index, Event::Done(Box::new(receipt))));
+        }
+        events
+    })
+}
+
+fn round_trip(format: Format, usage: bool, events: &[(u32, Event)]) -> Vec<(u32, Event)> {
+    let choices = events.iter().map(|event| event.0 + 1).max().unwrap_or(1);
+    let mut asked = ask(format, "");
+    asked.requests.truncate(1);
+    asked.options = Options { stream: true, include_usage: usage, n: choices, echo: false };
+    let (chunks, whole) = write(format, &asked, events);
+    let mut reader = Reader::new(format);
+    let mut read = Vec::new();
+    for chunk in chunks {
+        read.extend(reader.read(&chunk.to_string()).expect("own words"));
+    }
+    assert_eq!(reader.read(DONE).expect("ended"), []);
+    same_text(format, &whole, events);
+    read
+}
+
+/// The whole answer, read back, says what the stream says.
+fn same_text(format: Format, whole: &Value, events: &[(u32, Event)]) {
+    let read = Reader::new(format).read(&whole.to_string()).expect("own words");
+    let said = |events: &[(u32, Event)]| {
+        let mut said = vec![(String::new(), Vec::new()); 4];
+        for (index, event) in events {
+            if let Event::Text(piece) = event {
+                said[*index as usize].0.push_str(&piece.text);
+                said[*index as usize].1.extend(piece.scores.clone());
+            }
+        }
+        said
+    };
+    assert_eq!(said(&read), said(events));
+}
+
+proptest! {
+    #[test]
+    fn reading_undoes_writing(events in any_events(Format::Chat), usage in any::<bool>()) {
+        prop_assert_eq!(round_trip(Format::Chat, usage, &events), events);
+    }
+
+    #[test]
+    fn reading_undoes_writing_completions(
+        events in any_events(Format::Completions),
+        usage in any::<bool>(),
+    ) {
+        prop_assert_eq!(round_trip(Format::Completions, usage, &events), events);
+    }
+
+    #[test]
+    fn reading_undoes_writing_a_receipt(receipt in any_receipt()) {
+        prop_assert_eq!(receipt::read(&receipt::write(&receipt)).expect("own words"), receipt);
+    }
+
+    #[test]
+    fn no_answer_panics(text in r#"\{"(choices|usage|ingle|error)":[\[\]{}0-9a-z":,]{0,40}\}"#) {
+        let _ = Reader::new(Format::Chat).read(&text);
+    }
+}
