@@ -1,1 +1,473 @@
-//! tokenizer
+//! Text to tokens and back, from a model file's own vocabulary: the ids are llama.cpp's, which are
+//! those that the model was trained on.
+//!
+//! Special tokens are found first, longest match first; what is between them goes to the family's
+//! algorithm. Plain text never becomes markup: in [`Special::Plain`] only user-defined tokens are
+//! found, and no merge can make a control token.
+//!
+//! Absent: `clean_up_tokenization_spaces` (it deletes spaces that the model wrote), and the
+//! families `t5` (Unigram), `rwkv`, `plamo2`, `whitespace` and `hybriddna`, each an algorithm of its
+//! own: a file of theirs is refused by name.
+
+mod bytepair;
+mod cases;
+mod decode;
+mod merge;
+mod sentencepiece;
+mod split;
+mod vocabulary;
+mod wordpiece;
+
+pub use cases::{CaseReport, Mismatch, check_cases};
+pub use decode::Decoder;
+pub use vocabulary::{TokenKind, Vocabulary};
+
+use crate::gguf::Gguf;
+use crate::{Error, Token};
+use aho_corasick::{AhoCorasick, MatchKind};
+use std::sync::Arc;
+
+/// Whether markup in a text (`<|im_end|>`) is the token that it spells, or just text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// It is the token: for rendered chat templates.
+    Parse,
+    /// It is text: for what users write.
+    Plain,
+}
+
+/// A model's tokenizer. A clone shares everything.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    family: Family,
+    texts: Vec<String>,
+    kinds: Vec<TokenKind>,
+    /// What each token writes: `written[ends[id - 1]..ends[id]]`.
+    written: Vec<u8>,
+    ends: Vec<usize>,
+    markup: Finder,
+    user_defined: Finder,
+    bos: Option<Token>,
+    eos: Option<Token>,
+    /// Put before and after a prompt.
+    prefix: Option<Token>,
+    suffix: Option<Token>,
+    stops: Vec<Token>,
+    space_prefix: bool,
+    swallow_after_special: bool,
+}
+
+#[derive(Debug)]
+enum Family {
+    BytePair(bytepair::BytePair),
+    SentencePiece(sentencepiece::SentencePiece),
+    WordPiece(wordpiece::WordPiece),
+}
+
+/// Tokens that are found in a text before anything else.
+#[derive(Debug)]
+struct Finder {
+    patterns: Option<AhoCorasick>,
+    tokens: Vec<Token>,
+}
+
+/// What a family does where the file is silent.
+struct Defaults {
+    bos: Option<Token>,
+    eos: Option<Token>,
+    sep: Option<Token>,
+    add_bos: bool,
+    add_eos: bool,
+    add_sep: bool,
+    space_prefix: bool,
+}
+
+const NO_DEFAULTS: Defaults = Defaults {
+    bos: None,
+    eos: None,
+    sep: None,
+    add_bos: false,
+    add_eos: false,
+    add_sep: false,
+    space_prefix: false,
+};
+
+/// Tokens that end an answer whatever the file's keys say, by their text, as llama.cpp lists them.
+static STOPS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+    // Fill-in-the-middle: padding, repository name, file separator.
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
+];
+
+/// Tokens that llama.cpp always shows, though files call them control: gpt-oss's channels.
+static SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+
+impl Tokenizer {
+    /// The tokenizer of a model file.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::new`]; [`Error::Missing`] where the file has no vocabulary.
+    pub fn from_gguf(file: &Gguf) -> Result<Self, Error> {
+        Self::new(Vocabulary::from_gguf(file)?)
+    }
+
+    /// The tokenizer of a vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] names a family or a pre-tokenizer that this version does not know,
+    /// or says what in the vocabulary does not fit together.
+    pub fn new(vocabulary: Vocabulary) -> Result<Self, Error> {
+        check(&vocabulary)?;
+        let (mut stops, kinds) = stops_and_kinds(&vocabulary);
+        let (family, defaults) = family(&vocabulary, &kinds)?;
+        let known = |id: Option<Token>| id.filter(|&id| (id as usize) < kinds.len());
+        let bos = known(vocabulary.bos.or(defaults.bos));
+        let eos = known(vocabulary.eos.or(defaults.eos));
+        let sep = known(vocabulary.sep.or(defaults.sep));
+        let add_bos = vocabulary.add_bos.unwrap_or(defaults.add_bos);
+        let add_eos = vocabulary.add_eos.unwrap_or(defaults.add_eos);
+        let add_sep = vocabulary.add_sep.unwrap_or(defaults.add_sep);
+        let suffix = if add_sep { sep } else { eos.filter(|_| add_eos) };
+        stops.extend([eos, vocabulary.eot, vocabulary.eom].into_iter().flatten());
+        stops.extend(&vocabulary.fill_in_ends);
+        stops.retain(|&id| (id as usize) < kinds.len());
+        stops.sort_unstable();
+        stops.dedup();
+        let (written, ends) = written(&vocabulary, &kinds, &family);
+        let texts = vocabulary.tokens;
+        let markup = Finder::new(&texts, &kinds, |kind| {
+            matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown)
+        })?;
+        let user_defined = Finder::new(&texts, &kinds, |kind| kind == TokenKind::UserDefined)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                family,
+                texts,
+                kinds,
+                written,
+                ends,
+                markup,
+                user_defined,
+                bos,
+                eos,
+                prefix: bos.filter(|_| add_bos),
+                suffix,
+                stops,
+                space_prefix: vocabulary.add_space_prefix.unwrap_or(defaults.space_prefix),
+                swallow_after_special: vocabulary.swallow_after_special,
+            }),
+        })
+    }
+
+    /// The text's tokens, with nothing put before or after.
+    pub fn encode(&self, text: &str, special: Special) -> Vec<Token> {
+        let shared = &*self.shared;
+        let finder = match special {
+            Special::Parse => &shared.markup,
+            Special::Plain => &shared.user_defined,
+        };
+        let mut tokens = Vec::with_capacity(text.len() / 3);
+        let mut line = merge::Line::default();
+        let mut rest = 0;
+        for (found, token) in finder.find(text) {
+            if found.start < rest {
+                continue; // its first character was swallowed
+            }
+            shared.plain(&text[rest..found.start], &mut line, &mut tokens);
+            tokens.push(token);
+            rest = found.end;
+            if shared.swallow_after_special && shared.swallows(token) {
+                rest = text.len() - text[rest..].trim_ascii_start().len();
+            }
+        }
+        shared.plain(&text[rest..], &mut line, &mut tokens);
+        tokens
+    }
+
+    /// The tokens of a whole prompt: with the BOS that the model asks for, unless the text brings
+    /// its own, and with the EOS or SEP that it asks for.
+    pub fn encode_prompt(&self, text: &str, special: Special) -> Vec<Token> {
+        let mut tokens = self.encode(text, special);
+        if let Some(bos) = self.shared.prefix
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        tokens.extend(self.shared.suffix);
+        tokens
+    }
+
+    /// What a token adds to a text, in bytes that may be part of a character; nothing for control
+    /// tokens. `None` where the vocabulary has no such token.
+    pub fn bytes(&self, token: Token) -> Option<&[u8]> {
+        let shared = &*self.shared;
+        let kind = shared.kinds.get(token as usize)?;
+        match kind {
+            TokenKind::Control | TokenKind::Unknown => Some(&[]),
+            _ => shared.written(token),
+        }
+    }
+
+    /// As [`Tokenizer::bytes`], but control tokens write their text.
+    pub fn bytes_with_markup(&self, token: Token) -> Option<&[u8]> {
+        self.shared.written(token)
+    }
+
+    /// A token's text as the vocabulary spells it (`Ġthe`, `▁the`, `<|im_end|>`).
+    pub fn token_text(&self, token: Token) -> Option<&str> {
+        self.shared.texts.get(token as usize).map(String::as_str)
+    }
+
+    /// What a token is for.
+    pub fn kind(&self, token: Token) -> Option<TokenKind> {
+        self.shared.kinds.get(token as usize).copied()
+    }
+
+    /// The text that tokens write from its start on: control tokens write nothing, bytes that are
+    /// no UTF-8 become U+FFFD, and the space that encoding put before the text is taken off.
+    pub fn decode(&self, tokens: &[Token]) -> String {
+        let mut decoder = self.decoder_from_start();
+        let mut text: String = tokens.iter().map(|&token| decoder.push(token)).collect();
+        text += &decoder.flush();
+        text
+    }
+
+    /// Decodes tokens one by one as the continuation of a prompt: a leading space is kept.
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(self.clone(), false)
+    }
+
+    /// Decodes tokens one by one from a text's start: together the same as [`Tokenizer::decode`].
+    pub fn decoder_from_start(&self) -> Decoder {
+        Decoder::new(self.clone(), self.shared.space_prefix)
+    }
+
+    /// How many tokens there are; every id is below this.
+    pub fn vocab_len(&self) -> usize {
+        self.shared.texts.len()
+    }
+
+    /// Begins a sequence.
+    pub fn bos(&self) -> Option<Token> {
+        self.shared.bos
+    }
+
+    /// Ends a sequence.
+    pub fn eos(&self) -> Option<Token> {
+        self.shared.eos
+    }
+
+    /// Whether prompts begin with BOS.
+    pub fn adds_bos(&self) -> bool {
+        self.shared.prefix.is_some()
+    }
+
+    /// Whether generation ends with this token.
+    pub fn is_end(&self, token: Token) -> bool {
+        self.shared.stops.binary_search(&token).is_ok()
+    }
+
+    /// The tokens that end generation, ascending.
+    pub fn ends(&self) -> &[Token] {
+        &self.shared.stops
+    }
+}
+
+impl Shared {
+    /// Encodes what stands between special tokens.
+    fn plain(&self, text: &str, line: &mut merge::Line, tokens: &mut Vec<Token>) {
+        if text.is_empty() {
+            return;
+        }
+        match &self.family {
+            Family::BytePair(bpe) => bpe.encode(text, line, tokens),
+            Family::SentencePiece(spm) if self.space_prefix => {
+                spm.encode(&format!(" {text}"), line, tokens);
+            }
+            Family::SentencePiece(spm) => spm.encode(text, line, tokens),
+            Family::WordPiece(wpm) => wpm.encode(text, tokens),
+        }
+    }
+
+    fn written(&self, token: Token) -> Option<&[u8]> {
+        let end = *self.ends.get(token as usize)?;
+        let start = if token == 0 { 0 } else { self.ends[token as usize - 1] };
+        Some(&self.written[start..end])
+    }
+
+    /// Phi-3's special tokens swallow whitespace, but for the three of its Llama 2 base.
+    fn swallows(&self, token: Token) -> bool {
+        !matches!(self.texts[token as usize].as_str(), "<unk>" | "<s>" | "<|endoftext|>")
+    }
+}
+
+impl Finder {
+    fn new(
+        texts: &[String],
+        kinds: &[TokenKind],
+        wanted: impl Fn(TokenKind) -> bool,
+    ) -> Result<Self, Error> {
+        let chosen = |id: &Token| wanted(kinds[*id as usize]) && !texts[*id as usize].is_empty();
+        let tokens: Vec<Token> = (0..texts.len() as Token).filter(chosen).collect();
+        if tokens.is_empty() {
+            return Ok(Self { patterns: None, tokens });
+        }
+        let patterns = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(tokens.iter().map(|&id| &texts[id as usize]))
+            .map_err(|error| Error::Unsupported(format!("too many special tokens: {error}")))?;
+        Ok(Self { patterns: Some(patterns), tokens })
+    }
+
+    fn find<'a>(
+        &'a self,
+        text: &'a str,
+    ) -> impl Iterator<Item = (std::ops::Range<usize>, Token)> + 'a {
+        let found = self.patterns.as_ref().map(|patterns| patterns.find_iter(text));
+        found.into_iter().flatten().map(|m| (m.range(), self.tokens[m.pattern().as_usize()]))
+    }
+}
+
+/// Refuses what later code could not index.
+fn check(vocabulary: &Vocabulary) -> Result<(), Error> {
+    let tokens = vocabulary.tokens.len();
+    if tokens == 0 || tokens > 1 << 24 {
+        return Err(Error::Unsupported(format!(
+            "a vocabulary of {tokens} tokens; from 1 to {} are supported",
+            1 << 24
+        )));
+    }
+    for (what, length) in [("scores", vocabulary.scores.len()), ("types", vocabulary.kinds.len())] {
+        if length != 0 && length < tokens {
+            return Err(Error::Unsupported(format!(
+                "the vocabulary has {tokens} tokens but {length} token {what}; \
+                 the model file needs to be converted again"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Builds the family's algorithm.
+fn family(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Result<(Family, Defaults), Error> {
+    let unk = vocabulary.unk.filter(|&id| (id as usize) < kinds.len());
+    match vocabulary.model.as_str() {
+        "llama" => {
+            let spm = sentencepiece::SentencePiece::new(vocabulary, kinds, unk.or(Some(0)));
+            let defaults = Defaults {
+                bos: Some(1),
+                eos: Some(2),
+                add_bos: true,
+                space_prefix: true,
+                ..NO_DEFAULTS
+            };
+            Ok((Family::SentencePiece(spm), defaults))
+        }
+        "gpt2" | "gemma4" => {
+            if vocabulary.merges.is_empty() {
+                return Err(Error::Missing("its merges (tokenizer.ggml.merges)".into()));
+            }
+            let pre = if vocabulary.model == "gemma4" { "gemma4" } else { &vocabulary.pre };
+            let row = split::find(pre)?;
+            let bpe = bytepair::BytePair::new(vocabulary, kinds, row);
+            Ok((Family::BytePair(bpe), Defaults { add_bos: row.add_bos, ..NO_DEFAULTS }))
+        }
+        "bert" => {
+            let wpm = wordpiece::WordPiece::new(vocabulary, kinds, unk.unwrap_or(100));
+            let defaults = Defaults {
+                bos: Some(101),
+                sep: Some(102),
+                add_bos: true,
+                add_sep: true,
+                space_prefix: true,
+                ..NO_DEFAULTS
+            };
+            Ok((Family::WordPiece(wpm), defaults))
+        }
+        other => Err(Error::Unsupported(format!(
+            "this version does not know the tokenizer family '{other}' (tokenizer.ggml.model); \
+             use a newer version of Ingle or another model"
+        ))),
+    }
+}
+
+/// What every token writes, one after another, and where each ends.
+fn written(vocabulary: &Vocabulary, kinds: &[TokenKind], family: &Family) -> (Vec<u8>, Vec<usize>) {
+    let byte_level = matches!(family, Family::BytePair(bpe) if !bpe.over_characters());
+    let mut written = Vec::new();
+    let ends = vocabulary.tokens.iter().zip(kinds).map(|(text, kind)| {
+        match kind {
+            TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined => {
+                written.extend_from_slice(text.as_bytes());
+            }
+            TokenKind::Byte if let Some(byte) = sentencepiece::byte_of(text) => written.push(byte),
+            _ if byte_level => written.extend(bytepair::unspell(text)),
+            _ => written.extend(text.replace('▁', " ").bytes()),
+        }
+        written.len()
+    });
+    let ends = ends.collect();
+    (written, ends)
+}
+
+/// The tokens whose text says that they end generation, and every token's kind, mended where files
+/// are known to be wrong.
+fn stops_and_kinds(vocabulary: &Vocabulary) -> (Vec<Token>, Vec<TokenKind>) {
+    let has = |text: &str| vocabulary.tokens.iter().any(|token| token == text);
+    // Where a finer marker exists, the coarser one is an ordinary part of an answer.
+    let end_is_inner = has("<|return|>") && has("<|call|>") || has("<|calls|>") && has("<|flush|>");
+    let s_is_text = has("<|tool_response>") || has("<|plamo:eos|>");
+    let mut kinds = vocabulary.kinds.clone();
+    kinds.resize(vocabulary.tokens.len(), TokenKind::Normal);
+    let mut stops = Vec::new();
+    for (id, text) in (0..).zip(&vocabulary.tokens) {
+        let kind = &mut kinds[id as usize];
+        match text.as_str() {
+            "<|end|>" if end_is_inner => *kind = TokenKind::UserDefined,
+            "</s>" if s_is_text => *kind = TokenKind::Normal,
+            text if SHOWN.contains(&text) => *kind = TokenKind::UserDefined,
+            text if STOPS.contains(&text) => {
+                *kind = TokenKind::Control;
+                stops.push(id);
+            }
+            _ => {}
+        }
+    }
+    (stops, kinds)
+}
