@@ -1,6 +1,7 @@
 //! A model file and what is in it: weights, tokenizer, chat template, architecture. And where
 //! model files come from.
 
+pub mod catalogue;
 pub mod gguf;
 pub mod pull;
 pub mod template;
@@ -32,6 +33,9 @@ pub enum Error {
     /// The model could not be fetched; says what to do next.
     #[error("{0}")]
     Fetch(String),
+    /// The caller asked to stop (Ctrl-C); what was fetched so far is kept for the next time.
+    #[error("interrupted")]
+    Interrupted,
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
