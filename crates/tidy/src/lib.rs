@@ -43,7 +43,7 @@ impl File {
 
     /// Whether this is data of tests, which no rule of style holds for.
     pub fn is_fixture(&self) -> bool {
-        self.path.split('/').any(|part| part == "fixtures" || part == "corpus")
+        self.path.split('/').any(|part| ["fixtures", "golden", "corpus"].contains(&part))
     }
 }
 

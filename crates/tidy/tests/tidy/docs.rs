@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ingle_tidy::{File, functions, root, tokens};
+use ingle_tidy::{File, root, tokens};
 
 /// The lines of a document's fenced blocks of shell.
 fn shell_lines(text: &str) -> Vec<&str> {
@@ -68,15 +68,28 @@ fn dead_links(files: &[File]) -> Vec<String> {
     complaints
 }
 
-/// Tests that STYLE.md names, as `tidy::name`, and that do not exist.
-fn wishes(files: &[File]) -> Vec<String> {
+/// The tests of this crate that hold a rule; the others plant a breach and are called so.
+fn rules(files: &[File]) -> BTreeSet<String> {
     let tests = files.iter().filter(|file| file.path.starts_with("crates/tidy/tests/"));
-    let atoms = tests.flat_map(|file| tokens(&file.text));
-    let names: BTreeSet<String> =
-        atoms.flat_map(|atoms| functions(&atoms)).map(|(name, _)| name).collect();
-    let named = find(files, "STYLE.md").split('`').filter_map(|code| code.strip_prefix("tidy::"));
-    let wishes = named.filter(|name| !names.contains(*name));
-    wishes.map(|name| format!("STYLE.md: no test `{name}`")).collect()
+    let mut rules = BTreeSet::new();
+    for atoms in tests.flat_map(|file| tokens(&file.text)) {
+        let texts: Vec<&str> = atoms.iter().map(|atom| atom.text.as_str()).collect();
+        let marked = texts.windows(6).filter(|run| run.starts_with(&["#", "[", "test", "]", "fn"]));
+        rules.extend(marked.map(|run| run[5].to_owned()));
+    }
+    rules.retain(|name| !name.ends_with("_found") && !name.ends_with("_read"));
+    rules
+}
+
+/// Where STYLE.md and the tests differ about what the rules are; it names them `tidy::name`.
+fn wishes(files: &[File]) -> Vec<String> {
+    let rules = rules(files);
+    let code = find(files, "STYLE.md").split('`');
+    let named: BTreeSet<&str> = code.filter_map(|code| code.strip_prefix("tidy::")).collect();
+    let wishes = named.iter().filter(|name| !rules.contains(**name));
+    let unsaid = rules.iter().filter(|name| !named.contains(name.as_str()));
+    let wishes = wishes.map(|name| format!("STYLE.md: no test `{name}`"));
+    wishes.chain(unsaid.map(|name| format!("STYLE.md lacks `tidy::{name}`"))).collect()
 }
 
 #[test]
@@ -106,4 +119,6 @@ fn breaches_are_found() {
     super::expect(dead_links, "A.md", "[a](#b) [c](https://example.org/d) `[e](f)`\n", 0);
 
     super::expect(wishes, "STYLE.md", "`tidy::no_such_rule` `cargo test`\n", 1);
+    let test = "#[test]\nfn a_rule() {}\n#[test]\nfn a_breach_is_found() {}\nfn help() {}\n";
+    super::expect(wishes, "crates/tidy/tests/tidy/a.rs", test, 1);
 }
