@@ -74,7 +74,8 @@ MODELS = {
     ),
     "qwen3": (
         hf.Qwen3Config(**sizes(
-            rope_parameters=rope(1e6), tie_word_embeddings=True, head_dim=32, intermediate_size=80)),
+            rope_parameters=rope(1e6), tie_word_embeddings=True, head_dim=32,
+            intermediate_size=80)),
         {"norms of q": ("self_attn", "q_norm.weight", 1.0),
          "norms of k": ("self_attn", "k_norm.weight", 1.0)},
     ),
@@ -140,7 +141,8 @@ def check_matters(name, model, without, ids):
     """Each feature, turned off, must move the log-probabilities."""
     before = log_probs(model, ids)
     for feature, change in without.items():
-        config = type(model.config)(**(model.config.to_dict() | (change if isinstance(change, dict) else {})))
+        changes = change if isinstance(change, dict) else {}
+        config = type(model.config)(**(model.config.to_dict() | changes))
         other = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
         state = {k: v.clone() for k, v in model.state_dict().items()}
         if isinstance(change, tuple):
@@ -242,7 +244,8 @@ def write_gguf(path, arch, model):
             array = array + 1
         if arch == "llama" and ("q_proj" in name or "k_proj" in name):
             query = "q_proj" in name
-            array = interleave(array, config.num_attention_heads if query else config.num_key_value_heads)
+            heads = config.num_attention_heads if query else config.num_key_value_heads
+            array = interleave(array, heads)
         out.add_tensor(gguf_name(name, GEMMA if gemma else PLAIN), array.astype("float32"))
     if arch == "llama":
         out.add_tensor("rope_freqs.weight", torch.tensor(list(llama3_factors(config))).numpy())
