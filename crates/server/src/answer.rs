@@ -1,0 +1,215 @@
+//! An answer under way: events from the provider's threads in, deltas out.
+//!
+//! Sinks must not block, so the channel between has no bound of its own. It needs none: a choice
+//! gives at most one event a token, and its tokens are bounded by its context, whether or not the
+//! client reads. A client that reads nothing is cut off by its socket's stall limit.
+//!
+//! Dropping an [`Answer`], with its response, cancels whatever of it still runs.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use ingle_gateway::Provider;
+use ingle_protocol::wire::openai::{Asked, DONE, Delta, Format, Head, Tally, Whole, write_chunk};
+use ingle_protocol::{Call, Event, Fault, Request, Sink};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::timeout;
+
+use crate::listen::reached;
+use crate::refusal::{Refusal, json};
+use crate::{State, Stop};
+
+/// A choice's event and when it was made.
+type Stamped = (u32, Event, Instant);
+
+/// All choices of one request.
+pub(crate) struct Answer {
+    state: Arc<State>,
+    head: Head,
+    tally: Tally,
+    events: UnboundedReceiver<Stamped>,
+    stop: watch::Receiver<Stop>,
+    began: Instant,
+    /// When each choice's latest piece came.
+    latest: Vec<Option<Instant>>,
+    _calls: Vec<Call>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.tally.complete() {
+            self.state.metrics.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Answer {
+    /// Sends every choice to the provider; if one is refused, those before it are cancelled.
+    /// Encodes prompts, perhaps, so it is not for an async task's thread.
+    pub(crate) fn start(
+        state: Arc<State>,
+        provider: &dyn Provider,
+        head: Head,
+        asked: &Asked,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, Fault> {
+        let began = Instant::now();
+        let decode = |tokens: &[u32]| provider.detokenize(&head.model, tokens);
+        let tally = Tally::new(head.format, asked, decode)?;
+        let (sender, events) = unbounded_channel();
+        let mut calls = Vec::new();
+        for (request, index) in choices(asked, &head.model).zip(0..) {
+            calls.push(provider.send(request, sink(sender.clone(), index))?);
+        }
+        let latest = vec![None; calls.len()];
+        let stop = state.stop.subscribe();
+        let (_calls, _permit) = (calls, permit);
+        Ok(Self { state, head, tally, events, stop, began, latest, _calls, _permit })
+    }
+
+    /// What comes next; `None` after all choices have ended. Nothing is lost where the future is
+    /// dropped before it is ready.
+    async fn next(&mut self) -> Result<Option<Vec<Delta>>, Fault> {
+        if self.tally.complete() {
+            return Ok(None);
+        }
+        let event = tokio::select! {
+            biased;
+            event = self.events.recv() => event,
+            () = reached(&mut self.stop, Stop::Now) => {
+                let message = "the server is stopping; the answer was cut off";
+                return Err(Fault::busy(self.state.config.limits.retry_after, message));
+            }
+        };
+        let Some((index, event, at)) = event else {
+            return Err(Fault::ours("the engine stopped before the answer was complete"));
+        };
+        self.observe(index as usize, &event, at);
+        self.tally.take(index, event).map(Some)
+    }
+
+    fn observe(&mut self, index: usize, event: &Event, at: Instant) {
+        let metrics = &self.state.metrics;
+        match event {
+            Event::Text(_) => match self.latest[index].replace(at) {
+                None => metrics.first_token.observe(at - self.began),
+                Some(before) => metrics.inter_token.observe(at - before),
+            },
+            Event::Done(receipt) => metrics.done(receipt, at - self.began),
+            Event::Failed(_) => {}
+        }
+    }
+
+    /// The response: an event stream or one body.
+    pub(crate) async fn respond(self, streamed: bool) -> Result<Response, Refusal> {
+        if streamed { self.stream().await } else { self.whole().await }
+    }
+
+    async fn whole(mut self) -> Result<Response, Refusal> {
+        let mut whole = Whole::new(&self.tally);
+        while let Some(deltas) = self.next().await? {
+            deltas.into_iter().for_each(|delta| whole.add(delta));
+        }
+        Ok(json(StatusCode::OK, whole.write(&self.head)?))
+    }
+
+    async fn stream(mut self) -> Result<Response, Refusal> {
+        let beat = self.state.config.limits.keep_alive;
+        let first = match timeout(beat, self.next()).await {
+            Ok(next) => self.frame(next?),
+            Err(_) => Bytes::from_static(BEAT),
+        };
+        let answer = Some((self, Some(first)));
+        let frames = stream::unfold(answer, move |answer| async move {
+            let (mut answer, first) = answer?;
+            if let Some(frame) = first {
+                return Some((Ok::<Bytes, Infallible>(frame), Some((answer, None))));
+            }
+            let (frame, more) = answer.next_frame(beat).await;
+            Some((Ok(frame), more.then_some((answer, None))))
+        });
+        let headers =
+            [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        Ok((headers, Body::from_stream(frames)).into_response())
+    }
+
+    /// The stream's next bytes, and whether more will come.
+    async fn next_frame(&mut self, beat: Duration) -> (Bytes, bool) {
+        loop {
+            match timeout(beat, self.next()).await {
+                Err(_) => return (Bytes::from_static(BEAT), true),
+                // An event may change nothing that is to be written.
+                Ok(Ok(Some(deltas))) if deltas.is_empty() => {}
+                Ok(Ok(next)) => {
+                    let more = next.is_some();
+                    return (self.frame(next), more);
+                }
+                Ok(Err(fault)) => {
+                    self.state.metrics.stream_errors.fetch_add(1, Ordering::Relaxed);
+                    return (event(&Refusal::from(fault).data()).into(), false);
+                }
+            }
+        }
+    }
+
+    fn frame(&self, next: Option<Vec<Delta>>) -> Bytes {
+        match next {
+            Some(deltas) => {
+                let frames = deltas.iter().map(|delta| event(&write_chunk(&self.head, delta)));
+                frames.collect::<String>().into()
+            }
+            None => event(DONE).into(),
+        }
+    }
+}
+
+/// A comment, by which a silent stream is seen to live.
+const BEAT: &[u8] = b": waiting\n\n";
+
+fn event(data: &str) -> String {
+    format!("data: {data}\n\n")
+}
+
+/// A request for each choice, a prompt's side by side: the `i`th draws with `seed + i`.
+fn choices(asked: &Asked, model: &str) -> impl Iterator<Item = Request> {
+    asked.requests.iter().flat_map(move |request| {
+        (0..asked.options.n).map(move |i| {
+            let mut request = Request { model: model.to_owned(), ..request.clone() };
+            let seed = request.sampling.seed;
+            request.sampling.seed = seed.map(|seed| seed.wrapping_add(u64::from(i)));
+            request
+        })
+    })
+}
+
+fn sink(sender: UnboundedSender<Stamped>, index: u32) -> Sink {
+    Box::new(move |event| match sender.send((index, event, Instant::now())) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    })
+}
+
+/// A head for a new answer of `model`.
+pub(crate) fn head(format: Format, model: &str, include_usage: bool) -> Head {
+    let prefix = match format {
+        Format::Chat => "chatcmpl",
+        Format::Completions => "cmpl",
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Head {
+        format,
+        id: format!("{prefix}-{}", crate::front::fresh_id()),
+        created_s: now.map_or(0, |now| now.as_secs()),
+        model: model.to_owned(),
+        include_usage,
+    }
+}

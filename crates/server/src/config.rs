@@ -1,0 +1,178 @@
+//! What a server is told at its start, and the one struct that holds all of its bounds.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// 8080 is where clients of local models look first: it is llama.cpp's default too, while 11434 is
+/// Ollama's, whose own protocol would be expected there.
+pub const DEFAULT_PORT: u16 = 8080;
+
+/// A server's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Keys, any of which opens the server. None: open, and bound to loopback alone.
+    pub keys: Vec<String>,
+    /// Allow a public address without keys.
+    pub insecure_no_auth: bool,
+    /// Origins whose pages may call; none by default.
+    pub cors_origins: Vec<String>,
+    /// More host names by which a server without keys may be called. `localhost` and addresses
+    /// always may; other names are refused, since any web page can point a name at this machine.
+    pub hosts: Vec<String>,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT),
+            keys: Vec::new(),
+            insecure_no_auth: false,
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Every bound of the server. The engine has its own.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// Choices under way; a request beyond gets 429.
+    pub answers: usize,
+    /// Choices of one request: its prompts times its `n`.
+    pub choices: usize,
+    /// A request's body, in bytes.
+    pub body_bytes: usize,
+    /// For a request's head, counted from the connection's start or the last answer's end.
+    pub head_read: Duration,
+    /// For a request's body.
+    pub body_read: Duration,
+    /// A client that takes none of its answer for this long is gone.
+    pub stall: Duration,
+    /// A silent stream gets a comment this often. A streamed answer's status waits for its first
+    /// event as long, so that a refusal by the engine still gets a status of its own.
+    pub keep_alive: Duration,
+    /// How long running answers may go on once the server is told to stop.
+    pub drain: Duration,
+    /// What `Retry-After` says where the fault does not.
+    pub retry_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            answers: 256,
+            choices: 64,
+            body_bytes: 16 << 20,
+            head_read: Duration::from_secs(30),
+            body_read: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why a server did not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {error}; choose another port or stop who holds it")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The model could not be loaded.
+    #[error("the model could not be loaded: {0}")]
+    Load(String),
+}
+
+impl Config {
+    /// Fails where the configuration would open the server to more than its user can have meant.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let open = self.keys.is_empty() && !self.insecure_no_auth;
+        if open && !self.listen.ip().is_loopback() {
+            return Err(Error::Config(format!(
+                "{} can be reached from other machines and no API key is set; set one, listen \
+                 on 127.0.0.1, or allow it by name (insecure no-auth)",
+                self.listen
+            )));
+        }
+        if self.keys.iter().any(|key| key.len() < 8 || !key.bytes().all(|b| b.is_ascii_graphic())) {
+            let message = "an API key needs at least 8 characters, all visible ASCII";
+            return Err(Error::Config(message.to_owned()));
+        }
+        let wrong = self.cors_origins.iter().find(|origin| !is_origin(origin));
+        if let Some(origin) = wrong {
+            let message = format!("{origin:?} is no origin; write it as https://example.org");
+            return Err(Error::Config(message));
+        }
+        Ok(())
+    }
+}
+
+fn is_origin(origin: &str) -> bool {
+    let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_server_stays_on_loopback() {
+        let key = || vec!["a-long-key".to_owned()];
+        let rows: &[(&str, Vec<String>, bool, bool)] = &[
+            ("127.0.0.1:1", vec![], false, true),
+            ("[::1]:1", vec![], false, true),
+            ("0.0.0.0:1", vec![], false, false),
+            ("192.168.0.1:1", vec![], false, false),
+            ("[::]:1", vec![], false, false),
+            ("0.0.0.0:1", vec![], true, true),
+            ("0.0.0.0:1", key(), false, true),
+            ("127.0.0.1:1", vec!["short".to_owned()], false, false),
+            ("127.0.0.1:1", vec!["with a space".to_owned()], false, false),
+        ];
+        for (listen, keys, insecure, right) in rows {
+            let config = Config {
+                listen: listen.parse().expect("an address"),
+                keys: keys.clone(),
+                insecure_no_auth: *insecure,
+                ..Config::default()
+            };
+            assert_eq!(config.check().is_ok(), *right, "{listen} {keys:?} {insecure}");
+        }
+    }
+
+    #[test]
+    fn origins_are_checked() {
+        let rows = [
+            ("https://a.example", true),
+            ("http://localhost:3000", true),
+            ("*", false),
+            ("https://", false),
+            ("https://a.example/", false),
+            ("a.example", false),
+        ];
+        for (origin, right) in rows {
+            let config = Config { cors_origins: vec![origin.to_owned()], ..Config::default() };
+            assert_eq!(config.check().is_ok(), right, "{origin}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What every request passes on its way in: its id, its host, its key; and on its way out: its
+//! count.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use ingle_protocol::Fault;
+use ingle_protocol::wire::openai::Kind;
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::refusal::Refusal;
+use crate::{Config, State, Stop};
+
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Paths that need no key: whoever restarts servers holds none.
+const OPEN: &[&str] = &["/health"];
+
+pub(crate) async fn pass(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(request.headers());
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or("other", MatchedPath::as_str).to_owned();
+    let mut response = match admit(&state, &route, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    state.metrics.answered(&route, response.status().as_u16());
+    tracing::debug!(route, status = response.status().as_u16(), id = ?id, "answered");
+    response.headers_mut().insert(REQUEST_ID.clone(), id);
+    response
+}
+
+fn admit(state: &State, route: &str, request: &Request) -> Result<(), Refusal> {
+    if OPEN.contains(&route) {
+        return Ok(());
+    }
+    let headers = request.headers();
+    if state.config.keys.is_empty() {
+        check_host(&state.config, headers)?;
+    } else {
+        check_key(&state.config.keys, headers)?;
+    }
+    if *state.stop.borrow() != Stop::Run {
+        let message = "the server is stopping and takes no new requests";
+        return Err(Refusal::not_ready(Fault::busy(state.config.limits.retry_after, message)));
+    }
+    Ok(())
+}
+
+/// Compares with every key, each in time that depends on lengths alone.
+fn check_key(keys: &[String], headers: &HeaderMap) -> Result<(), Refusal> {
+    let value = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let Some((scheme, given)) = value.and_then(|value| value.split_at_checked(7)) else {
+        let message = "no API key; send it as 'Authorization: Bearer KEY'";
+        return Err(Refusal::new(Kind::Key, message));
+    };
+    let matches = keys.iter().fold(Choice::from(0), |any, key| any | key.as_bytes().ct_eq(given));
+    if scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(matches) {
+        return Ok(());
+    }
+    Err(Refusal::new(Kind::Key, "the API key is not one of this server's"))
+}
+
+/// A page anywhere on the web can give its own host name this machine's address and so read an
+/// open server's answers; it cannot make the browser say another name than its own.
+fn check_host(config: &Config, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(host) = headers.get(header::HOST) else { return Ok(()) };
+    let host = host.to_str().unwrap_or_default();
+    let name = host_name(host);
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let local = name.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok()
+        || config.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if local {
+        return Ok(());
+    }
+    let message = "a server without API keys is called by an address, as localhost, or by a host \
+                   name that it was told to allow";
+    Err(Refusal::new(Kind::Forbidden, message))
+}
+
+/// A host without its port.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// The caller's id where it is a sensible one, a fresh one elsewhere.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sensible = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        let right = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:".contains(b);
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(right)
+    };
+    match headers.get(&REQUEST_ID).filter(sensible) {
+        Some(id) => id.clone(),
+        None => HeaderValue::from_str(&fresh_id()).expect("hexadecimal digits"),
+    }
+}
+
+/// 32 hexadecimal digits that do not come twice. No secret: the standard library's hash keys.
+pub(crate) fn fresh_id() -> String {
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let value = HeaderValue::from_str(value).expect("a header");
+        HeaderMap::from_iter([(HeaderName::from_static(name), value)])
+    }
+
+    #[test]
+    fn keys() {
+        let keys = ["first-key".to_owned(), "second-key".to_owned()];
+        let rows = [
+            ("Bearer first-key", true),
+            ("bearer second-key", true),
+            ("Bearer first-key ", false),
+            ("Bearer first-ke", false),
+            ("Bearer ", false),
+            ("Bearer", false),
+            ("Basic first-key", false),
+            ("first-key", false),
+        ];
+        for (value, right) in rows {
+            let outcome = check_key(&keys, &headers("authorization", value));
+            assert_eq!(outcome.is_ok(), right, "{value}");
+        }
+        assert!(check_key(&keys, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn hosts() {
+        let config = Config { hosts: vec!["box.lan".to_owned()], ..Config::default() };
+        let rows = [
+            ("localhost", true),
+            ("LOCALHOST:8080", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("box.lan:80", true),
+            ("evil.example", false),
+            ("localhost.evil.example:8080", false),
+            ("", false),
+        ];
+        for (host, right) in rows {
+            assert_eq!(check_host(&config, &headers("host", host)).is_ok(), right, "{host}");
+        }
+    }
+
+    #[test]
+    fn ids() {
+        let long = "a".repeat(129);
+        let rows = [("a-B_9.:", true), ("", false), ("a b", false), ("ä", false), (&long, false)];
+        for (id, kept) in rows {
+            assert_eq!(request_id(&headers("x-request-id", id)) == id, kept, "{id}");
+        }
+        assert_ne!(fresh_id(), fresh_id());
+    }
+}

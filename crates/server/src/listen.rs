@@ -1,0 +1,204 @@
+//! The socket: bind first, load behind it, serve, and end in order.
+//!
+//! An end has two steps. At the first nothing new is accepted and what runs may finish, for a
+//! bounded time. At the second, or when that time is over, streams get a last event that says why,
+//! and connections are closed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use ingle_gateway::Provider;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::stalling::Stalling;
+use crate::{Config, Error, Slot, State, router};
+
+/// How a server is told to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Not at all.
+    #[default]
+    Run,
+    /// Accept nothing new; what runs may finish within the bound.
+    Drain,
+    /// At once.
+    Now,
+}
+
+/// A server that listens and is not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    state: Arc<State>,
+    address: SocketAddr,
+}
+
+/// Checks the configuration and takes the address.
+pub async fn bind(config: Config) -> Result<Bound, Error> {
+    config.check()?;
+    let failed = |error| Error::Bind { address: config.listen, error };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound { listener, state: Arc::new(State::new(config)), address })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own meanwhile and makes
+    /// the provider; if it fails, so does this.
+    pub async fn serve<E: std::fmt::Display>(
+        self,
+        load: impl FnOnce(&Slot) -> Result<Arc<dyn Provider>, E> + Send + 'static,
+        mut stop: watch::Receiver<Stop>,
+    ) -> Result<(), Error> {
+        let Self { listener, state, .. } = self;
+        let mut failed = spawn_load(Arc::clone(&state), load)?;
+        let routes = router(Arc::clone(&state));
+        let room = Arc::new(Semaphore::new(state.config.limits.connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let permit = Arc::clone(&room).acquire_owned();
+            let accept = async { (permit.await, listener.accept().await) };
+            tokio::select! {
+                biased;
+                Ok(error) = &mut failed => return Err(Error::Load(error)),
+                () = reached(&mut stop, Stop::Drain) => break,
+                Some(_) = connections.join_next() => {}
+                (permit, accepted) = accept => match accepted {
+                    Ok((stream, _)) => {
+                        let connection = connection(stream, routes.clone(), Arc::clone(&state));
+                        connections.spawn(async move {
+                            connection.await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, as a rule: wait for some to come free.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        end(&state, &mut connections, stop).await;
+        Ok(())
+    }
+}
+
+/// Loads on a thread; the receiver gets the error, if there is one.
+fn spawn_load<E: std::fmt::Display>(
+    state: Arc<State>,
+    load: impl FnOnce(&Slot) -> Result<Arc<dyn Provider>, E> + Send + 'static,
+) -> Result<oneshot::Receiver<String>, Error> {
+    let (sender, receiver) = oneshot::channel();
+    let work = move || match load(&state.slot) {
+        Ok(provider) => state.slot.fill(provider),
+        // The server may have ended meanwhile; then nobody asks.
+        Err(error) => drop(sender.send(error.to_string())),
+    };
+    let thread = std::thread::Builder::new().name("load".to_owned()).spawn(work);
+    thread.map_err(|error| Error::Load(error.to_string()))?;
+    Ok(receiver)
+}
+
+/// Serves one connection to its end; when the server drains, the answer under way is its last.
+async fn connection(stream: TcpStream, routes: Router, state: Arc<State>) {
+    let limits = &state.config.limits;
+    // Tokens are small packets that should not wait for one another.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Stalling::new(stream, limits.stall));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_read)
+        .serve_connection(io, TowerToHyperService::new(routes));
+    let mut connection = std::pin::pin!(connection);
+    let mut stop = state.stop.subscribe();
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = reached(&mut stop, Stop::Drain) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn end(state: &State, connections: &mut JoinSet<()>, mut stop: watch::Receiver<Stop>) {
+    state.stop.send_replace(Stop::Drain);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        _ = timeout(state.config.limits.drain, all_done) => {}
+        () = reached(&mut stop, Stop::Now) => {}
+    }
+    state.stop.send_replace(Stop::Now);
+    // Long enough to write a last event, too short to be waited for.
+    let last = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(Duration::from_secs(1), last).await;
+    connections.shutdown().await;
+}
+
+/// Waits for the end to come to `step`; whoever could tell being gone, it has.
+pub(crate) async fn reached(stop: &mut watch::Receiver<Stop>, step: Stop) {
+    drop(stop.wait_for(|stop| *stop >= step).await);
+}
+
+/// Follows the process's signals: the first SIGINT or SIGTERM drains, the second ends at once.
+pub fn signals() -> std::io::Result<watch::Receiver<Stop>> {
+    let (sender, receiver) = watch::channel(Stop::Run);
+    let mut wait = Signals::new()?;
+    tokio::spawn(async move {
+        for stop in [Stop::Drain, Stop::Now] {
+            wait.next().await;
+            sender.send_replace(stop);
+        }
+        // Whoever waits keeps its receiver; the last word stands.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+#[cfg(unix)]
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.0.recv() => {} _ = self.1.recv() => {} }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The routes. A handler reads bytes with the wire format's functions, asks the provider and
+//! writes bytes; there is nothing else in it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State as Shared};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ingle_gateway::{ModelCard, Provider};
+use ingle_protocol::Fault;
+use ingle_protocol::wire::openai::{self, Asked, Format, Kind, ModelLine};
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tower_http::cors::{AllowHeaders, CorsLayer};
+
+use crate::answer::{Answer, head};
+use crate::front::{self, REQUEST_ID};
+use crate::refusal::{Refusal, json as json_response};
+use crate::{State, Stop};
+
+type Outcome = Result<Response, Refusal>;
+
+/// All routes of a server with this state.
+pub fn router(state: Arc<State>) -> Router {
+    let chat = |state, request| generate(Format::Chat, state, request);
+    let completions = |state, request| generate(Format::Completions, state, request);
+    Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .route("/v1/tokenize", post(tokenize))
+        .route("/v1/detokenize", post(detokenize))
+        // Where vLLM has them.
+        .route("/tokenize", post(tokenize))
+        .route("/detokenize", post(detokenize))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .fallback(async || Refusal::new(Kind::NoRoute, "there is no such path; see /v1/models"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(Kind::Method, "this path does not know this method")
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), front::pass))
+        // Outside of the keys' check: a browser sends none with its preflight.
+        .layer(cors(&state.config.cors_origins))
+        .with_state(state)
+}
+
+/// Without origins, no page may call: this layer then adds no header at all.
+fn cors(origins: &[String]) -> tower_http::cors::CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let origins: Vec<HeaderValue> =
+        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER])
+}
+
+async fn generate(format: Format, state: Shared<Arc<State>>, request: Request) -> Outcome {
+    let Shared(state) = state;
+    let body = body(&state, request).await?;
+    let mut asked = openai::read_request(format, &body)?;
+    drop(body);
+    let provider = Arc::clone(provider(&state)?);
+    let card = card(&*provider, &asked.requests[0].model)?;
+    let permit = admit(&state, &asked)?;
+    let head = head(format, &card.name, asked.options.include_usage);
+    let streamed = std::mem::take(&mut asked.options.stream);
+    // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
+    // dropped as soon as it is there.
+    let answer = blocking(move || Answer::start(state, &*provider, head, &asked, permit)).await?;
+    answer.respond(streamed).await
+}
+
+/// Runs what may take a while off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Refusal> {
+    match spawn_blocking(work).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Fault::ours("a bug stopped this request; the server goes on").into()),
+    }
+}
+
+/// Permits for all choices of a request, or 429.
+fn admit(state: &State, asked: &Asked) -> Result<OwnedSemaphorePermit, Refusal> {
+    let limits = &state.config.limits;
+    let choices = asked.requests.len() * asked.options.n as usize;
+    let most = limits.choices.min(limits.answers);
+    if choices > most {
+        let message = format!("prompts times 'n' are {choices} answers; at most {most} at once");
+        return Err(Fault::caller(message).at("n").into());
+    }
+    let count = u32::try_from(choices).map_err(|_| Fault::caller("too many answers").at("n"))?;
+    let permit = Arc::clone(&state.answers).try_acquire_many_owned(count);
+    permit.map_err(|_| {
+        let message = format!("{} answers are under way, the most allowed", limits.answers);
+        Fault::busy(limits.retry_after, message).into()
+    })
+}
+
+fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
+    state.slot.provider().ok_or_else(|| {
+        let message = "the model is still loading; /health tells how far it is";
+        Refusal::not_ready(Fault::busy(state.config.limits.retry_after, message))
+    })
+}
+
+/// The model of that name; the first one where none is named.
+fn card(provider: &dyn Provider, name: &str) -> Result<ModelCard, Refusal> {
+    let cards = provider.models();
+    let known: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
+    let message = format!("there is no model {name:?} here; there is: {}", known.join(", "));
+    let found = cards.into_iter().find(|card| name.is_empty() || card.name == name);
+    found.ok_or_else(|| Refusal::new(Kind::NoModel, message).at("model"))
+}
+
+/// A JSON request's body, within its bounds of size and time.
+async fn body(state: &State, request: Request<Body>) -> Result<Bytes, Refusal> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    // Also what keeps a web page from calling without a preflight.
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let message = "the body must be JSON; send 'Content-Type: application/json'";
+        return Err(Refusal::new(Kind::MediaType, message));
+    }
+    let limits = &state.config.limits;
+    let body = Limited::new(request.into_body(), limits.body_bytes);
+    match timeout(limits.body_read, body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is longer than {} bytes", limits.body_bytes);
+            Err(Refusal::new(Kind::TooLarge, message))
+        }
+        Ok(Err(error)) => {
+            Err(Refusal::new(Kind::Invalid, format!("the body did not arrive whole: {error}")))
+        }
+        Err(_) => Err(Refusal::new(Kind::Slow, "the body did not arrive in time")),
+    }
+}
+
+fn line(card: &ModelCard) -> ModelLine<'_> {
+    ModelLine {
+        name: &card.name,
+        created_s: card.created_s,
+        context_tokens: card.context_tokens,
+        architecture: &card.architecture,
+        chat: card.chat,
+    }
+}
+
+async fn models(Shared(state): Shared<Arc<State>>) -> Outcome {
+    let cards = provider(&state)?.models();
+    let lines: Vec<ModelLine<'_>> = cards.iter().map(line).collect();
+    Ok(json_response(StatusCode::OK, openai::write_models(&lines)))
+}
+
+async fn model(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Outcome {
+    let card = card(&**provider(&state)?, &id)?;
+    Ok(json_response(StatusCode::OK, openai::write_model(&line(&card))))
+}
+
+async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let body = body(&state, request).await?;
+    let ask = openai::read_tokenize(&body)?;
+    let provider = Arc::clone(provider(&state)?);
+    let card = card(&*provider, &ask.model)?;
+    let name = card.name;
+    let tokens = blocking(move || provider.tokenize(&name, &ask.text, ask.special)).await?;
+    Ok(json_response(StatusCode::OK, openai::write_tokens(&tokens, card.context_tokens)))
+}
+
+async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let body = body(&state, request).await?;
+    let ask = openai::read_detokenize(&body)?;
+    let provider = Arc::clone(provider(&state)?);
+    let name = card(&*provider, &ask.model)?.name;
+    let text = blocking(move || provider.detokenize(&name, &ask.tokens)).await?;
+    Ok(json_response(StatusCode::OK, openai::write_text(&text)))
+}
+
+async fn health(Shared(state): Shared<Arc<State>>) -> Response {
+    let (status, text) = match state.slot.provider() {
+        _ if *state.stop.borrow() != Stop::Run => {
+            (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "stopping" }))
+        }
+        Some(provider) => {
+            let names: Vec<String> = provider.models().into_iter().map(|card| card.name).collect();
+            (StatusCode::OK, json!({ "status": "ok", "models": names }))
+        }
+        None => {
+            let progress = state.slot.progress();
+            let text = json!({
+                "status": "loading",
+                "phase": progress.phase,
+                "done": progress.done,
+                "total": progress.total,
+            });
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    };
+    json_response(status, text.to_string())
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
+    let in_flight = state.config.limits.answers.saturating_sub(state.answers.available_permits());
+    let provider = state.slot.provider().map(|provider| provider.metrics()).unwrap_or_default();
+    let text = state.metrics.write(in_flight, &provider);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
