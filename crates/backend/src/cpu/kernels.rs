@@ -34,7 +34,10 @@ pub struct Kernels {
 
 /// Calls the tile for a layout; one line a combination of bits, offset, minima, halves, f16.
 macro_rules! layouts {
-    ($S:ident, $T:ident, $w:expr, $at:expr, $x:expr, $y:expr; $($bits:literal $offset:literal $mins:literal $halves:literal $f16:literal),* $(,)?) => {
+    (
+        $S:ident, $T:ident, $w:expr, $at:expr, $x:expr, $y:expr;
+        $($bits:literal $offset:literal $mins:literal $halves:literal $f16:literal),* $(,)?
+    ) => {
         match $w.layout {
             Layout::Float => body::tile_floats::<$S, $T>($w, $at, $x, $y),
             Layout::Grid { grid, group } => match (

@@ -91,6 +91,7 @@ impl Simd for Avx512 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2;
 
+// SAFETY (all methods): as for [`Avx512`].
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     type Bytes = [__m256i; 2];
