@@ -1,6 +1,6 @@
 //! Instruction sets as rows of a table, best first. A row is the bodies compiled under its target
 //! features; the reference row is another way to compute the same, plain and slow. Which weight
-//! layouts exist is one more table, in [`layouts!`]: the combinations that formats ask for.
+//! layouts exist is one more table, in `layouts!`: the combinations that formats ask for.
 
 use super::body::{self, ActRow, Keys, Query};
 use super::pack::{LANES, Layout, Packed, plane_offset};
