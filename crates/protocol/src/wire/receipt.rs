@@ -61,7 +61,7 @@ pub fn write(receipt: &Receipt) -> String {
     to_value(receipt).to_string()
 }
 
-/// Reads what [`write`] wrote. Fails on anything else, saying where.
+/// Reads what [`write()`] wrote. Fails on anything else, saying where.
 pub fn read(text: &str) -> Result<Receipt, Fault> {
     let value = serde_json::from_str(text).map_err(|error| broken(&error))?;
     from_value(value)
