@@ -35,8 +35,8 @@ pub struct Limits {
     pub blocks: usize,
     /// The most positions computed in one step, all sequences together.
     pub step_tokens: usize,
-    /// The most sequences in one step; more than `step_tokens` has no effect, since everyone who
-    /// runs advances in every step.
+    /// The most sequences in one step. More than `step_tokens` has no effect: everyone who runs
+    /// advances in every step, and nobody is admitted once the step's tokens are spent.
     pub running: usize,
     /// The most sequences that wait, those aside that had to make room.
     pub waiting: usize,
@@ -178,7 +178,7 @@ impl Scheduler {
         let Limits { block_tokens, blocks, step_tokens, running, waiting } = limits;
         assert!([block_tokens, blocks, step_tokens, running, waiting].iter().all(|&n| n > 0));
         Self {
-            limits: Limits { running: running.min(step_tokens), ..limits },
+            limits,
             pool: BlockPool::new(blocks, block_tokens),
             seqs: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -323,7 +323,7 @@ impl Scheduler {
         let newcomer = seq.blocks.is_empty();
         let held = seq.blocks.len() + found.len();
         let start = if found.is_empty() { seq.computed } else { held * block_tokens };
-        let end = seq.tokens.len().min(start + *budget);
+        let end = seq.tokens.len().min(start.saturating_add(*budget));
         let reach = if newcomer { seq.tokens.len() } else { end };
         let missing = reach.div_ceil(block_tokens) - held;
         if missing + self.pool.idle_among(&found) > self.pool.available() {
@@ -408,7 +408,8 @@ impl Scheduler {
             assert!(running || seq.blocks.is_empty(), "who waits holds no memory");
             assert_eq!(seq.planned > 0, running && inside_step, "who runs advances in every step");
             assert!(at + 1 >= self.running.len() || left == 1, "only the youngest is behind");
-            assert_eq!(seq.blocks.len(), self.blocks_for(seq.computed + seq.planned));
+            let blocks = self.blocks_for(seq.computed + seq.planned);
+            assert_eq!(seq.blocks.len(), blocks, "blocks for what is computed, and no more");
         }
         self.pool.check(self.seqs.values().flat_map(|seq| &seq.blocks));
     }

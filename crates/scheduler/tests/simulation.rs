@@ -210,10 +210,6 @@ impl World {
         }
     }
 
-    fn running_max(&self) -> usize {
-        self.limits.running.min(self.limits.step_tokens)
-    }
-
     fn unused(&self) -> usize {
         self.users.iter().filter(|&&users| users == 0).count()
     }
@@ -297,7 +293,7 @@ impl World {
             step.iter().map(|chunk| chunk.seq).eq(oldest[..step.len()].iter().copied()),
             "FCFS"
         );
-        assert!(step.len() <= self.running_max(), "too many run");
+        assert!(step.len() <= self.limits.running, "too many run");
         assert_eq!(step.is_empty(), oldest.is_empty(), "a step without progress");
         let mut budget = self.limits.step_tokens;
         let mut at = 0;
@@ -310,7 +306,7 @@ impl World {
             }
         }
         for &id in &oldest[at..] {
-            if budget == 0 || at == self.running_max() || !self.has_room(id, budget) {
+            if budget == 0 || at == self.limits.running || !self.has_room(id, budget) {
                 break;
             }
             self.follow(step.get(at), id, &mut budget);
@@ -355,7 +351,7 @@ impl World {
         let end = (start + *budget).min(life.tokens.len());
         assert_eq!(chunk.positions, start..end, "catches up from what is found to the budget");
         assert!(start < end, "nothing to compute");
-        assert_eq!(chunk.sample, end == life.tokens.len());
+        assert_eq!(chunk.sample, end == life.tokens.len(), "sampled at its last token");
         assert_eq!(chunk.blocks.len(), end.div_ceil(block_tokens), "blocks up to the last token");
         assert_eq!(chunk.blocks[..kept.len()], kept, "the blocks it had, and those it found");
         for block in &kept[life.blocks.len()..] {
@@ -447,10 +443,11 @@ impl World {
         self.scheduler.check();
         let counts = self.scheduler.counts();
         let running = self.lives.values().filter(|life| !life.blocks.is_empty()).count();
-        assert_eq!((counts.running, counts.waiting), (running, self.lives.len() - running));
+        let counted = (counts.running, counts.waiting);
+        assert_eq!(counted, (running, self.lives.len() - running), "who runs and who waits");
         assert_eq!(counts.blocks_used, self.limits.blocks - self.unused(), "blocks in use");
         assert_eq!(counts.blocks_cached, self.idle(true).count(), "blocks cached");
-        assert_eq!(counts.preemptions, self.story.preempted);
+        assert_eq!(counts.preemptions, self.story.preempted, "preemptions");
         assert_eq!(self.scheduler.idle(), self.lives.is_empty());
         for (&id, life) in &self.lives {
             assert_eq!(self.scheduler.tokens(id), Some(&life.tokens[..]));
