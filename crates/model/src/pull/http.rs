@@ -190,7 +190,10 @@ impl Client {
     ) -> Result<(), Trouble> {
         progress.advance(sink.len() - base);
         loop {
-            match self.next(receiver, progress)? {
+            let (got, size) = (sink.len() - base, end - base);
+            let message =
+                self.next(receiver, progress).map_err(|trouble| trouble.after(got, size))?;
+            match message {
                 Message::Block(block) if sink.len() + block.len() as u64 > end => {
                     return fail("the server sends more bytes than it announced".into());
                 }
@@ -200,9 +203,9 @@ impl Client {
                 }
                 Message::End if sink.len() == end => return Ok(()),
                 Message::End => {
-                    let (got, size) = (sink.len() - base, end - base);
-                    let why = format!("the connection ended after {got} of {size} bytes");
-                    return Err(Trouble::Passing(why, None));
+                    return Err(
+                        Trouble::Passing("the connection ended".into(), None).after(got, size)
+                    );
                 }
                 Message::Head(_) | Message::Failed(_) | Message::Refused(_) => {
                     return fail("two heads in one answer; this is a bug".into());
@@ -235,6 +238,18 @@ impl Client {
                     return Err(Trouble::Passing("the connection was lost".into(), None));
                 }
             }
+        }
+    }
+}
+
+impl Trouble {
+    /// The same, said with how much had come.
+    fn after(self, got: u64, size: u64) -> Self {
+        match self {
+            Self::Passing(why, pause) => {
+                Self::Passing(format!("{why} after {got} of {size} bytes"), pause)
+            }
+            other => other,
         }
     }
 }

@@ -74,6 +74,7 @@ impl Settings {
     /// Whether a reference may be fetched at all.
     pub(crate) fn online(&self, reference: &Reference) -> Result<(), Error> {
         let switch = match reference {
+            Reference::Path(_) => return Ok(()),
             _ if self.offline => "INGLE_OFFLINE",
             Reference::Hub(_) if self.hub_offline => "HF_HUB_OFFLINE",
             _ => return Ok(()),

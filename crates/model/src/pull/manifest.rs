@@ -47,6 +47,8 @@ pub(crate) struct Partial {
     pub(crate) bytes: u64,
     /// Which version of the next part the bytes behind them belong to.
     pub(crate) version: Option<Version>,
+    /// The SHA-256 that the whole file must have, as the hub names it.
+    pub(crate) sha256: Option<String>,
 }
 
 /// What a server says to identify the bytes that it serves.

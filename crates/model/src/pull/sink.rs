@@ -64,11 +64,6 @@ impl Sink {
         self.len
     }
 
-    /// The file that is written.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Drops everything behind the first `keep` bytes.
     pub(crate) fn cut(&mut self, keep: u64) -> Result<(), Error> {
         let failed = |source| io_error(&self.path, source);
