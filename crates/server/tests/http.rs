@@ -1,0 +1,362 @@
+//! The server over a real socket, in front of a scripted provider.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ingle_gateway::Provider;
+use ingle_protocol::Fault;
+use ingle_server::{Config, Error, Limits, Progress, Stop, bind};
+use serde_json::json;
+use support::{CHAT, Script, World, chat, config, parse, read_until, start, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+
+const JSON: &str = "content-type: application/json\r\n";
+
+#[tokio::test]
+async fn a_whole_answer() {
+    let server = start(config()).await;
+    let reply = server.post(CHAT, &chat("one two", "")).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let body = reply.json();
+    assert_eq!(body["choices"][0]["message"]["content"], "one two");
+    assert_eq!(body["choices"][0]["finish_reason"], "stop");
+    assert_eq!(body["usage"]["total_tokens"], 7);
+    assert_eq!(body["ingle"]["left_machine"], false);
+    assert_eq!(body["model"], "script", "the default model's name");
+    assert!(body["id"].as_str().is_some_and(|id| id.starts_with("chatcmpl-")));
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn a_streamed_answer() {
+    let server = start(config()).await;
+    let extra = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    let reply = server.post(CHAT, &chat("one two", extra)).await;
+    assert_eq!(reply.header("content-type"), Some("text/event-stream"));
+    let events = reply.events();
+    assert_eq!(events.len(), 6, "role, two words, finish, usage, end: {}", reply.body);
+    assert_eq!(events[5], "[DONE]");
+    let json = |i: usize| serde_json::from_str::<serde_json::Value>(events[i]).expect("JSON");
+    assert_eq!(json(0)["choices"][0]["delta"]["role"], "assistant");
+    assert_eq!(json(2)["choices"][0]["delta"]["content"], "two");
+    assert_eq!(json(4)["usage"]["completion_tokens"], 2);
+}
+
+#[tokio::test]
+async fn several_choices_draw_with_seeds_of_their_own() {
+    let server = start(config()).await;
+    let reply = server.post(CHAT, &chat("x", r#","n":3,"seed":7"#)).await.json();
+    let indices: Vec<_> = (0..3).map(|i| reply["choices"][i]["index"].clone()).collect();
+    assert_eq!(indices, [0, 1, 2]);
+    let mut seeds = server.world.seeds.lock().expect("no panic").clone();
+    seeds.sort_unstable();
+    assert_eq!(seeds, [Some(7), Some(8), Some(9)]);
+}
+
+#[tokio::test]
+async fn legacy_completions() {
+    let server = start(config()).await;
+    let body = r#"{"prompt":[[104,105],[104,111]],"echo":true}"#;
+    let reply = server.post("/v1/completions", body).await.json();
+    assert_eq!(reply["choices"][0]["text"], "hihi");
+    assert_eq!(reply["choices"][1]["text"], "hoho");
+    assert_eq!(reply["object"], "text_completion");
+}
+
+#[tokio::test]
+#[rustfmt::skip]
+async fn refusals_have_openais_shape() {
+    let server = start(Config { limits: Limits { body_bytes: 500, ..Limits::default() }, ..config() }).await;
+    let long = chat(&"x".repeat(600), "");
+    let model = |name: &str| chat("x", &format!(r#","model":"{name}""#));
+    // method, path, headers, body, status, param, words
+    let rows: &[(&str, &str, &str, &str, u16, &str, &str)] = &[
+        ("POST", CHAT, JSON, "{", 400, "", "no JSON"),
+        ("POST", CHAT, JSON, &chat("x", r#","tempratur":1"#), 400, "tempratur", "temperature"),
+        ("POST", CHAT, JSON, &chat("long", ""), 400, "messages", "too long"),
+        ("POST", CHAT, JSON, &chat("long", r#","stream":true"#), 400, "messages", "too long"),
+        ("POST", CHAT, JSON, &model("none"), 404, "model", "owner/other"),
+        ("POST", CHAT, "", &chat("x", ""), 415, "", "Content-Type"),
+        ("POST", CHAT, "content-type: text/plain\r\n", &chat("x", ""), 415, "", "Content-Type"),
+        ("POST", CHAT, JSON, &long, 413, "", "500 bytes"),
+        ("POST", CHAT, JSON, &chat("busy", ""), 429, "", "queue is full"),
+        ("POST", CHAT, JSON, &chat("busy", r#","stream":true"#), 429, "", "queue is full"),
+        ("POST", CHAT, JSON, &chat("fail", ""), 500, "", "it broke"),
+        ("POST", CHAT, JSON, &chat("fail", r#","stream":true"#), 500, "", "it broke"),
+        ("POST", CHAT, JSON, &chat("break", ""), 500, "", "it broke later"),
+        ("POST", CHAT, JSON, &chat("vanish", ""), 500, "", "stopped before"),
+        ("POST", CHAT, JSON, &chat("bug", ""), 500, "", "a bug"),
+        ("GET", CHAT, "", "", 405, "", "method"),
+        ("GET", "/v2", "", "", 404, "", "no such path"),
+        ("GET", "/v1/models/none", "", "", 404, "model", "no model"),
+        ("GET", "/v1/models", "host: evil.example\r\n", "", 403, "", "host name"),
+        ("POST", "/v1/tokenize", JSON, r#"{"prompt":"x","add_special_tokens":true}"#, 400, "add_special_tokens", "false"),
+        ("POST", "/v1/detokenize", JSON, r#"{"tokens":[1114112]}"#, 400, "tokens", "no such token"),
+    ];
+    for (method, path, headers, body, status, param, words) in rows {
+        let reply = server.ask(method, path, headers, body).await;
+        let error = &reply.json()["error"];
+        assert_eq!(reply.status, *status, "{body} {error}");
+        assert_eq!(error["param"].as_str().unwrap_or(""), *param, "{body} {error}");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(words)), "{body} {error}");
+        assert!(error["type"].is_string() && error.get("code").is_some(), "{error}");
+        assert_eq!(reply.header("retry-after"), (*status == 429).then_some("3"), "{body}");
+        assert!(reply.header("x-request-id").is_some(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_within_a_stream_is_its_last_event() {
+    let server = start(config()).await;
+    for (text, words) in [("break", "it broke later"), ("vanish", "stopped before")] {
+        let reply = server.post(CHAT, &chat(text, r#","stream":true"#)).await;
+        assert_eq!(reply.status, 200);
+        let last = reply.events().last().map(|last| last.to_string()).unwrap_or_default();
+        assert!(last.starts_with(r#"{"error":"#) && last.contains(words), "{}", reply.body);
+    }
+    let metrics = server.get("/metrics").await.body;
+    assert!(metrics.contains("ingle_server_stream_errors_total 2\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_closed_connection_cancels() {
+    let server = start(config()).await;
+    let body = chat("hold", r#","stream":true,"n":2"#);
+    let mut streamed = server.send("POST", CHAT, JSON, &body).await;
+    read_until(&mut streamed, "held").await;
+    let whole = server.send("POST", CHAT, JSON, &chat("hold", "")).await;
+    let silent = server.send("POST", CHAT, JSON, &chat("silent", r#","stream":true"#)).await;
+    until(async || server.world.running.load(Ordering::SeqCst) == 4).await;
+    let metrics = server.get("/metrics").await.body;
+    assert!(metrics.contains("ingle_server_answers_in_flight 4\n"), "{metrics}");
+    drop((streamed, whole, silent));
+    until(async || server.world.cancelled.load(Ordering::SeqCst) == 4).await;
+    until(async || {
+        let metrics = server.get("/metrics").await.body;
+        metrics.contains("ingle_server_answers_in_flight 0\n")
+            && metrics.contains("ingle_server_abandoned_total 3\n")
+    })
+    .await;
+    assert_eq!(server.post(CHAT, &chat("still there", "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_under_way_are_bounded() {
+    let limits = Limits { answers: 2, ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let mut held = server.send("POST", CHAT, JSON, &chat("hold", r#","stream":true,"n":2"#)).await;
+    read_until(&mut held, "held").await;
+    let reply = server.post(CHAT, &chat("x", "")).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("1")), "{}", reply.body);
+    let reply = server.post(CHAT, &chat("x", r#","n":3"#)).await;
+    assert_eq!(reply.status, 400, "can never fit: {}", reply.body);
+    drop(held);
+    until(async || server.post(CHAT, &chat("x", "")).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn keys_open_everything_but_health() {
+    let keys = vec!["the-first-key".to_owned(), "the-second-key".to_owned()];
+    let server = start(Config { keys, ..config() }).await;
+    let rows = [
+        ("", 401),
+        ("authorization: Bearer wrong\r\n", 401),
+        ("authorization: Bearer the-first-key\r\n", 200),
+        ("authorization: Bearer the-second-key\r\n", 200),
+        ("authorization: Bearer the-second-key\r\nhost: any.example\r\n", 200),
+    ];
+    for (headers, status) in rows {
+        for path in ["/v1/models", "/metrics"] {
+            let reply = server.ask("GET", path, headers, "").await;
+            assert_eq!(reply.status, status, "{headers} {path}");
+        }
+    }
+    let reply = server.get("/v1/models").await;
+    assert_eq!(reply.json()["error"]["code"], "invalid_api_key");
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(server.get("/health").await.status, 200);
+    assert_eq!(server.get("/nothing").await.status, 401, "what exists is not told either");
+}
+
+#[tokio::test]
+async fn pages_may_call_only_from_allowed_origins() {
+    let origin = "origin: https://a.example\r\n";
+    let closed = start(config()).await;
+    let reply = closed.ask("GET", "/v1/models", origin, "").await;
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+    let cors_origins = vec!["https://a.example".to_owned()];
+    let keys = vec!["the-first-key".to_owned()];
+    let open = start(Config { cors_origins, keys, ..config() }).await;
+    let preflight = "access-control-request-method: POST\r\n\
+                     access-control-request-headers: authorization,x-stainless-os\r\n";
+    let reply = open.ask("OPTIONS", CHAT, &format!("{origin}{preflight}"), "").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("access-control-allow-origin"), Some("https://a.example"));
+    let allowed = reply.header("access-control-allow-headers");
+    assert_eq!(allowed, Some("authorization,x-stainless-os"));
+    let other = "origin: https://b.example\r\n";
+    let reply = open.ask("OPTIONS", CHAT, &format!("{other}{preflight}"), "").await;
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn models_tokens_ids_and_metrics() {
+    let server = start(config()).await;
+    let models = server.get("/v1/models").await.json();
+    assert_eq!(models["object"], "list");
+    assert_eq!(models["data"][1]["id"], "owner/other");
+    let model = server.get("/v1/models/owner/other").await.json();
+    assert_eq!((&model["object"], &model["max_model_len"]), (&json!("model"), &json!(100)));
+    for prefix in ["", "/v1"] {
+        let path = format!("{prefix}/tokenize");
+        let tokens = server.post(&path, r#"{"prompt":"ab"}"#).await.json();
+        let expect = json!({ "count": 2, "max_model_len": 100, "tokens": [97, 98] });
+        assert_eq!(tokens, expect);
+        let path = format!("{prefix}/detokenize");
+        let text = server.post(&path, r#"{"tokens":[97,98]}"#).await.json();
+        assert_eq!(text, json!({ "prompt": "ab" }));
+    }
+    let tokens = server.post("/tokenize", r#"{"prompt":"a","parse_special":true}"#).await.json();
+    assert_eq!(tokens["tokens"], json!([1097]));
+    let reply = server.ask("GET", "/health", "x-request-id: my-id.1\r\n", "").await;
+    assert_eq!(reply.header("x-request-id"), Some("my-id.1"));
+    server.post(CHAT, &chat("one two", "")).await;
+    let text = server.get("/metrics").await.body;
+    let lines = [
+        "ingle_server_requests_total{route=\"/v1/chat/completions\",status=\"200\"} 1",
+        "ingle_server_requests_total{route=\"/v1/models/{*id}\",status=\"200\"} 1",
+        "ingle_server_answers_total{finish=\"stop\"} 1",
+        "ingle_server_completion_tokens_total 2",
+        "ingle_server_time_to_first_token_seconds_count 1",
+        "ingle_server_inter_token_seconds_count 1",
+        "script_lines 2",
+    ];
+    for line in lines {
+        assert!(text.lines().any(|other| other == line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_stream_gets_comments() {
+    let limits = Limits { keep_alive: Duration::from_millis(20), ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let mut socket = server.send("POST", CHAT, JSON, &chat("silent", r#","stream":true"#)).await;
+    let text = read_until(&mut socket, ": waiting\n\n").await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    server.world.released.store(true, Ordering::SeqCst);
+    read_until(&mut socket, "[DONE]").await;
+}
+
+#[tokio::test]
+async fn connections_are_kept() {
+    let server = start(config()).await;
+    let mut socket = TcpStream::connect(server.address).await.expect("it listens");
+    for _ in 0..3 {
+        let request = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        socket.write_all(request).await.expect("open");
+        read_until(&mut socket, r#""status":"ok""#).await;
+    }
+}
+
+#[tokio::test]
+async fn heads_and_bodies_that_do_not_come() {
+    let short = Duration::from_millis(50);
+    let limits = Limits { head_read: short, body_read: short, ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let mut socket = TcpStream::connect(server.address).await.expect("it listens");
+    socket.write_all(b"POST / HT").await.expect("open");
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).await.expect("the server closes");
+    let mut socket = TcpStream::connect(server.address).await.expect("it listens");
+    let head =
+        format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: 9\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.expect("open");
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).await.expect("the server closes");
+    assert_eq!(parse(&rest).status, 408);
+}
+
+#[tokio::test]
+async fn loading_is_told_and_waited_for() {
+    let bound = bind(config()).await.expect("a free port");
+    let (go, gone) = oneshot::channel::<()>();
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let world = Arc::new(World::default());
+    let (address, script) = (bound.address(), Arc::new(Script(Arc::clone(&world))));
+    let load = move |slot: &ingle_server::Slot| {
+        slot.report(Progress { phase: "fetching".to_owned(), done: 3, total: Some(9) });
+        gone.blocking_recv().map_err(|error| Fault::ours(error.to_string()))?;
+        Ok::<_, Fault>(script as Arc<dyn Provider>)
+    };
+    let ended = tokio::spawn(bound.serve(load, stopped));
+    let server = support::Server { address, world, stop, ended };
+    until(async || server.get("/health").await.json()["phase"] == "fetching").await;
+    let health = server.get("/health").await;
+    assert_eq!(health.status, 503);
+    let expect = json!({ "status": "loading", "phase": "fetching", "done": 3, "total": 9 });
+    assert_eq!(health.json(), expect);
+    let reply = server.post(CHAT, &chat("x", "")).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{}", reply.body);
+    go.send(()).expect("the loader waits");
+    until(async || server.get("/health").await.status == 200).await;
+    assert_eq!(server.post(CHAT, &chat("x", "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_ends_the_server() {
+    let bound = bind(config()).await.expect("a free port");
+    let (_stop, stopped) = watch::channel(Stop::Run);
+    let load = |_: &ingle_server::Slot| Err(Fault::caller("there is no such file"));
+    let error = bound.serve(load, stopped).await.expect_err("cannot go on");
+    assert!(matches!(error, Error::Load(ref text) if text.contains("no such file")), "{error}");
+}
+
+#[tokio::test]
+async fn two_servers_cannot_have_one_address() {
+    let first = bind(config()).await.expect("a free port");
+    let error = bind(Config { listen: first.address(), ..config() }).await.expect_err("is taken");
+    assert!(error.to_string().contains("choose another port"), "{error}");
+}
+
+#[tokio::test]
+async fn draining_lets_answers_finish() {
+    let server = start(config()).await;
+    let mut held = server.send("POST", CHAT, JSON, &chat("hold", r#","stream":true"#)).await;
+    read_until(&mut held, "held").await;
+    server.stop.send_replace(Stop::Drain);
+    until(async || TcpStream::connect(server.address).await.is_err()).await;
+    server.world.released.store(true, Ordering::SeqCst);
+    read_until(&mut held, "[DONE]").await;
+    server.ended.await.expect("no panic").expect("an orderly end");
+}
+
+#[tokio::test]
+async fn answers_that_do_not_finish_are_cut_off_with_a_word() {
+    let limits = Limits { drain: Duration::from_millis(50), ..Limits::default() };
+    let slow = start(Config { limits, ..config() }).await;
+    let at_once = start(config()).await;
+    for (server, steps) in [(slow, &[Stop::Drain][..]), (at_once, &[Stop::Drain, Stop::Now])] {
+        let mut held = server.send("POST", CHAT, JSON, &chat("hold", r#","stream":true"#)).await;
+        read_until(&mut held, "held").await;
+        steps.iter().for_each(|step| drop(server.stop.send_replace(*step)));
+        read_until(&mut held, "the server is stopping").await;
+        server.ended.await.expect("no panic").expect("an orderly end");
+        until(async || server.world.cancelled.load(Ordering::SeqCst) == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off() {
+    let limits = Limits { stall: Duration::from_millis(50), ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    // More than the socket's buffers on both sides hold: the answer says the prompt back.
+    let words = "word ".repeat(2 << 20);
+    let _idle = server.send("POST", CHAT, JSON, &chat(&words, r#","stream":true"#)).await;
+    until(async || server.get("/metrics").await.body.contains("ingle_server_abandoned_total 1\n"))
+        .await;
+}

@@ -1,0 +1,255 @@
+//! A provider that does what its prompt says, and a client made of a socket.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ingle_gateway::{Metric, ModelCard, Provider};
+use ingle_protocol::{
+    Call, Event, Fault, Finish, Input, Piece, Receipt, Request, Sink, Step, Timings, Token, Usage,
+};
+use ingle_server::{Config, Error, Stop, bind};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What a test can see and do behind the provider.
+#[derive(Default)]
+pub struct World {
+    pub cancelled: AtomicUsize,
+    pub running: AtomicUsize,
+    pub released: AtomicBool,
+    pub seeds: Mutex<Vec<Option<u64>>>,
+}
+
+/// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
+/// cancelled or released, `silent` waits without a word, `busy`, `long`, `bug`, `fail`, `break` and
+/// `vanish` fail in their ways, anything else is said back word by word.
+pub struct Script(pub Arc<World>);
+
+impl Provider for Script {
+    fn models(&self) -> Vec<ModelCard> {
+        let card = |name: &str| ModelCard {
+            name: name.to_owned(),
+            architecture: "script".to_owned(),
+            context_tokens: 100,
+            created_s: 7,
+            chat: true,
+        };
+        vec![card("script"), card("owner/other")]
+    }
+
+    fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
+        let text = match &request.input {
+            Input::Chat(chat) => chat.messages.last().expect("checked").content.clone(),
+            Input::Text(text) => text.clone(),
+            Input::Tokens(tokens) => self.detokenize("", tokens)?,
+        };
+        self.0.seeds.lock().expect("no panic while locked").push(request.sampling.seed);
+        match text.as_str() {
+            "busy" => return Err(Fault::busy(Duration::from_millis(2500), "the queue is full")),
+            "long" => return Err(Fault::caller("the prompt is too long").at("messages")),
+            "bug" => panic!("a bug that the test asked for"),
+            _ => {}
+        }
+        let (call, cancelled) = Call::new();
+        let world = Arc::clone(&self.0);
+        world.running.fetch_add(1, Ordering::SeqCst);
+        std::thread::spawn(move || {
+            play(&world, &request.model, &text, sink, &cancelled);
+            world.running.fetch_sub(1, Ordering::SeqCst);
+        });
+        Ok(call)
+    }
+
+    fn tokenize(&self, _: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
+        Ok(text.bytes().map(|byte| u32::from(byte) + u32::from(special) * 1000).collect())
+    }
+
+    fn detokenize(&self, _: &str, tokens: &[Token]) -> Result<String, Fault> {
+        let text: Option<String> = tokens.iter().map(|token| char::from_u32(*token)).collect();
+        text.ok_or_else(|| Fault::caller("there is no such token").at("tokens"))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric { name: "script_lines", help: "Lines.", counter: false, value: 2.0 }]
+    }
+}
+
+fn play(world: &World, model: &str, text: &str, mut sink: Sink, cancelled: &AtomicBool) {
+    let mut say = |event| sink(event) == ControlFlow::Continue(());
+    let word = |text: &str| Event::Text(Piece { text: text.to_owned(), scores: vec![] });
+    let wait = |say: &mut dyn FnMut(Event) -> bool| {
+        while !world.released.load(Ordering::SeqCst) {
+            if cancelled.load(Ordering::Acquire) {
+                world.cancelled.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        say(word(" released"));
+        say(done(model, 2));
+    };
+    match text {
+        "fail" => drop(say(Event::Failed(Fault::ours("it broke")))),
+        "break" => {
+            say(word("some"));
+            say(Event::Failed(Fault::ours("it broke later")));
+        }
+        "vanish" => drop(say(word("some"))),
+        "silent" => wait(&mut say),
+        "hold" => {
+            say(word("held"));
+            wait(&mut say);
+        }
+        text => {
+            let words = text.split_inclusive(' ');
+            let count = words.clone().count();
+            words.for_each(|piece| drop(say(word(piece))));
+            say(done(model, count as u32));
+        }
+    }
+}
+
+fn done(model: &str, completion_tokens: u32) -> Event {
+    let step = Step { candidate: model.to_owned(), taken: true, reason: "local".to_owned() };
+    Event::Done(Box::new(Receipt {
+        model: model.to_owned(),
+        route: vec![step],
+        left_machine: false,
+        cost_micros: 0,
+        finish: Finish::Stop,
+        usage: Usage { prompt_tokens: 5, cached_tokens: 1, completion_tokens },
+        timings: Timings::default(),
+    }))
+}
+
+/// A server on a port of its own.
+pub struct Server {
+    pub address: std::net::SocketAddr,
+    pub world: Arc<World>,
+    pub stop: watch::Sender<Stop>,
+    pub ended: JoinHandle<Result<(), Error>>,
+}
+
+pub fn config() -> Config {
+    Config { listen: "127.0.0.1:0".parse().expect("an address"), ..Config::default() }
+}
+
+pub async fn start(config: Config) -> Server {
+    let bound = bind(config).await.expect("a free port");
+    let (address, world) = (bound.address(), Arc::new(World::default()));
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let script = Arc::new(Script(Arc::clone(&world)));
+    let ended = tokio::spawn(bound.serve(|_| Ok::<_, Fault>(script as Arc<dyn Provider>), stopped));
+    let server = Server { address, world, stop, ended };
+    until(async || server.get("/health").await.status == 200).await;
+    server
+}
+
+/// Waits until something is so; a test that waits in vain fails.
+pub async fn until(mut so: impl AsyncFnMut() -> bool) {
+    for _ in 0..5000 {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("waited in vain");
+}
+
+pub struct Reply {
+    pub status: u16,
+    head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|line| line.0.eq_ignore_ascii_case(name)).map(|line| line.1)
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+
+    /// The data of an event stream's events.
+    pub fn events(&self) -> Vec<&str> {
+        self.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
+    }
+}
+
+/// A chat request's body.
+pub fn chat(text: &str, extra: &str) -> String {
+    format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]{extra}}}"#)
+}
+
+pub const CHAT: &str = "/v1/chat/completions";
+
+impl Server {
+    pub async fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, "", "").await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Reply {
+        self.ask("POST", path, "content-type: application/json\r\n", body).await
+    }
+
+    /// Sends a request and reads all of its answer.
+    pub async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+        let mut socket = self.send(method, path, headers, body).await;
+        let mut bytes = Vec::new();
+        // An answer given before the whole body was read may end in a reset.
+        let _ = socket.read_to_end(&mut bytes).await;
+        parse(&bytes)
+    }
+
+    /// Sends a request and leaves its answer on the socket.
+    pub async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(self.address).await.expect("it listens");
+        let host =
+            if headers.contains("host:") { String::new() } else { "host: localhost\r\n".into() };
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\n{host}{headers}content-length: {length}\r\n\
+             connection: close\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.expect("it reads");
+        let _ = socket.write_all(body.as_bytes()).await;
+        socket
+    }
+}
+
+/// Reads until `words` have come.
+pub async fn read_until(socket: &mut TcpStream, words: &str) -> String {
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while !text.contains(words) {
+        let count = socket.read(&mut buffer).await.expect("open");
+        assert!(count > 0, "ended before {words:?}: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    text
+}
+
+pub fn parse(bytes: &[u8]) -> Reply {
+    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body) } else { body.to_owned() };
+    Reply { status: status.expect("a status"), head: head.to_owned(), body }
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut out = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+        out.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    out
+}
