@@ -1,0 +1,817 @@
+//! Chooses the next token from logits. A draw depends on the logits, the rules, the seed and how
+//! many tokens came before, on nothing else: batching, preemption and recomputation change no
+//! answer.
+//!
+//! Random numbers are SplitMix64's (Steele, Lea and Flood, 2014), read by position: its `n`-th
+//! output is a function of seed and `n` alone. Exponentials are this module's own polynomial, so
+//! that every machine weighs alike; sums over the vocabulary are made in `f64`.
+//!
+//! No rule sorts the vocabulary: top-k keeps the best seen so far, top-p and typical find their
+//! cut by weighted selection, and what is too unlikely to matter to them is left out beforehand.
+//! Where no rule cuts, one pass weighs blocks of logits and the draw looks into one block.
+//!
+//! Absent here: grammars, speculation, and the model.
+
+use ingle_protocol::{Fault, Sampling, Token};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+/// Logits that are weighed together; a draw rescans one such block.
+const BLOCK: usize = 1024;
+
+/// Logits that are passed over together where none of them is great enough.
+const SKIP: usize = 256;
+
+/// The most entries of a logit bias; what the field's APIs take is below this.
+const BIASES_MAX: usize = 4096;
+
+/// Checks that sampling can follow these rules in a vocabulary of this size.
+///
+/// Ranges are OpenAI's where it has them, but the temperature: it may reach 5 rather than 2, since
+/// min-p keeps hotter distributions sound (Nguyen et al., 2024) and the bound is there to catch
+/// mistakes. `top_p` and `typical_p` of 0 keep the one token that the rule likes best.
+///
+/// # Errors
+/// A fault of the caller's that names the field.
+pub fn validate(sampling: &Sampling, vocab: usize) -> Result<(), Fault> {
+    let ranges: [(&str, f32, RangeInclusive<f32>); 7] = [
+        ("temperature", sampling.temperature, 0.0..=5.0),
+        ("top_p", sampling.top_p, 0.0..=1.0),
+        ("min_p", sampling.min_p, 0.0..=1.0),
+        ("typical_p", sampling.typical_p, 0.0..=1.0),
+        ("repetition_penalty", sampling.repetition_penalty, 0.01..=100.0),
+        ("frequency_penalty", sampling.frequency_penalty, -2.0..=2.0),
+        ("presence_penalty", sampling.presence_penalty, -2.0..=2.0),
+    ];
+    for (name, value, range) in ranges {
+        if !range.contains(&value) {
+            let (low, high) = range.into_inner();
+            let message = format!("{name} is {value}; it must be from {low} to {high}");
+            return Err(Fault::caller(message).at(name));
+        }
+    }
+    let fault = |message| Err(Fault::caller(message).at("logit_bias"));
+    if sampling.logit_bias.len() > BIASES_MAX {
+        let count = sampling.logit_bias.len();
+        return fault(format!("logit_bias has {count} entries; give at most {BIASES_MAX}"));
+    }
+    for &(token, bias) in &sampling.logit_bias {
+        if token as usize >= vocab {
+            return fault(format!(
+                "logit_bias names token {token}; this model's tokens are 0 to {}",
+                vocab.saturating_sub(1)
+            ));
+        }
+        if !(-100.0..=100.0).contains(&bias) {
+            return fault(format!(
+                "logit_bias of token {token} is {bias}; it must be from -100 to 100"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A token that may still be drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Candidate {
+    token: Token,
+    /// Its logit; from `weigh` on, what it is above the greatest one's, divided by the
+    /// temperature: never positive.
+    logit: f32,
+    /// `exp(logit)`, once weighed.
+    weight: f32,
+    /// What a rule orders it by, greater first.
+    rank: f32,
+}
+
+/// By rank, greatest first, then by token: a total order, so that every cut is determined.
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+    b.rank.total_cmp(&a.rank).then(a.token.cmp(&b.token))
+}
+
+/// Draws the tokens of one answer.
+#[derive(Debug)]
+pub struct Sampler {
+    rules: Sampling,
+    seed: u64,
+    /// How often each token of the prompt (0 times) or the answer occurred in the answer.
+    seen: HashMap<Token, u32>,
+    /// Leading tokens of prompt and answer that `seen` knows of.
+    seen_to: (usize, usize),
+    /// Logits after penalties and bias.
+    adjusted: Vec<f32>,
+    candidates: Vec<Candidate>,
+    scratch: Vec<Candidate>,
+}
+
+impl Sampler {
+    /// A sampler that follows `rules` and draws with `seed`; `rules.seed` is not looked at.
+    /// Rules that [`validate`] refuses give some token, but no meaning.
+    pub fn new(rules: &Sampling, seed: u64) -> Self {
+        Self {
+            rules: rules.clone(),
+            seed,
+            seen: HashMap::new(),
+            seen_to: (0, 0),
+            adjusted: Vec::new(),
+            candidates: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Chooses what follows `prompt` and `generated`, given the model's logits `[vocab]`. From one
+    /// call to the next the prompt stays and `generated` only grows. A logit that is not a number
+    /// counts as minus infinity; of equals at temperature 0, the lowest token wins.
+    pub fn sample(&mut self, logits: &[f32], prompt: &[Token], generated: &[Token]) -> Token {
+        let draw = uniform(self.seed, generated.len() as u64);
+        if !self.adjusts() {
+            return self.choose(logits, draw);
+        }
+        self.note(prompt, generated);
+        let mut adjusted = std::mem::take(&mut self.adjusted);
+        adjusted.clear();
+        adjusted.extend_from_slice(logits);
+        self.adjust(&mut adjusted);
+        let token = self.choose(&adjusted, draw);
+        self.adjusted = adjusted;
+        token
+    }
+
+    fn adjusts(&self) -> bool {
+        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.rules;
+        let penalizes =
+            (repetition_penalty, frequency_penalty, presence_penalty) != (1.0, 0.0, 0.0);
+        penalizes || !self.rules.logit_bias.is_empty()
+    }
+
+    /// Counts the tokens that came since the last call.
+    fn note(&mut self, prompt: &[Token], generated: &[Token]) {
+        if self.seen_to.0 > prompt.len() || self.seen_to.1 > generated.len() {
+            self.seen.clear();
+            self.seen_to = (0, 0);
+        }
+        for &token in &prompt[self.seen_to.0..] {
+            self.seen.entry(token).or_default();
+        }
+        for &token in &generated[self.seen_to.1..] {
+            *self.seen.entry(token).or_default() += 1;
+        }
+        self.seen_to = (prompt.len(), generated.len());
+    }
+
+    /// Penalties, then bias. The repetition penalty looks at prompt and answer (Keskar et al.,
+    /// 2019), the other two at the answer alone, as OpenAI's do.
+    fn adjust(&self, logits: &mut [f32]) {
+        let rules = &self.rules;
+        for (&token, &count) in &self.seen {
+            let Some(logit) = logits.get_mut(token as usize) else { continue };
+            let factor = rules.repetition_penalty;
+            *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+            if count > 0 {
+                *logit -= rules.frequency_penalty * count as f32 + rules.presence_penalty;
+            }
+        }
+        for &(token, bias) in &rules.logit_bias {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit += bias;
+            }
+        }
+    }
+
+    /// Chooses by the rules after the penalties; `draw` is in `0..1`.
+    fn choose(&mut self, logits: &[f32], draw: f64) -> Token {
+        let rules = &self.rules;
+        // Below this, all but exact ties go to the likeliest token anyway.
+        if rules.temperature < 1e-5 {
+            return likeliest(logits);
+        }
+        let top_k = (1..logits.len()).contains(&(rules.top_k as usize));
+        if !top_k && rules.typical_p >= 1.0 && rules.top_p >= 1.0 && rules.min_p <= 0.0 {
+            return Masses::of(logits, rules.temperature).draw(logits, draw);
+        }
+        self.keep(logits);
+        draw_from(&self.candidates, draw).unwrap_or_else(|| likeliest(logits))
+    }
+
+    /// Fills `candidates` with the tokens that every cutting rule keeps, lowest token first, each
+    /// rule looking at what the one before it kept.
+    fn keep(&mut self, logits: &[f32]) {
+        let mut mass = self.gather(logits);
+        let (rules, kept) = (&self.rules, &mut self.candidates);
+        if rules.typical_p < 1.0 {
+            rank_by_typicality(kept, mass);
+            cut(kept, &mut self.scratch, f64::from(rules.typical_p) * mass);
+            mass = mass_of(kept);
+        }
+        if rules.top_p < 1.0 {
+            kept.iter_mut().for_each(|candidate| candidate.rank = candidate.logit);
+            cut(kept, &mut self.scratch, f64::from(rules.top_p) * mass);
+        }
+        if rules.min_p > 0.0 {
+            let most = kept.iter().fold(0.0, |most: f32, candidate| most.max(candidate.weight));
+            kept.retain(|candidate| candidate.weight >= rules.min_p * most);
+        }
+    }
+
+    /// Fills `candidates` with what top-k keeps, or with what the other rules may keep, lowest
+    /// token first. Returns the mass that those rules go by: of the former, or of all tokens.
+    fn gather(&mut self, logits: &[f32]) -> f64 {
+        let (rules, kept) = (&self.rules, &mut self.candidates);
+        let temperature = rules.temperature;
+        if (1..logits.len()).contains(&(rules.top_k as usize)) {
+            largest(logits, rules.top_k as usize, kept);
+            kept.sort_unstable_by_key(|candidate| candidate.token);
+            weigh(kept, temperature);
+            return mass_of(kept);
+        }
+        let of_min_p = f64::from(rules.min_p).ln();
+        if rules.typical_p >= 1.0 && rules.top_p >= 1.0 {
+            at_least(logits, floor(greatest(logits), temperature, of_min_p), kept);
+            weigh(kept, temperature);
+            return mass_of(kept);
+        }
+        let masses = Masses::of(logits, temperature);
+        let least = if rules.typical_p < 1.0 {
+            f32::NEG_INFINITY
+        } else {
+            // The tokens below this have less than `1 - top_p` together: the nucleus is full
+            // without them.
+            let outside = (1.0 - f64::from(rules.top_p)) * masses.total / logits.len() as f64;
+            floor(masses.max, temperature, of_min_p.max(outside.ln()))
+        };
+        at_least(logits, least, kept);
+        weigh(kept, temperature);
+        masses.total
+    }
+}
+
+/// The weights `exp((logit - max) / temperature)` of all logits, summed by blocks.
+struct Masses {
+    temperature: f32,
+    /// The greatest logit.
+    max: f32,
+    /// Of each block, its greatest logit and the sum of its weights relative to that.
+    blocks: Vec<(f32, f32)>,
+    /// All weights, relative to `max`.
+    total: f64,
+}
+
+impl Masses {
+    fn of(logits: &[f32], temperature: f32) -> Self {
+        let weigh = |block| {
+            let max = greatest(block);
+            (max, sum_exp(block, max, temperature))
+        };
+        let blocks: Vec<(f32, f32)> = logits.chunks(BLOCK).map(weigh).collect();
+        let max = blocks.iter().fold(f32::NEG_INFINITY, |max, block| max.max(block.0));
+        let mut masses = Self { temperature, max, blocks, total: 0.0 };
+        masses.total = masses.blocks.iter().map(|block| masses.mass(block)).sum();
+        masses
+    }
+
+    fn mass(&self, &(max, sum): &(f32, f32)) -> f64 {
+        f64::from(exp((max - self.max) / self.temperature)) * f64::from(sum)
+    }
+
+    /// Finds the token at this part, in `0..1`, of all mass.
+    fn draw(&self, logits: &[f32], draw: f64) -> Token {
+        let mut left = draw * self.total;
+        let mut last = None;
+        for (at, block) in self.blocks.iter().enumerate() {
+            let mass = self.mass(block);
+            if mass > 0.0 {
+                last = Some((at, left, block));
+                if left < mass {
+                    break;
+                }
+            }
+            left -= mass;
+        }
+        let Some((at, mut left, block)) = last else { return likeliest(logits) };
+        let scale = self.mass(block) / f64::from(block.1);
+        let mut token = None;
+        for (at, &logit) in logits.iter().enumerate().skip(at * BLOCK).take(BLOCK) {
+            let weight = scale * f64::from(exp((logit - block.0) / self.temperature));
+            if weight > 0.0 {
+                token = Some(at as Token);
+                if left < weight {
+                    break;
+                }
+            }
+            left -= weight;
+        }
+        token.unwrap_or_else(|| likeliest(logits))
+    }
+}
+
+/// A token's natural log-probability before any rule; minus infinity for what is no token of these
+/// logits.
+pub fn log_softmax_at(logits: &[f32], token: Token) -> f32 {
+    log_probability(logits, token, log_sum_exp(logits))
+}
+
+/// The chosen token's natural log-probability and those of the `k` likeliest tokens, likeliest
+/// first, before any rule.
+pub fn top_logprobs(logits: &[f32], chosen: Token, k: usize) -> (f32, Vec<(Token, f32)>) {
+    let log_sum = log_sum_exp(logits);
+    let mut top = Vec::new();
+    largest(logits, k, &mut top);
+    let top = top.iter().map(|one| (one.token, log_probability(logits, one.token, log_sum)));
+    (log_probability(logits, chosen, log_sum), top.collect())
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let masses = Masses::of(logits, 1.0);
+    f64::from(masses.max) + masses.total.ln()
+}
+
+fn log_probability(logits: &[f32], token: Token, log_sum: f64) -> f32 {
+    let logit = logits.get(token as usize).map_or(f64::NEG_INFINITY, |&logit| f64::from(logit));
+    let value = (logit - log_sum) as f32;
+    if value.is_nan() { f32::NEG_INFINITY } else { value.min(0.0) }
+}
+
+/// The token with the greatest logit; of equals the lowest.
+fn likeliest(logits: &[f32]) -> Token {
+    let max = greatest(logits);
+    logits.iter().position(|&logit| logit == max).unwrap_or(0) as Token
+}
+
+/// The greatest number; minus infinity where there is none.
+fn greatest(logits: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = logits.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
+        }
+    }
+    let all = lanes.iter().chain(rest);
+    all.fold(f32::NEG_INFINITY, |max, &logit| if logit > max { logit } else { max })
+}
+
+fn sum_exp(logits: &[f32], max: f32, temperature: f32) -> f32 {
+    let mut lanes = [0.0; 16];
+    let (whole, rest) = logits.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane += exp((logit - max) / temperature);
+        }
+    }
+    let rest: f32 = rest.iter().map(|&logit| exp((logit - max) / temperature)).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// `e^x` for `x <= 0` to 2e-7 of its value: `2^n e^r` with `r` within half of `ln 2`, by Taylor's
+/// series. 0 below -87, where `f32` runs out, and where `x` is not a number.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// Adding this rounds to a whole number and leaves it in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// `ln 2` in two parts, the first short enough that `n` times it is exact.
+    const LN_2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN_2.0 - n * LN_2.1;
+    let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let mut value = 0.0;
+    for factor in series {
+        value = value * r + factor;
+    }
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    if x > -87.0 { value * power } else { 0.0 }
+}
+
+/// The logit of this relative log-weight, and a little less: what rounding lets through is left to
+/// the rules themselves.
+fn floor(max: f32, temperature: f32, log_weight: f64) -> f32 {
+    max + temperature * (log_weight - 0.01) as f32
+}
+
+fn candidate(token: usize, logit: f32) -> Candidate {
+    Candidate { token: token as Token, logit, weight: 0.0, rank: logit }
+}
+
+fn at_least(logits: &[f32], floor: f32, kept: &mut Vec<Candidate>) {
+    kept.clear();
+    for (at, block) in logits.chunks(SKIP).enumerate() {
+        if greatest(block) >= floor {
+            let likely = block.iter().enumerate().filter(|(_, logit)| **logit >= floor);
+            kept.extend(likely.map(|(token, &logit)| candidate(at * SKIP + token, logit)));
+        }
+    }
+}
+
+/// The `k` greatest logits above minus infinity, greatest first.
+fn largest(logits: &[f32], k: usize, kept: &mut Vec<Candidate>) {
+    kept.clear();
+    if k == 0 {
+        return;
+    }
+    // Of twice as many, the better half stays, and shows what the next one has to beat.
+    let room = k.saturating_add(k.max(64));
+    let mut beat = f32::NEG_INFINITY;
+    for (at, block) in logits.chunks(SKIP).enumerate() {
+        if greatest(block) <= beat {
+            continue;
+        }
+        for (token, &logit) in block.iter().enumerate() {
+            if logit > beat {
+                kept.push(candidate(at * SKIP + token, logit));
+            }
+            if kept.len() == room {
+                beat = kept.select_nth_unstable_by(k - 1, by_rank).1.logit;
+                kept.truncate(k);
+            }
+        }
+    }
+    kept.sort_unstable_by(by_rank);
+    kept.truncate(k);
+}
+
+/// Sets logits relative to the greatest, and weights.
+fn weigh(kept: &mut [Candidate], temperature: f32) {
+    let max = kept.iter().fold(f32::NEG_INFINITY, |max, candidate| max.max(candidate.logit));
+    for candidate in kept {
+        candidate.logit = (candidate.logit - max) / temperature;
+        candidate.weight = exp(candidate.logit);
+    }
+}
+
+fn mass_of(kept: &[Candidate]) -> f64 {
+    kept.iter().map(|candidate| f64::from(candidate.weight)).sum()
+}
+
+/// How near a token's surprise is to the expected one. Both are `ln mass - logit`, so the
+/// logarithm cancels out.
+fn rank_by_typicality(kept: &mut [Candidate], mass: f64) {
+    let possible = kept.iter().filter(|candidate| candidate.weight > 0.0);
+    let weighted = possible.map(|one| f64::from(one.weight) * f64::from(one.logit));
+    let mean = (weighted.sum::<f64>() / mass) as f32;
+    kept.iter_mut().for_each(|candidate| candidate.rank = -(candidate.logit - mean).abs());
+}
+
+/// Keeps the fewest candidates, greatest rank first, whose mass reaches `goal`; at least one.
+fn cut(kept: &mut Vec<Candidate>, scratch: &mut Vec<Candidate>, mut goal: f64) {
+    scratch.clone_from(kept);
+    // The last one to be kept is among these.
+    let mut among = &mut scratch[..];
+    while among.len() > 1 {
+        let half = among.len() / 2;
+        among.select_nth_unstable_by(half, by_rank);
+        let (better, worse) = among.split_at_mut(half);
+        let mass = mass_of(better);
+        if mass >= goal {
+            among = better;
+        } else {
+            goal -= mass;
+            among = worse;
+        }
+    }
+    if let Some(&last) = among.first() {
+        kept.retain(|candidate| by_rank(candidate, &last).is_le());
+    }
+}
+
+/// Finds the candidate at this part, in `0..1`, of their mass.
+fn draw_from(kept: &[Candidate], draw: f64) -> Option<Token> {
+    let mut left = draw * mass_of(kept);
+    let mut token = None;
+    for candidate in kept.iter().filter(|candidate| candidate.weight > 0.0) {
+        token = Some(candidate.token);
+        left -= f64::from(candidate.weight);
+        if left < 0.0 {
+            break;
+        }
+    }
+    token
+}
+
+/// A number in `0..1` that depends on seed and position alone: SplitMix64's output at `position`,
+/// started where `seed` is mixed to, so that near seeds are far apart.
+fn uniform(seed: u64, position: u64) -> f64 {
+    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+    let state = mix(seed).wrapping_add(STEP.wrapping_mul(position.wrapping_add(1)));
+    (mix(state) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOCAB: usize = 300;
+
+    /// Logits like a model's: most of them unlikely, a few likely.
+    fn logits(case: u64, vocab: usize) -> Vec<f32> {
+        let number = |at: usize| uniform(case, at as u64);
+        (0..vocab).map(|at| (18.0 * number(at).powi(3) - 5.0 * number(vocab + at)) as f32).collect()
+    }
+
+    /// The kept tokens and their probabilities, by sorting everything at every rule, in `f64`.
+    fn reference(rules: &Sampling, logits: &[f32]) -> Vec<(Token, f64)> {
+        let temperature = f64::from(rules.temperature);
+        let mut kept: Vec<(Token, f64)> = (0..).zip(logits.iter().map(|&l| f64::from(l))).collect();
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let max = kept[0].1;
+        kept.iter_mut().for_each(|one| one.1 = ((one.1 - max) / temperature).exp());
+        let normalize = |kept: &mut Vec<(Token, f64)>| {
+            let mass: f64 = kept.iter().map(|one| one.1).sum();
+            kept.iter_mut().for_each(|one| one.1 /= mass);
+        };
+        let reach = |kept: &mut Vec<(Token, f64)>, goal: f32| {
+            let mut mass = 0.0;
+            let before = kept.iter().take_while(|one| {
+                mass += one.1;
+                mass < f64::from(goal)
+            });
+            let count = before.count() + 1;
+            kept.truncate(count);
+        };
+        if rules.top_k > 0 {
+            kept.truncate(rules.top_k as usize);
+        }
+        normalize(&mut kept);
+        if rules.typical_p < 1.0 {
+            let entropy: f64 = kept.iter().map(|one| -one.1 * one.1.ln()).sum();
+            let off = |one: &(Token, f64)| (-one.1.ln() - entropy).abs();
+            kept.sort_by(|a, b| off(a).total_cmp(&off(b)).then(a.0.cmp(&b.0)));
+            reach(&mut kept, rules.typical_p);
+            normalize(&mut kept);
+            kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        }
+        if rules.top_p < 1.0 {
+            reach(&mut kept, rules.top_p);
+        }
+        let least = kept[0].1 * f64::from(rules.min_p);
+        kept.retain(|one| one.1 >= least);
+        normalize(&mut kept);
+        kept.sort_by_key(|one| one.0);
+        kept
+    }
+
+    fn check(rules: &Sampling) {
+        for case in 0..200 {
+            let logits = logits(case, VOCAB);
+            let mut sampler = Sampler::new(rules, case);
+            sampler.keep(&logits);
+            let mass = mass_of(&sampler.candidates);
+            let expected = reference(rules, &logits);
+            let tokens = sampler.candidates.iter().map(|one| one.token);
+            assert!(tokens.eq(expected.iter().map(|one| one.0)), "{rules:?}, case {case}");
+            for (ours, (token, expected)) in sampler.candidates.iter().zip(&expected) {
+                let probability = f64::from(ours.weight) / mass;
+                let off = (probability - expected).abs();
+                assert!(off < 1e-5 * expected + 1e-30, "{rules:?}, case {case}, token {token}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_rule_keeps_what_sorting_everything_keeps() {
+        let plain = Sampling::default();
+        for top_k in [1, 2, 7, 40, 299, 300, 1000] {
+            check(&Sampling { top_k, ..plain.clone() });
+        }
+        for part in [0.0, 0.1, 0.5, 0.9, 0.999] {
+            check(&Sampling { top_p: part, ..plain.clone() });
+            check(&Sampling { typical_p: part, ..plain.clone() });
+            check(&Sampling { min_p: part, ..plain.clone() });
+        }
+        for temperature in [0.1, 0.7, 1.5, 5.0] {
+            check(&Sampling { temperature, ..plain.clone() });
+            let mixed = Sampling { temperature, top_p: 0.95, min_p: 0.02, ..plain.clone() };
+            check(&mixed);
+            check(&Sampling { top_k: 40, ..mixed.clone() });
+            check(&Sampling { typical_p: 0.9, ..mixed.clone() });
+            check(&Sampling { top_k: 100, typical_p: 0.8, ..mixed });
+        }
+    }
+
+    /// Draws are as frequent as they are likely: chi-square over the likeliest tokens and the
+    /// rest stays below its 99.99% quantile, for answers that go on and for seeds that follow
+    /// each other.
+    #[test]
+    fn draws_are_as_frequent_as_likely() {
+        let cases = [
+            Sampling::default(),
+            Sampling { temperature: 2.0, ..Sampling::default() },
+            Sampling { top_p: 0.9, ..Sampling::default() },
+            Sampling { top_k: 30, typical_p: 0.9, min_p: 0.01, ..Sampling::default() },
+        ];
+        for rules in cases {
+            let logits = logits(3, 5 * BLOCK / 2);
+            let mut expected = reference(&rules, &logits);
+            expected.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let bins = expected.len().min(20);
+            for by_seed in [false, true] {
+                let draws = 5_000u64;
+                let mut counts = vec![0.0; bins];
+                for at in 0..draws {
+                    let (seed, position) = if by_seed { (at, 0) } else { (42, at) };
+                    let mut sampler = Sampler::new(&rules, 0);
+                    let token = sampler.choose(&logits, uniform(seed, position));
+                    let at = expected.iter().position(|one| one.0 == token).expect("kept");
+                    counts[at.min(bins - 1)] += 1.0;
+                }
+                let likely = |bin: usize| -> f64 {
+                    let until = if bin == bins - 1 { expected.len() } else { bin + 1 };
+                    expected[bin..until].iter().map(|one| one.1).sum::<f64>() * draws as f64
+                };
+                let off = |bin: usize| (counts[bin] - likely(bin)).powi(2) / likely(bin);
+                let chi: f64 = (0..bins).map(off).sum();
+                assert!(chi < 52.0, "{rules:?}, by seed {by_seed}: chi-square {chi}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_draw_without_cuts_is_the_inverse_of_the_sum() {
+        for case in 0..300 {
+            let vocab = 1 + 37 * case as usize;
+            let logits = logits(case, vocab);
+            let draw = uniform(case, 0);
+            let token = Masses::of(&logits, 0.8).draw(&logits, draw);
+            let rules = Sampling { temperature: 0.8, ..Sampling::default() };
+            let all = reference(&rules, &logits);
+            let before: f64 = all.iter().take_while(|one| one.0 < token).map(|one| one.1).sum();
+            let after = before + all[token as usize].1;
+            assert!((before - 1e-6..=after + 1e-6).contains(&draw), "{before} {draw} {after}");
+        }
+    }
+
+    #[test]
+    fn penalties_and_bias_move_the_tokens_they_name() {
+        let check = |rules: Sampling, expected: [f32; 5]| {
+            let mut sampler = Sampler::new(&Sampling { temperature: 0.0, ..rules }, 0);
+            let logits = [1.0, -1.0, 2.0, 3.0, 0.5];
+            assert!(sampler.adjusts());
+            // Tokens that no vocabulary has change nothing; neither does seeing things in turn.
+            for length in 0..=3 {
+                sampler.note(&[0, 1, 99], &[2, 2, 99][..length]);
+            }
+            let mut adjusted = logits;
+            sampler.adjust(&mut adjusted);
+            assert_eq!(adjusted, expected);
+            let token = sampler.sample(&logits, &[0, 1, 99], &[2, 2, 99]);
+            assert_eq!(token, likeliest(&expected));
+        };
+        let plain = Sampling::default();
+        check(Sampling { repetition_penalty: 2.0, ..plain.clone() }, [0.5, -2.0, 1.0, 3.0, 0.5]);
+        check(Sampling { frequency_penalty: 0.5, ..plain.clone() }, [1.0, -1.0, 1.0, 3.0, 0.5]);
+        check(Sampling { presence_penalty: 0.5, ..plain.clone() }, [1.0, -1.0, 1.5, 3.0, 0.5]);
+        let logit_bias = vec![(3, -100.0), (4, 2.0), (77, 5.0)];
+        check(Sampling { logit_bias, ..plain.clone() }, [1.0, -1.0, 2.0, -97.0, 2.5]);
+        let all = Sampling {
+            repetition_penalty: 2.0,
+            frequency_penalty: 0.25,
+            presence_penalty: -0.5,
+            logit_bias: vec![(2, 10.0)],
+            ..plain
+        };
+        check(all, [0.5, -2.0, 11.0, 3.0, 0.5]);
+    }
+
+    #[test]
+    fn a_shorter_answer_is_counted_anew() {
+        let rules = Sampling { frequency_penalty: 1.0, temperature: 0.0, ..Sampling::default() };
+        let mut sampler = Sampler::new(&rules, 0);
+        assert_eq!(sampler.sample(&[1.0, 2.5], &[], &[1, 1]), 0);
+        assert_eq!(sampler.sample(&[1.0, 2.5], &[], &[1]), 1);
+    }
+
+    #[test]
+    fn odd_logits_choose_without_panic() {
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        let check = |logits: &[f32], expected: Token| {
+            let rules = [
+                Sampling { temperature: 0.0, ..Sampling::default() },
+                Sampling::default(),
+                Sampling { top_k: 1, ..Sampling::default() },
+                Sampling { top_p: 0.5, ..Sampling::default() },
+                Sampling { typical_p: 0.5, min_p: 0.1, ..Sampling::default() },
+                Sampling { temperature: 0.5, repetition_penalty: 1.5, ..Sampling::default() },
+            ];
+            for rules in rules {
+                let token = Sampler::new(&rules, 1).sample(logits, &[0], &[1]);
+                assert_eq!(token, expected, "{logits:?} by {rules:?}");
+            }
+            let (chosen, top) = top_logprobs(logits, 0, 3);
+            assert!(!chosen.is_nan() && top.iter().all(|one| !one.1.is_nan()));
+        };
+        check(&[], 0);
+        check(&[nan, nan, nan], 0);
+        check(&[nan, 1.0, nan], 1);
+        check(&[-inf, -inf, -3.0], 2);
+        check(&[-inf, -inf], 0);
+        check(&[nan, 5.0, inf], 2);
+        check(&[f32::MIN, 0.0, f32::MAX], 2);
+    }
+
+    #[test]
+    fn greedy_takes_the_lowest_of_equals() {
+        let rules = Sampling { temperature: 0.0, top_k: 40, top_p: 0.5, ..Sampling::default() };
+        let check = |logits: &[f32], expected| {
+            assert_eq!(Sampler::new(&rules, 9).sample(logits, &[], &[]), expected);
+        };
+        check(&[0.0, 2.0, 2.0, 1.0], 1);
+        check(&[-0.0, 0.0], 0);
+        let mut many = vec![1.0; 5000];
+        (many[4999], many[3000]) = (1.5, 1.5);
+        check(&many, 3000);
+    }
+
+    #[test]
+    fn a_draw_depends_on_seed_and_position_alone() {
+        let logits = logits(5, VOCAB);
+        let rules = Sampling { top_p: 0.95, ..Sampling::default() };
+        let answer = |sampler: &mut Sampler, from: usize, to: usize| -> Vec<Token> {
+            (from..to).map(|at| sampler.sample(&logits, &[], &vec![0; at])).collect()
+        };
+        let whole = answer(&mut Sampler::new(&rules, 11), 0, 40);
+        let mut fresh = Sampler::new(&rules, 11);
+        assert_eq!(answer(&mut fresh, 25, 40), whole[25..]);
+        assert_eq!(answer(&mut fresh, 0, 25), whole[..25]);
+        assert_ne!(answer(&mut Sampler::new(&rules, 12), 0, 40), whole);
+        assert!(whole.iter().any(|&token| token != whole[0]), "it draws");
+    }
+
+    #[test]
+    fn uniform_is_split_mix_read_by_position() {
+        // The published outputs of SplitMix64 from state 1234567.
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let nth = |n: u64| mix(1_234_567u64.wrapping_add(STEP.wrapping_mul(n)));
+        assert_eq!((nth(1), nth(2)), (6_457_827_717_110_365_317, 3_203_168_211_198_807_973));
+        for position in 0..1000 {
+            assert!((0.0..1.0).contains(&uniform(u64::MAX, position)));
+        }
+    }
+
+    #[test]
+    fn exponentials_are_near_the_true_ones() {
+        for at in 0..870_000 {
+            let x = at as f32 * -1e-4;
+            let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((ours - exact).abs() < 2e-7 * exact, "exp({x}) is {ours}, not {exact}");
+        }
+        assert_eq!(
+            [0.0, -87.5, -1e30, f32::NEG_INFINITY, f32::NAN].map(exp),
+            [1.0, 0.0, 0.0, 0.0, 0.0]
+        );
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_the_softmax() {
+        for case in 0..20 {
+            let logits = logits(case, 3000);
+            let exact: Vec<f64> = {
+                let sum: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+                logits.iter().map(|&l| f64::from(l) - sum.ln()).collect()
+            };
+            let (chosen, top) = top_logprobs(&logits, 17, 20);
+            let near = |token: Token, value: f32| {
+                let off = (f64::from(value) - exact[token as usize]).abs();
+                assert!(off < 2e-6, "token {token}: {value}, off by {off}");
+            };
+            near(17, chosen);
+            near(2999, log_softmax_at(&logits, 2999));
+            top.iter().for_each(|&(token, value)| near(token, value));
+            let mut order: Vec<Token> = (0..3000).collect();
+            order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            assert!(top.iter().map(|one| one.0).eq(order[..20].iter().copied()));
+        }
+        assert_eq!(log_softmax_at(&[0.0], 0), 0.0);
+        assert_eq!(log_softmax_at(&[0.0], 1), f32::NEG_INFINITY);
+        assert_eq!(top_logprobs(&[1.0, 1.0], 1, 0).1, []);
+        assert_eq!(top_logprobs(&[1.0, 1.0], 1, 9).1.len(), 2);
+    }
+
+    #[test]
+    fn rules_out_of_range_are_refused_by_name() {
+        let check = |rules: Sampling, param: Option<&str>| {
+            let told = validate(&rules, 100).err();
+            assert_eq!(told.and_then(|fault| fault.param).as_deref(), param, "{rules:?}");
+        };
+        let plain = Sampling::default();
+        check(plain.clone(), None);
+        check(Sampling { temperature: 5.0, top_k: 1 << 30, top_p: 0.0, ..plain.clone() }, None);
+        check(Sampling { logit_bias: vec![(99, -100.0), (0, 100.0)], ..plain.clone() }, None);
+        check(Sampling { temperature: -0.1, ..plain.clone() }, Some("temperature"));
+        check(Sampling { temperature: f32::NAN, ..plain.clone() }, Some("temperature"));
+        check(Sampling { top_p: 1.1, ..plain.clone() }, Some("top_p"));
+        check(Sampling { min_p: -0.1, ..plain.clone() }, Some("min_p"));
+        check(Sampling { typical_p: f32::INFINITY, ..plain.clone() }, Some("typical_p"));
+        check(Sampling { repetition_penalty: 0.0, ..plain.clone() }, Some("repetition_penalty"));
+        check(Sampling { frequency_penalty: 2.1, ..plain.clone() }, Some("frequency_penalty"));
+        check(Sampling { presence_penalty: -2.1, ..plain.clone() }, Some("presence_penalty"));
+        check(Sampling { logit_bias: vec![(100, 0.0)], ..plain.clone() }, Some("logit_bias"));
+        check(Sampling { logit_bias: vec![(1, 101.0)], ..plain.clone() }, Some("logit_bias"));
+        check(Sampling { logit_bias: vec![(1, 1.0); 4097], ..plain }, Some("logit_bias"));
+    }
+}
