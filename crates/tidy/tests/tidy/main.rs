@@ -6,6 +6,7 @@ mod crates;
 mod docs;
 mod functions;
 mod purity;
+mod reach;
 mod soundness;
 mod text;
 
