@@ -303,8 +303,8 @@ impl Gguf {
         let info = &self.tensors[*i];
         let Some(format) = info.format else {
             return Err(Error::Unsupported(format!(
-                "tensor {name} is stored as {}, which Ingle cannot read; fetch the model in another \
-                 quantisation, such as Q4_K_M",
+                "tensor {name} is stored as {}, which Ingle cannot read; fetch the model in \
+                 another quantisation, such as Q4_K_M",
                 info.type_name()
             )));
         };
