@@ -176,7 +176,10 @@ impl Scheduler {
     /// Where a limit is 0, or `blocks` is 2³² or more.
     pub fn new(limits: Limits) -> Self {
         let Limits { block_tokens, blocks, step_tokens, running, waiting } = limits;
-        assert!([block_tokens, blocks, step_tokens, running, waiting].iter().all(|&n| n > 0));
+        assert!(
+            [block_tokens, blocks, step_tokens, running, waiting].iter().all(|&n| n > 0),
+            "a limit is 0"
+        );
         Self {
             limits,
             pool: BlockPool::new(blocks, block_tokens),
