@@ -78,7 +78,8 @@ pub struct ToolCall {
 }
 
 /// How the next token is chosen. Applied in this order: penalties and bias, temperature, top-k,
-/// typical, top-p, min-p, then a draw.
+/// typical, top-p, min-p, then a draw. Each rule weighs what the ones before it kept. Temperature
+/// comes before the cuts, as in vLLM and Transformers; llama.cpp, by default, has it last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by this; 0 means greedy.
