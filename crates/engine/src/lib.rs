@@ -1,3 +1,57 @@
-//! engine
+//! The loop that turns many requests into steps of one model. [`Core`] is the loop itself:
+//! synchronous, one thread, no locks; [`Local`] gives it a thread of its own, a tokenizer and a
+//! chat template, so that requests come in as text and go out as text.
+//!
+//! Decide (scheduler), compute (backend), record (sampling): there is no other state. Nothing
+//! here knows a socket, an async runtime or a JSON text.
+#![forbid(unsafe_code)]
 
+mod core;
+mod local;
+mod memory;
+pub mod sampling;
+mod score;
 pub mod stop;
+
+pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use local::{Info, Local};
+pub use score::{Case, Gold, Report, Scored};
+
+use ingle_backend::cpu::kernels::Kernels;
+
+/// How a model is run. Everything that is bounded is bounded here.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that compute; `None` takes as many as the machine allows this process.
+    pub threads: Option<usize>,
+    /// The row of the kernel table; `None` takes the best one that runs here.
+    pub kernels: Option<&'static Kernels>,
+    /// The longest prompt and answer together, in tokens; `None` takes the model's own limit, or
+    /// what the KV cache holds if that is less.
+    pub context: Option<usize>,
+    /// Bytes of the KV cache; `None` takes a quarter of the free memory, at most 2 GiB.
+    pub kv_bytes: Option<usize>,
+    /// The most tokens computed in one step.
+    pub step_tokens: usize,
+    /// The most requests in one step.
+    pub running: usize,
+    /// The most requests that wait for others.
+    pub waiting: usize,
+    /// Whether requests share the KV blocks of equal prefixes.
+    pub prefix_cache: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            kernels: None,
+            context: None,
+            kv_bytes: None,
+            step_tokens: 512,
+            running: 16,
+            waiting: 256,
+            prefix_cache: true,
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A model file and what is in it: weights, tokenizer, chat template, architecture. And where
 //! model files come from.
 
+pub mod archs;
 pub mod catalogue;
 pub mod gguf;
 pub mod pull;

@@ -1,0 +1,318 @@
+//! The loop: decide, compute, record. A [`Core`] owns its scheduler, its backend and whatever is
+//! known of the live sequences; [`Core::turn`] moves on by what can be done without waiting, so
+//! that a native thread and a web page can both drive it.
+
+use crate::Options;
+use crate::sampling::Sampler;
+use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Sample, Span, Ticket};
+use ingle_model::archs::Network;
+use ingle_protocol::{Fault, Token};
+use ingle_scheduler::{Chunk, Counts, Ended, Limits, Outcome, Reject, Scheduler, SeqId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How many seconds a refused caller is told to wait.
+const RETRY_S: u64 = 1;
+
+/// What a job's maker wants to hear of it. Called on the engine's thread; must not block.
+pub trait Watch: Send {
+    /// The first of its tokens are being computed; so many were found in the prefix cache.
+    fn started(&mut self, _cached: usize) {}
+    /// Logits of one position, the one before token `position` of the sequence.
+    fn logits(&mut self, _position: usize, _logits: &[f32]) {}
+    /// A token was chosen, from these logits.
+    fn token(&mut self, token: Token, logits: &[f32]) -> Reply;
+    /// Nothing more comes.
+    fn ended(self: Box<Self>, how: Ending);
+}
+
+/// Whether a sequence goes on after a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It does.
+    Continue,
+    /// The token (or its text) ends it; it is no part of the answer.
+    Stop,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By [`Reply::Stop`].
+    Stopped,
+    /// It has all the tokens it was allowed.
+    Full,
+    /// Its flag was raised.
+    Cancelled,
+    /// It could not be taken in.
+    Refused(Fault),
+}
+
+/// A sequence to be continued or scored.
+#[expect(missing_debug_implementations, reason = "holds its maker's callback")]
+pub struct Job {
+    /// At least one token.
+    pub prompt: Vec<Token>,
+    /// The most tokens to generate; at least 1.
+    pub new_max: usize,
+    /// Chooses tokens; `None` only scores the prompt, each position's logits reported.
+    pub sampler: Option<Sampler>,
+    /// Whether cached prefixes may be used.
+    pub share: bool,
+    /// Raised when nobody wants the answer any more.
+    pub cancelled: Arc<AtomicBool>,
+    /// Hears of it.
+    pub watch: Box<dyn Watch>,
+}
+
+struct Live {
+    prompt: usize,
+    started: bool,
+    sampler: Option<Sampler>,
+    cancelled: Arc<AtomicBool>,
+    watch: Box<dyn Watch>,
+}
+
+/// Totals since the start, and how things stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sequences and blocks.
+    pub counts: Counts,
+    /// Steps computed.
+    pub steps: u64,
+    /// Prompt tokens computed.
+    pub prompt_tokens: u64,
+    /// Prompt tokens found in the prefix cache.
+    pub cached_tokens: u64,
+    /// Tokens generated.
+    pub generated_tokens: u64,
+    /// KV blocks in all.
+    pub blocks: usize,
+}
+
+/// Everything about one running model.
+#[expect(missing_debug_implementations, reason = "holds the trait objects it drives")]
+pub struct Core {
+    scheduler: Scheduler,
+    backend: Box<dyn Backend>,
+    network: Network,
+    live: BTreeMap<SeqId, Live>,
+    flight: Option<(Vec<Chunk>, Ticket)>,
+    context: usize,
+    share: bool,
+    stats: Stats,
+}
+
+/// KV blocks and context, from the options and what there is.
+fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
+    const USUAL_MAX: usize = 2 << 30;
+    let usual = || (crate::memory::available() / 4).min(USUAL_MAX);
+    let budget = options.kv_bytes.unwrap_or_else(usual);
+    let block_bytes = network.kv_floats * size_of::<f32>() * BLOCK_TOKENS;
+    let affordable = (budget / block_bytes.max(1)).max(1);
+    let wanted = options.context.unwrap_or(network.context).min(network.context);
+    let context = wanted.min(affordable * BLOCK_TOKENS);
+    if options.context.is_some_and(|asked| asked > context) {
+        return Err(Fault::ours(format!(
+            "a context of {} tokens was asked for; the model has {} and the KV cache's memory \
+             holds {}: ask for less, or give it more with --kv-bytes",
+            options.context.unwrap_or_default(),
+            network.context,
+            affordable * BLOCK_TOKENS
+        )));
+    }
+    let each = context.div_ceil(BLOCK_TOKENS);
+    Ok((affordable.min(each.saturating_mul(options.running.max(1))), context))
+}
+
+impl Core {
+    /// Makes the backend ready. `progress` hears the share done, 0 to 1.
+    pub fn new(
+        mut backend: Box<dyn Backend>,
+        network: Network,
+        options: &Options,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Self, Fault> {
+        let (blocks, context) = room(options, &network)?;
+        let pages = Pages { block_tokens: BLOCK_TOKENS, blocks };
+        backend
+            .prepare(&network.graph, pages, progress)
+            .map_err(|refusal| Fault::ours(refusal.to_string()))?;
+        let limits = Limits {
+            block_tokens: BLOCK_TOKENS,
+            blocks,
+            step_tokens: options.step_tokens.max(1),
+            running: options.running.max(1),
+            waiting: options.waiting.max(1),
+        };
+        Ok(Self {
+            scheduler: Scheduler::new(limits),
+            backend,
+            network,
+            live: BTreeMap::new(),
+            flight: None,
+            context,
+            share: options.prefix_cache,
+            stats: Stats { blocks, ..Stats::default() },
+        })
+    }
+
+    /// The longest sequence, in tokens.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Tokens in the vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.network.vocabulary
+    }
+
+    /// Totals since the start.
+    pub fn stats(&self) -> Stats {
+        Stats { counts: self.scheduler.counts(), ..self.stats }
+    }
+
+    /// Takes a job in, or ends it with what is wrong with it.
+    pub fn submit(&mut self, job: Job) {
+        let Job { prompt, new_max, sampler, share, cancelled, watch } = job;
+        let known = |token: &Token| (*token as usize) < self.network.vocabulary;
+        if let Some(alien) = prompt.iter().find(|token| !known(token)) {
+            let message = format!("token {alien} is not in the vocabulary");
+            return watch.ended(Ending::Refused(Fault::caller(message)));
+        }
+        let len = prompt.len();
+        match self.scheduler.add(prompt, new_max, share && self.share) {
+            Ok(id) => {
+                let live = Live { prompt: len, started: false, sampler, cancelled, watch };
+                self.live.insert(id, live);
+            }
+            Err(reject) => watch.ended(Ending::Refused(refused(reject))),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn idle(&self) -> bool {
+        self.scheduler.idle() && self.flight.is_none()
+    }
+
+    /// Moves on by what can be done without waiting.
+    pub fn turn(&mut self) {
+        match self.flight.take() {
+            None => self.depart(),
+            Some((step, ticket)) => {
+                if !self.land(&step, ticket) {
+                    self.flight = Some((step, ticket));
+                }
+            }
+        }
+    }
+
+    /// Forgets whoever was cancelled, then starts the next step.
+    fn depart(&mut self) {
+        let raised = |live: &Live| live.cancelled.load(Ordering::Acquire);
+        let gone: Vec<SeqId> =
+            self.live.iter().filter(|(_, live)| raised(live)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.scheduler.cancel(id);
+            self.end(id, Ending::Cancelled);
+        }
+        let step = self.scheduler.plan();
+        if step.is_empty() {
+            return;
+        }
+        let spans = step.iter().map(|chunk| self.span(chunk)).collect();
+        for chunk in &step {
+            self.begin(chunk);
+        }
+        self.stats.steps += 1;
+        let ticket = self.backend.submit(&self.network.graph, &Batch { spans });
+        self.flight = Some((step, ticket));
+    }
+
+    fn span(&self, chunk: &Chunk) -> Span {
+        let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
+        let scored = self.live[&chunk.seq].sampler.is_none();
+        Span {
+            start: chunk.positions.start,
+            tokens: tokens[chunk.positions.clone()].to_vec(),
+            blocks: chunk.blocks.iter().map(|block| block.0).collect(),
+            sample: match (scored, chunk.sample) {
+                (true, _) => Sample::All,
+                (false, true) => Sample::Last,
+                (false, false) => Sample::None,
+            },
+        }
+    }
+
+    /// Tells whoever starts in this step, and counts.
+    fn begin(&mut self, chunk: &Chunk) {
+        let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
+        let prompt = chunk.positions.start.min(live.prompt)..chunk.positions.end.min(live.prompt);
+        self.stats.prompt_tokens += prompt.len() as u64;
+        if !live.started {
+            live.started = true;
+            let cached = self.scheduler.cached(chunk.seq);
+            self.stats.cached_tokens += cached as u64;
+            live.watch.started(cached);
+        }
+    }
+
+    /// Chooses the step's tokens and tells; false while the step still runs.
+    fn land(&mut self, step: &[Chunk], ticket: Ticket) -> bool {
+        let Some(outcomes) = self.choose(step, ticket) else { return false };
+        let mut outcomes = outcomes.into_iter();
+        let next = |_| outcomes.next().expect("an outcome for every sample");
+        for (id, ended) in self.scheduler.apply(step, next) {
+            let ending = match ended {
+                Ended::Stopped => Ending::Stopped,
+                Ended::Full => Ending::Full,
+            };
+            self.end(id, ending);
+        }
+        true
+    }
+
+    /// What becomes of every sequence that is sampled in the step, in its order.
+    fn choose(&mut self, step: &[Chunk], ticket: Ticket) -> Option<Vec<Outcome>> {
+        let mut rows = self.backend.poll(ticket)?.chunks_exact(self.network.vocabulary);
+        let mut outcomes = Vec::new();
+        for chunk in step {
+            let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
+            let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
+            let Some(sampler) = &mut live.sampler else {
+                for (position, row) in chunk.positions.clone().zip(&mut rows) {
+                    live.watch.logits(position + 1, row);
+                }
+                outcomes.extend(chunk.sample.then_some(Outcome::Stop));
+                continue;
+            };
+            if !chunk.sample {
+                continue;
+            }
+            let row = rows.next().expect("a row for every sample");
+            let (prompt, generated) = tokens.split_at(live.prompt);
+            let token = sampler.sample(row, prompt, generated);
+            self.stats.generated_tokens += 1;
+            outcomes.push(match live.watch.token(token, row) {
+                Reply::Continue => Outcome::Continue(token),
+                Reply::Stop => Outcome::Stop,
+            });
+        }
+        Some(outcomes)
+    }
+
+    fn end(&mut self, id: SeqId, ending: Ending) {
+        if let Some(live) = self.live.remove(&id) {
+            live.watch.ended(ending);
+        }
+    }
+}
+
+fn refused(reject: Reject) -> Fault {
+    match reject {
+        Reject::QueueFull => Fault::busy(Duration::from_secs(RETRY_S), reject.to_string()),
+        Reject::Empty | Reject::NeverFits { .. } => Fault::caller(reject.to_string()),
+    }
+}

@@ -1,0 +1,401 @@
+//! A model on this machine, with a thread of its own. Requests are rendered and tokenized on the
+//! caller's thread; the engine's thread only computes, samples and detokenizes.
+
+use crate::Options;
+use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+use crate::sampling::{self, Sampler};
+use crate::stop::{Pushed, StopText};
+use ingle_backend::cpu::Cpu;
+use ingle_backend::cpu::kernels::Kernels;
+use ingle_backend::cpu::pool;
+use ingle_model::gguf::Gguf;
+use ingle_model::template::Template;
+use ingle_model::tokenizer::{Decoder, Special, Tokenizer};
+use ingle_protocol::{
+    Call, Chat, Event, Fault, Finish, Input, Piece, Receipt, Request, Scored, Sink, Step,
+    Timings, Token, TokenScore, Usage,
+};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What is known of a loaded model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The name it was opened under.
+    pub name: String,
+    /// Its architecture, as its file names it.
+    pub architecture: String,
+    /// The longest prompt and answer together, in tokens.
+    pub context: usize,
+    /// Tokens in its vocabulary.
+    pub vocabulary: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// The kernel row in use.
+    pub kernels: &'static str,
+}
+
+enum Command {
+    Run(Box<Job>),
+    Quit,
+}
+
+/// A loaded model. Dropping it ends its thread; what still runs is cancelled.
+#[expect(missing_debug_implementations, reason = "holds a template and a thread")]
+pub struct Local {
+    info: Info,
+    tokenizer: Tokenizer,
+    template: Option<Template>,
+    commands: Sender<Command>,
+    /// Requests under way, and the most there may be.
+    under_way: Arc<AtomicUsize>,
+    most: usize,
+    stats: Arc<Mutex<Stats>>,
+    seeds: AtomicUsize,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn broken(error: &ingle_model::Error) -> Fault {
+    match error {
+        ingle_model::Error::Refused(_) => Fault::caller(error.to_string()),
+        _ => Fault::ours(error.to_string()),
+    }
+}
+
+impl Local {
+    /// Loads a model file. `progress` hears the share done, 0 to 1.
+    pub fn open(
+        name: &str,
+        path: &Path,
+        options: &Options,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Self, Fault> {
+        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| broken(&error))?;
+        let template = Template::from_gguf(&gguf, &tokenizer).map_err(|error| broken(&error))?;
+        let (core, threads, kernels) = load(&gguf, options, progress)?;
+        if tokenizer.vocab_len() > core.vocabulary() {
+            return Err(Fault::ours(format!(
+                "the model file has {} tokens and embeddings for {}",
+                tokenizer.vocab_len(),
+                core.vocabulary()
+            )));
+        }
+        let info = Info {
+            name: name.to_owned(),
+            architecture: gguf.arch().to_owned(),
+            context: core.context(),
+            vocabulary: tokenizer.vocab_len(),
+            threads,
+            kernels,
+        };
+        let (commands, inbox) = channel();
+        let stats = Arc::new(Mutex::new(core.stats()));
+        let seen = Arc::clone(&stats);
+        let thread = std::thread::Builder::new()
+            .name("ingle-engine".into())
+            .spawn(move || drive(core, &inbox, &seen))
+            .map_err(|error| Fault::ours(format!("no thread for the engine: {error}")))?;
+        Ok(Self {
+            info,
+            tokenizer,
+            template,
+            commands,
+            under_way: Arc::default(),
+            most: options.running + options.waiting,
+            stats,
+            seeds: AtomicUsize::new(0),
+            thread: Some(thread),
+        })
+    }
+
+    /// What is known of the model.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether it has a chat template.
+    pub fn chats(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Totals since the start.
+    pub fn stats(&self) -> Stats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A conversation as the model's template writes it, up to where the assistant begins.
+    pub fn render(&self, chat: &Chat) -> Result<String, Fault> {
+        let Some(template) = &self.template else {
+            return Err(Fault::caller(format!(
+                "`{}` is a base model without a chat template: ask for a plain completion instead \
+                 (`/v1/completions`, or `ingle run --raw`)",
+                self.info.name
+            )));
+        };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        template.render(chat, true, now).map_err(|error| broken(&error))
+    }
+
+    /// The tokens of a request's input.
+    pub fn prompt(&self, input: &Input) -> Result<Vec<Token>, Fault> {
+        match input {
+            // A template writes BOS itself where its model wants one.
+            Input::Chat(chat) => Ok(self.tokenizer.encode(&self.render(chat)?, Special::Parse)),
+            Input::Text(text) => Ok(self.tokenizer.encode_prompt(text, Special::Parse)),
+            Input::Tokens(tokens) => Ok(tokens.clone()),
+        }
+    }
+
+    /// Starts answering. Events come through `sink`, on the engine's thread.
+    pub fn send(&self, request: &Request, sink: Sink) -> Result<Call, Fault> {
+        let arrived = Instant::now();
+        sampling::validate(&request.sampling, self.info.vocabulary)?;
+        let prompt = self.prompt(&request.input)?;
+        let (used, context) = (prompt.len(), self.info.context);
+        if used == 0 {
+            return Err(Fault::caller("the prompt is empty"));
+        }
+        if used >= context {
+            return Err(Fault::caller(format!(
+                "the prompt has {used} tokens and the context holds {context}, the answer included: \
+                 shorten the prompt, or load the model with a larger --context"
+            )));
+        }
+        let asked = request.max_tokens.map_or(usize::MAX, |n| n as usize);
+        if asked == 0 {
+            return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
+        }
+        let place = Place::take(&self.under_way, self.most)?;
+        let seed = request.sampling.seed.unwrap_or_else(|| self.fresh_seed());
+        let (call, cancelled) = Call::new();
+        let answer = Answer {
+            sink,
+            tokenizer: self.tokenizer.clone(),
+            decoder: self.tokenizer.decoder(),
+            stop: StopText::new(&request.stop),
+            logprobs: request.logprobs,
+            ignore_eos: request.sampling.ignore_eos,
+            model: self.info.name.clone(),
+            usage: Usage { prompt_tokens: used as u32, ..Usage::default() },
+            timings: Timings::default(),
+            arrived,
+            cancelled: Arc::clone(&cancelled),
+            _place: place,
+        };
+        let job = Job {
+            prompt,
+            new_max: asked.min(context - used),
+            sampler: Some(Sampler::new(&request.sampling, seed)),
+            share: true,
+            cancelled,
+            watch: Box::new(answer),
+        };
+        self.submit(job)?;
+        Ok(call)
+    }
+
+    /// Hands a job to the engine's thread.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), Fault> {
+        let sent = self.commands.send(Command::Run(Box::new(job)));
+        sent.map_err(|_| Fault::ours("the engine's thread has ended: restart Ingle"))
+    }
+
+    /// A seed that no earlier request had: time and a count, mixed.
+    fn fresh_seed(&self) -> u64 {
+        let count = self.seeds.fetch_add(1, Ordering::Relaxed) as u64;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let nanos = now.map_or(0, |since| since.as_nanos() as u64);
+        nanos.rotate_left(32) ^ count.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Quit);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The core of a model file, and the threads and kernels it runs on.
+pub(crate) fn load(
+    gguf: &Gguf,
+    options: &Options,
+    progress: &mut dyn FnMut(f32),
+) -> Result<(Core, usize, &'static str), Fault> {
+    let kernels = options.kernels.unwrap_or_else(Kernels::best);
+    let mut cpu = Cpu::new(kernels, options.threads.unwrap_or_else(pool::cores));
+    let threads = cpu.threads();
+    let network =
+        ingle_model::archs::record(gguf, &mut cpu).map_err(|error| broken(&error))?;
+    let core = Core::new(Box::new(cpu), network, options, progress)?;
+    Ok((core, threads, kernels.name))
+}
+
+/// The engine's thread: takes what came in, turns, sleeps when idle.
+fn drive(mut core: Core, inbox: &Receiver<Command>, stats: &Mutex<Stats>) {
+    loop {
+        let command = if core.idle() {
+            *stats.lock().unwrap_or_else(PoisonError::into_inner) = core.stats();
+            inbox.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            inbox.try_recv()
+        };
+        match command {
+            Ok(Command::Run(job)) => {
+                core.submit(*job);
+                continue;
+            }
+            Ok(Command::Quit) | Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => {}
+        }
+        core.turn();
+        *stats.lock().unwrap_or_else(PoisonError::into_inner) = core.stats();
+    }
+}
+
+/// One of the places for requests under way; given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(under_way: &Arc<AtomicUsize>, most: usize) -> Result<Self, Fault> {
+        let place = Self(Arc::clone(under_way));
+        if under_way.fetch_add(1, Ordering::AcqRel) < most {
+            return Ok(place);
+        }
+        let message = format!("{most} requests are under way already: try again later");
+        Err(Fault::busy(Duration::from_secs(1), message))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What turns a sequence's tokens into a request's events.
+struct Answer {
+    sink: Sink,
+    tokenizer: Tokenizer,
+    decoder: Decoder,
+    stop: StopText,
+    logprobs: Option<u8>,
+    ignore_eos: bool,
+    model: String,
+    usage: Usage,
+    timings: Timings,
+    arrived: Instant,
+    cancelled: Arc<AtomicBool>,
+    _place: Place,
+}
+
+impl Answer {
+    /// Sends a piece, unless it says nothing. A caller that went away is no error.
+    fn tell(&mut self, text: String, scores: Vec<TokenScore>) {
+        if text.is_empty() && scores.is_empty() {
+            return;
+        }
+        if (self.sink)(Event::Text(Piece { text, scores })) == ControlFlow::Break(()) {
+            self.cancelled.store(true, Ordering::Release);
+        }
+    }
+
+    fn score(&self, token: Token, logits: &[f32]) -> Vec<TokenScore> {
+        let Some(top) = self.logprobs else { return Vec::new() };
+        let scored = |token: Token, logprob: f32| Scored {
+            token,
+            bytes: self.tokenizer.bytes_with_markup(token).unwrap_or_default().to_vec(),
+            logprob,
+        };
+        let (logprob, top) = sampling::top_logprobs(logits, token, usize::from(top));
+        let top = top.into_iter().map(|(token, logprob)| scored(token, logprob)).collect();
+        vec![TokenScore { chosen: scored(token, logprob), top }]
+    }
+
+    fn receipt(&self, finish: Finish) -> Receipt {
+        Receipt {
+            model: self.model.clone(),
+            route: vec![Step {
+                candidate: self.model.clone(),
+                taken: true,
+                reason: "runs on this machine".into(),
+            }],
+            left_machine: false,
+            cost_micros: 0,
+            finish,
+            usage: self.usage,
+            timings: Timings { total: self.arrived.elapsed(), ..self.timings },
+        }
+    }
+}
+
+impl Watch for Answer {
+    fn started(&mut self, cached: usize) {
+        self.usage.cached_tokens = cached as u32;
+        self.timings.queued = self.arrived.elapsed();
+    }
+
+    fn token(&mut self, token: Token, logits: &[f32]) -> Reply {
+        if self.timings.first_token.is_zero() {
+            self.timings.first_token = self.arrived.elapsed();
+        }
+        if self.tokenizer.is_end(token) && !self.ignore_eos {
+            return Reply::Stop;
+        }
+        self.usage.completion_tokens += 1;
+        let scores = self.score(token, logits);
+        let text = self.decoder.push(token);
+        match self.stop.push(&text) {
+            Pushed::Safe(text) => {
+                self.tell(text, scores);
+                Reply::Continue
+            }
+            Pushed::Found(text) => {
+                self.tell(text, scores);
+                Reply::Stop
+            }
+        }
+    }
+
+    fn ended(mut self: Box<Self>, how: Ending) {
+        let finish = match how {
+            Ending::Stopped => Finish::Stop,
+            Ending::Full => Finish::Length,
+            Ending::Cancelled => Finish::Cancelled,
+            Ending::Refused(fault) => {
+                let _ = (self.sink)(Event::Failed(fault));
+                return;
+            }
+        };
+        if finish != Finish::Cancelled {
+            let rest = self.decoder.flush();
+            let stop = std::mem::replace(&mut self.stop, StopText::new(&[]));
+            let text = finish_text(stop, &rest);
+            self.tell(text, Vec::new());
+        }
+        let receipt = Box::new(self.receipt(finish));
+        let _ = (self.sink)(Event::Done(receipt));
+    }
+}
+
+/// What the decoder and the stop texts still held back.
+fn finish_text(mut stop: StopText, rest: &str) -> String {
+    match stop.push(rest) {
+        Pushed::Found(text) => text,
+        Pushed::Safe(text) => text + &stop.finish(),
+    }
+}

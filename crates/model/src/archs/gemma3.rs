@@ -1,0 +1,68 @@
+//! Gemma 3: embeddings scaled by √width, norms before and after each block, normed queries and
+//! keys, a gate of GELU; five layers with a sliding window and a rope of their own, then one that
+//! sees all. Shapes in brackets, `t` for the tokens of a step.
+
+use super::{Recorder, Shape, bad, size};
+use crate::Error;
+use crate::gguf::optional;
+use ingle_backend::{Activation, Attend, Input, Op, Out, Pairing};
+
+/// Every so many layers, the last one sees all.
+const PATTERN: usize = 6;
+/// The one size (27B) that scales its scores by width per head.
+const LAYERS_27B: usize = 62;
+
+pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
+    let cap = r.gguf.key("final_logit_softcapping");
+    if optional(r.gguf.float(&cap))?.is_some_and(|cap| cap != 0.0) {
+        return Err(bad(format!("{cap} is not supported")));
+    }
+    let Shape { layers, width, hidden, heads, kv_heads, dim, eps, .. } = r.shape;
+    let sliding = optional(size(r.gguf, "attention.sliding_window"))?;
+    let per_head = if layers == LAYERS_27B { width / heads } else { dim };
+    let scale = (per_head as f32).sqrt().recip();
+    let (x, embeddings) = r.embed((width as f32).sqrt())?; // [t, width]
+    let (global, local) = (r.angles()?, r.local_angles()?); // [t, rotated]
+    let (q, y) = (r.tokens(heads * dim), r.tokens(heads * dim));
+    let (k, v) = (r.tokens(kv_heads * dim), r.tokens(kv_heads * dim));
+    let (gate, up, block) = (r.tokens(hidden), r.tokens(hidden), r.tokens(width));
+    for i in 0..layers {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let windowed = sliding.is_some() && i % PATTERN != PATTERN - 1;
+        let (window, angles) = if windowed { (sliding, local) } else { (None, global) };
+        let gain = r.vector(&at("attn_norm"), width)?;
+        let mut outs = Vec::new();
+        for (name, heads, y) in
+            [("attn_q", heads, q), ("attn_k", kv_heads, k), ("attn_v", kv_heads, v)]
+        {
+            let w = r.matrix(&at(name), heads * dim, width)?;
+            outs.push(Out { w, bias: None, y, add: false });
+        }
+        r.product(Input::Normed { x, gain, eps }, outs); // [t, heads · dim]
+        for (x, name) in [(q, "attn_q_norm"), (k, "attn_k_norm")] {
+            let gain = r.vector(&at(name), dim)?;
+            r.op(Op::Norm { x, gain, y: x, eps, add: false });
+        }
+        for x in [q, k] {
+            r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
+        }
+        let cache = r.cache();
+        r.op(Op::Attend(Attend { q, k, v, y, cache, heads, kv_heads, dim, scale, window }));
+        let output = r.matrix(&at("attn_output"), width, heads * dim)?;
+        r.multiply(Input::Plain(y), output, block, false); // [t, width]
+        let gain = r.vector(&at("post_attention_norm"), width)?;
+        r.op(Op::Norm { x: block, gain, y: x, eps, add: true });
+
+        let gain = r.vector(&at("ffn_norm"), width)?;
+        let outs = [("ffn_gate", gate), ("ffn_up", up)].map(|(name, y)| {
+            Ok(Out { w: r.matrix(&at(name), hidden, width)?, bias: None, y, add: false })
+        });
+        let outs = outs.into_iter().collect::<Result<_, Error>>()?;
+        r.product(Input::Normed { x, gain, eps }, outs); // [t, hidden]
+        let down = r.matrix(&at("ffn_down"), width, hidden)?;
+        r.multiply(Input::Gated { gate, up, act: Activation::GeluTanh }, down, block, false);
+        let gain = r.vector(&at("post_ffw_norm"), width)?;
+        r.op(Op::Norm { x: block, gain, y: x, eps, add: true }); // [t, width]
+    }
+    r.finish(x, embeddings)
+}

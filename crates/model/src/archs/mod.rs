@@ -1,0 +1,212 @@
+//! Architectures. Each is one file that records a graph, and one row of [`ARCHS`]; nothing else
+//! names it. What they have in common (finding weights, checking shapes, rope's frequencies) is in
+//! [`Recorder`]; the forward pass itself is never shared, so that each can be read alone.
+
+mod gemma3;
+mod llama;
+mod qwen2;
+mod qwen3;
+mod rope;
+
+use crate::Error;
+use crate::gguf::{Gguf, optional};
+use ingle_backend::{Backend, Buffer, Cache, Graph, Input, Op, Out, Rows, Weight};
+
+/// Records a model's forward pass.
+pub type Load = fn(&mut Recorder<'_>) -> Result<(), Error>;
+
+/// Every architecture, by the name that model files give (`general.architecture`).
+pub static ARCHS: &[(&str, Load)] = &[
+    ("gemma3", gemma3::load),
+    ("llama", llama::load),
+    ("qwen2", qwen2::load),
+    ("qwen3", qwen3::load),
+];
+
+/// A recorded model.
+#[derive(Debug)]
+pub struct Network {
+    /// Its forward pass.
+    pub graph: Graph,
+    /// Tokens in the vocabulary, the width of a row of logits.
+    pub vocabulary: usize,
+    /// The longest sequence it was trained for, in tokens.
+    pub context: usize,
+    /// KV cache floats per token, over all layers.
+    pub kv_floats: usize,
+}
+
+/// Records the graph of a model file, its weights taken by `backend`.
+pub fn record(gguf: &Gguf, backend: &mut dyn Backend) -> Result<Network, Error> {
+    let Some((_, load)) = ARCHS.iter().find(|(name, _)| *name == gguf.arch()) else {
+        let known: Vec<&str> = ARCHS.iter().map(|(name, _)| *name).collect();
+        return Err(Error::Unsupported(format!(
+            "the architecture `{}` is not supported; supported are: {}",
+            gguf.arch(),
+            known.join(", ")
+        )));
+    };
+    let shape = Shape::read(gguf)?;
+    let graph = Graph::default();
+    let mut recorder = Recorder { gguf, backend, graph, shape, kv_floats: 0 };
+    load(&mut recorder)?;
+    let Recorder { graph, shape, kv_floats, .. } = recorder;
+    Ok(Network { graph, vocabulary: shape.vocabulary, context: shape.context, kv_floats })
+}
+
+/// The sizes that every transformer has. All are at least 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Blocks of attention and feed-forward network.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Width inside the feed-forward network.
+    pub hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Floats per head.
+    pub dim: usize,
+    /// Tokens.
+    pub vocabulary: usize,
+    /// Longest sequence.
+    pub context: usize,
+    /// Keeps the norms' root from zero.
+    pub eps: f32,
+}
+
+fn bad(what: String) -> Error {
+    Error::Unsupported(what)
+}
+
+impl Shape {
+    fn read(gguf: &Gguf) -> Result<Self, Error> {
+        let count = |suffix: &str| size(gguf, suffix);
+        let (width, heads) = (count("embedding_length")?, count("attention.head_count")?);
+        let or = |suffix: &str, other: usize| Ok(optional(count(suffix))?.unwrap_or(other));
+        let embeddings = gguf.tensor("token_embd.weight")?;
+        let shape = Self {
+            layers: count("block_count")?,
+            width,
+            hidden: count("feed_forward_length")?,
+            heads,
+            kv_heads: or("attention.head_count_kv", heads)?,
+            dim: or("attention.key_length", width / heads)?,
+            vocabulary: embeddings.rows,
+            context: count("context_length")?,
+            eps: gguf.float(&gguf.key("attention.layer_norm_rms_epsilon"))? as f32,
+        };
+        let values = or("attention.value_length", shape.dim)?;
+        if values != shape.dim {
+            return Err(bad(format!("keys of {} and values of {values} floats", shape.dim)));
+        }
+        if !shape.heads.is_multiple_of(shape.kv_heads) || !shape.dim.is_multiple_of(2) {
+            let Self { heads, kv_heads, dim, .. } = shape;
+            return Err(bad(format!("{heads} heads over {kv_heads} KV heads of {dim} floats")));
+        }
+        Ok(shape)
+    }
+}
+
+/// A size of the model: 1 to 2²⁴.
+fn size(gguf: &Gguf, suffix: &str) -> Result<usize, Error> {
+    let key = gguf.key(suffix);
+    match gguf.uint(&key)? {
+        n @ 1..=0x100_0000 => Ok(n as usize),
+        n => Err(bad(format!("the model file gives {key} as {n}"))),
+    }
+}
+
+/// A graph in the making, and the file it is made from.
+#[expect(missing_debug_implementations, reason = "borrows a backend")]
+pub struct Recorder<'a> {
+    gguf: &'a Gguf,
+    backend: &'a mut dyn Backend,
+    graph: Graph,
+    /// The model's sizes.
+    pub shape: Shape,
+    kv_floats: usize,
+}
+
+impl Recorder<'_> {
+    /// The matrix `{name}.weight`, whose shape must be as given.
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, Error> {
+        self.weight(&format!("{name}.weight"), rows, cols)
+    }
+
+    /// The vector `{name}.weight`.
+    fn vector(&mut self, name: &str, len: usize) -> Result<Weight, Error> {
+        self.weight(&format!("{name}.weight"), 1, len)
+    }
+
+    /// The vector `{name}.bias`, if the file has it.
+    fn bias(&mut self, name: &str, len: usize) -> Result<Option<Weight>, Error> {
+        optional(self.weight(&format!("{name}.bias"), 1, len))
+    }
+
+    fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, Error> {
+        let tensor = self.gguf.tensor(name)?;
+        if (tensor.rows, tensor.cols) != (rows, cols) {
+            let (r, c) = (tensor.rows, tensor.cols);
+            return Err(bad(format!(
+                "{name} has {r} rows of {c}, and {rows} of {cols} are needed"
+            )));
+        }
+        self.backend
+            .weight(tensor.format, rows, cols, tensor.bytes)
+            .map_err(|refusal| bad(format!("{name}: {refusal}")))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.gguf.tensors().iter().any(|tensor| tensor.name == name)
+    }
+
+    fn tokens(&mut self, width: usize) -> Buffer {
+        self.backend.alloc(Rows::Tokens, width)
+    }
+
+    /// One layer's paged keys and values.
+    fn cache(&mut self) -> Cache {
+        let Shape { kv_heads, dim, .. } = self.shape;
+        self.kv_floats += 2 * kv_heads * dim;
+        self.backend.cache(kv_heads, dim)
+    }
+
+    fn op(&mut self, op: Op) {
+        self.graph.ops.push(op);
+    }
+
+    fn product(&mut self, x: Input, outs: Vec<Out>) {
+        self.op(Op::MatMul { x, outs });
+    }
+
+    /// A product of one matrix.
+    fn multiply(&mut self, x: Input, w: Weight, y: Buffer, add: bool) {
+        self.product(x, vec![Out { w, bias: None, y, add }]);
+    }
+
+    /// Embeds the tokens; returns the residual stream and the table, which may be tied.
+    fn embed(&mut self, scale: f32) -> Result<(Buffer, Weight), Error> {
+        let Shape { width, vocabulary, .. } = self.shape;
+        let table = self.matrix("token_embd", vocabulary, width)?;
+        let x = self.tokens(width);
+        self.op(Op::Embed { table, y: x, scale });
+        Ok((x, table))
+    }
+
+    /// The last norm and the output matrix, tied to the embeddings where the file has none.
+    fn finish(&mut self, x: Buffer, embeddings: Weight) -> Result<(), Error> {
+        let Shape { width, vocabulary, eps, .. } = self.shape;
+        let gain = self.vector("output_norm", width)?;
+        let tied = !self.has("output.weight");
+        let w = if tied { embeddings } else { self.matrix("output", vocabulary, width)? };
+        let last = self.backend.alloc(Rows::Samples, width);
+        let logits = self.backend.alloc(Rows::Samples, vocabulary);
+        self.op(Op::Gather { x, y: last }); // [samples, width]
+        self.multiply(Input::Normed { x: last, gain, eps }, w, logits, false); // [samples, vocabulary]
+        self.graph.logits = Some(logits);
+        Ok(())
+    }
+}

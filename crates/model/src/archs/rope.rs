@@ -1,0 +1,164 @@
+//! Rotary position embeddings' frequencies, with the scalings that model files name.
+
+use super::{Recorder, bad};
+use crate::Error;
+use crate::gguf::{Gguf, optional};
+use ingle_backend::{Buffer, Op};
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+/// What a file says about rope.
+#[derive(Clone, Copy, Debug)]
+enum Scaling {
+    None,
+    /// All frequencies divided by the factor.
+    Linear(f64),
+    /// Low frequencies divided by the factor, high ones kept (YaRN; Peng et al., 2023).
+    Yarn(Yarn),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Yarn {
+    factor: f64,
+    trained: f64,
+    fast: f64,
+    slow: f64,
+    attention: f64,
+}
+
+fn scaling(gguf: &Gguf) -> Result<Scaling, Error> {
+    let number = |suffix: &str| optional(gguf.float(&gguf.key(suffix)));
+    let kind = optional(gguf.str(&gguf.key("rope.scaling.type")))?.unwrap_or("none");
+    let factor = match number("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => number("rope.scale_linear")?,
+    };
+    match (kind, factor) {
+        ("none", _) | (_, None) => Ok(Scaling::None),
+        (_, Some(factor)) if !(factor.is_finite() && factor > 0.0) => {
+            Err(bad(format!("a rope scaling factor of {factor}")))
+        }
+        ("linear", Some(factor)) => Ok(Scaling::Linear(factor)),
+        ("yarn", Some(factor)) => Ok(Scaling::Yarn(Yarn {
+            factor,
+            trained: number("rope.scaling.original_context_length")?
+                .ok_or_else(|| Error::Missing("rope.scaling.original_context_length".into()))?,
+            fast: number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            slow: number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            attention: number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+        })),
+        (other, _) => Err(bad(format!("rope scaling of type `{other}` is not supported"))),
+    }
+}
+
+impl Yarn {
+    /// The share of the unscaled frequency that pair `i` of `pairs` keeps.
+    fn kept(&self, i: usize, pairs: usize, base: f64) -> f64 {
+        let dims = 2.0 * pairs as f64;
+        let turns = |n: f64| dims * (self.trained / (n * 2.0 * PI)).ln() / (2.0 * base.ln());
+        let low = turns(self.fast).floor().max(0.0);
+        let high = turns(self.slow).ceil().min(dims - 1.0);
+        1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
+    }
+}
+
+/// Radians per position of each pair, and what cosines and sines are multiplied by.
+fn frequencies(
+    base: f64,
+    pairs: usize,
+    scaling: Scaling,
+    factors: Option<&[f32]>,
+) -> (Arc<[f64]>, f32) {
+    let frequency = |i: usize| {
+        let plain = base.powf(-(i as f64) / pairs as f64);
+        let plain = factors.map_or(plain, |factors| plain / f64::from(factors[i]));
+        match scaling {
+            Scaling::None => plain,
+            Scaling::Linear(factor) => plain / factor,
+            Scaling::Yarn(yarn) => {
+                let kept = yarn.kept(i, pairs, base);
+                plain / yarn.factor * (1.0 - kept) + plain * kept
+            }
+        }
+    };
+    let scale = match scaling {
+        Scaling::Yarn(yarn) => yarn.attention * (1.0 + 0.1 * yarn.factor.ln()),
+        _ => 1.0,
+    };
+    ((0..pairs).map(frequency).collect(), scale as f32)
+}
+
+impl Recorder<'_> {
+    /// The angles of this step's positions, as the file's rope settings have them.
+    pub(super) fn angles(&mut self) -> Result<Buffer, Error> {
+        let scaling = scaling(self.gguf)?;
+        let base = self.base("rope.freq_base", 10_000.0)?;
+        self.record_angles(base, scaling)
+    }
+
+    /// The same, unscaled and with another base: for layers with a sliding window.
+    pub(super) fn local_angles(&mut self) -> Result<Buffer, Error> {
+        let base = self.base("rope.freq_base_swa", 10_000.0)?;
+        self.record_angles(base, Scaling::None)
+    }
+
+    fn base(&self, suffix: &str, usual: f64) -> Result<f64, Error> {
+        let key = self.gguf.key(suffix);
+        let base = optional(self.gguf.float(&key))?.unwrap_or(usual);
+        if base.is_finite() && base > 1.0 { Ok(base) } else { Err(bad(format!("{key} is {base}"))) }
+    }
+
+    fn record_angles(&mut self, base: f64, scaling: Scaling) -> Result<Buffer, Error> {
+        let dim = self.shape.dim;
+        let key = self.gguf.key("rope.dimension_count");
+        let rotated = optional(self.gguf.uint(&key))?.unwrap_or(dim as u64);
+        if rotated < 2 || rotated > dim as u64 || !rotated.is_multiple_of(2) {
+            return Err(bad(format!("{key} is {rotated}, of heads of {dim}")));
+        }
+        let pairs = rotated as usize / 2;
+        let factors = self.factors(pairs)?;
+        let (freqs, scale) = frequencies(base, pairs, scaling, factors.as_deref());
+        let y = self.tokens(2 * pairs);
+        self.op(Op::Angles { freqs, y, scale });
+        Ok(y)
+    }
+
+    /// Llama 3.1's scaling, which its files carry as a divisor for each frequency.
+    fn factors(&mut self, pairs: usize) -> Result<Option<Vec<f32>>, Error> {
+        let Some(tensor) = optional(self.gguf.tensor("rope_freqs.weight"))? else {
+            return Ok(None);
+        };
+        if (tensor.rows, tensor.cols) != (1, pairs) {
+            return Err(bad(format!("rope_freqs.weight has {} numbers", tensor.cols)));
+        }
+        let mut factors = vec![0.0; pairs];
+        tensor.format.unpack(&tensor.bytes, &mut factors);
+        Ok(Some(factors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequencies_fall_from_one_to_the_base() {
+        let (freqs, scale) = frequencies(10_000.0, 4, Scaling::None, None);
+        assert_eq!(scale, 1.0);
+        for (freq, expected) in freqs.iter().zip([1.0, 0.1, 0.01, 0.001]) {
+            assert!((freq - expected).abs() < 1e-12);
+        }
+        let (linear, _) = frequencies(10_000.0, 4, Scaling::Linear(4.0), None);
+        assert!((linear[1] - 0.025).abs() < 1e-12);
+    }
+
+    #[test]
+    fn yarn_keeps_the_fast_and_stretches_the_slow() {
+        let yarn = Yarn { factor: 4.0, trained: 4096.0, fast: 32.0, slow: 1.0, attention: 1.0 };
+        let (freqs, scale) = frequencies(10_000.0, 64, Scaling::Yarn(yarn), None);
+        let (plain, _) = frequencies(10_000.0, 64, Scaling::None, None);
+        assert_eq!(freqs[0], plain[0]);
+        assert!((freqs[63] * 4.0 - plain[63]).abs() < 1e-12);
+        assert!((scale - 1.138_629_4).abs() < 1e-6, "0.1 ln 4 + 1");
+    }
+}
