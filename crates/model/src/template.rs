@@ -1,1 +1,286 @@
-//! template
+//! A model's own chat template, rendered as the `transformers` library renders it with Jinja2:
+//! the same whitespace rules, globals and filters, the same JSON.
+//!
+//! A template comes with a model file, so it is not trusted: its size, its steps, its depth and
+//! its output are bounded, and it sees the conversation and the date, nothing else. It cannot
+//! include, import or load. What is not bounded is the memory of one value that a template doubles
+//! again and again by itself; the template engine has no hook for that.
+//!
+//! Absent: content other than text (images, audio), and a default template for models that bring
+//! none: a base model continues text, and says so.
+
+mod python;
+
+use crate::gguf::{Gguf, optional};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Token};
+use ingle_protocol::{Chat, Message, ToolCall};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{Environment, ErrorKind, State};
+use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
+
+/// The longest template, in bytes; the longest published ones have some 20 thousand.
+const SOURCE_LIMIT: usize = 1 << 20;
+/// The longest rendered prompt, in bytes: well past any context window.
+const OUTPUT_LIMIT: usize = 64 << 20;
+/// The most steps of the template engine. A long conversation takes some 100 thousand.
+const STEP_LIMIT: u64 = 20_000_000;
+const NAME: &str = "chat template";
+
+/// A compiled chat template. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// For conversations without tools, and with.
+    plain: Arc<Environment<'static>>,
+    with_tools: Arc<Environment<'static>>,
+    bos: String,
+    eos: String,
+}
+
+/// A template's own refusal, carried through the template engine.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+impl Template {
+    /// Compiles a template; `bos` and `eos` are the texts of these tokens.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where it is no Jinja template that this version understands.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, Error> {
+        let plain = Arc::new(compile(source)?);
+        let with_tools = Arc::clone(&plain);
+        Ok(Self { plain, with_tools, bos: bos.into(), eos: eos.into() })
+    }
+
+    /// The template that a model file brings, or `None`: then it is a base model, which continues
+    /// text and knows no conversation.
+    ///
+    /// # Errors
+    /// As [`Template::new`].
+    pub fn from_gguf(file: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>, Error> {
+        let Some(source) = optional(file.str("tokenizer.chat_template"))? else {
+            return Ok(None);
+        };
+        let text = |token: Option<Token>| token.and_then(|token| tokenizer.token_text(token));
+        let bos = text(tokenizer.bos()).unwrap_or_default();
+        let eos = text(tokenizer.eos()).unwrap_or_default();
+        let mut template = Self::new(source, bos, eos)?;
+        if let Some(source) = optional(file.str("tokenizer.chat_template.tool_use"))? {
+            template.with_tools = Arc::new(compile(source)?);
+        }
+        Ok(Some(template))
+    }
+
+    /// The prompt that a conversation is for this model; with `add_generation_prompt`, up to where
+    /// the assistant's answer begins. `now_unix_s` is the date that the template may ask for, in
+    /// seconds since 1970, shown in UTC.
+    ///
+    /// The prompt may begin with BOS: encode it with
+    /// [`encode_prompt`](Tokenizer::encode_prompt), which adds no second one.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the template refuses the conversation, fails on it or exceeds a
+    /// limit, and where a tool or the extra variables are no JSON.
+    pub fn render(
+        &self,
+        chat: &Chat,
+        add_generation_prompt: bool,
+        now_unix_s: i64,
+    ) -> Result<String, Error> {
+        let environment = if chat.tools.is_empty() { &self.plain } else { &self.with_tools };
+        let mut variables = json!({
+            "messages": chat.messages.iter().map(message).collect::<Vec<_>>(),
+            "tools": tools(chat)?,
+            "documents": null,
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": self.bos,
+            "eos_token": self.eos,
+        });
+        if let (Some(variables), Some(more)) = (variables.as_object_mut(), kwargs(chat)?) {
+            variables.extend(more);
+        }
+        let date = Value::from_function(move |format: &str| python::strftime(format, now_unix_s));
+        let context = minijinja::context! {
+            strftime_now => date,
+            ..Value::from(Serde(&variables))
+        };
+        let mut out = Bounded::default();
+        let template = environment.get_template(NAME).map_err(failed)?;
+        let result = template.render_captured_to(context, &mut out);
+        if out.full {
+            return Err(Error::Refused(format!(
+                "the prompt that the model's chat template makes is longer than {OUTPUT_LIMIT} \
+                 bytes; send fewer or shorter messages"
+            )));
+        }
+        result.map_err(failed)?;
+        String::from_utf8(out.bytes).map_err(|error| {
+            Error::Refused(format!("the model's chat template wrote what is no text: {error}"))
+        })
+    }
+}
+
+/// A writer that takes so much and no more.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > OUTPUT_LIMIT {
+            self.full = true;
+            return Err(std::io::Error::other("the output is too long"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A message as templates know it. Absent fields are absent, since templates test for them.
+fn message(message: &Message) -> Json {
+    let mut fields = Map::new();
+    fields.insert("role".into(), message.role.as_str().into());
+    fields.insert("content".into(), message.content.as_str().into());
+    if let Some(name) = &message.name {
+        fields.insert("name".into(), name.as_str().into());
+    }
+    if !message.tool_calls.is_empty() {
+        fields.insert("tool_calls".into(), message.tool_calls.iter().map(tool_call).collect());
+    }
+    if let Some(id) = &message.tool_call_id {
+        fields.insert("tool_call_id".into(), id.as_str().into());
+    }
+    fields.into()
+}
+
+/// A call. Templates want its arguments as an object; text that is none stays text.
+fn tool_call(call: &ToolCall) -> Json {
+    let arguments = match serde_json::from_str(&call.arguments) {
+        Ok(object @ Json::Object(_)) => object,
+        _ => call.arguments.as_str().into(),
+    };
+    json!({
+        "id": call.id,
+        "type": "function",
+        "function": { "name": call.name, "arguments": arguments },
+    })
+}
+
+/// The tools, or `null` without any.
+fn tools(chat: &Chat) -> Result<Json, Error> {
+    let parse = |(i, tool): (usize, &String)| {
+        serde_json::from_str::<Json>(tool)
+            .map_err(|error| Error::Refused(format!("tools[{i}] is no JSON: {error}")))
+    };
+    let tools: Vec<Json> = chat.tools.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    Ok(if tools.is_empty() { Json::Null } else { tools.into() })
+}
+
+fn kwargs(chat: &Chat) -> Result<Option<Map<String, Json>>, Error> {
+    if chat.template_kwargs.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&chat.template_kwargs).map(Some).map_err(|error| {
+        Error::Refused(format!("the chat template's extra variables are no JSON object: {error}"))
+    })
+}
+
+/// A Jinja environment as `transformers` sets one up.
+fn compile(source: &str) -> Result<Environment<'static>, Error> {
+    if source.len() > SOURCE_LIMIT {
+        return Err(Error::Unsupported(format!(
+            "the model's chat template has {} bytes; at most {SOURCE_LIMIT} are supported",
+            source.len()
+        )));
+    }
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the usual delimiters are sound"));
+    environment.set_fuel(Some(STEP_LIMIT));
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(python::method);
+    environment.add_test("iterable", python::is_iterable);
+    environment.add_filter("tojson", to_json);
+    environment.add_filter("indent", indent);
+    environment.add_function("raise_exception", |message: &str| -> Result<Value, _> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the template refuses")
+            .with_source(Refusal(message.into())))
+    });
+    environment.add_template_owned(NAME, without_generation(source)).map_err(|error| {
+        Error::Unsupported(format!(
+            "the model's chat template cannot be read: {error:#}; \
+             use plain completion, or another file of this model"
+        ))
+    })?;
+    Ok(environment)
+}
+
+/// `{% generation %}` marks what training learns from; rendering takes it for a plain scope.
+fn without_generation(source: &str) -> String {
+    let tag =
+        regex::Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a tested pattern");
+    tag.replace_all(source, "{%$1 ${2}with $3%}").into_owned()
+}
+
+/// `transformers`' own filter: Python's `json.dumps` without ASCII escapes.
+fn to_json(_: &State, value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let style = python::JsonStyle {
+        ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent: options.get::<Option<usize>>("indent")?,
+        separators: options.get::<Option<Vec<String>>>("separators")?,
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    options.assert_all_used()?;
+    python::dumps(value, &style)
+}
+
+/// Jinja2's own filter, which keeps a text's last newline.
+fn indent(
+    text: &str,
+    width: Option<Value>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    options: Kwargs,
+) -> Result<String, minijinja::Error> {
+    let flag = |given: Option<bool>, name| match given {
+        Some(given) => Ok(given),
+        None => options.get::<Option<bool>>(name).map(Option::unwrap_or_default),
+    };
+    let (first, blank) = (flag(first, "first")?, flag(blank, "blank")?);
+    let width = match width {
+        Some(width) => Some(width),
+        None => options.get::<Option<Value>>("width")?,
+    };
+    options.assert_all_used()?;
+    python::indent(text, &width.unwrap_or_else(|| Value::from(4)), first, blank)
+}
+
+/// A rendering's failure in words for the one who asked.
+fn failed(error: minijinja::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        if let Some(Refusal(message)) = inner.downcast_ref::<Refusal>() {
+            return Error::Refused(format!("the model's chat template refuses: {message}"));
+        }
+        cause = inner.source();
+    }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return Error::Refused(format!(
+            "the model's chat template took more than {STEP_LIMIT} steps; send fewer messages, or \
+             use plain completion"
+        ));
+    }
+    Error::Refused(format!(
+        "the model's chat template failed on this conversation: {error:#}; \
+         check the messages' roles and their order, or use plain completion"
+    ))
+}

@@ -1,0 +1,104 @@
+//! Chat templates of many models, rendered and held against what Jinja2 makes of them as the
+//! `transformers` library sets it up (`tools/golden-templates.py`).
+
+#![allow(clippy::print_stderr, reason = "failures are listed before the test panics")]
+
+mod sdist;
+
+use ingle_model::Error;
+use ingle_model::template::Template;
+use ingle_protocol::{Chat, Message, ToolCall};
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+const CONVERSATIONS: &str = include_str!("fixtures/conversations.json");
+const GOLDEN: &str = include_str!("fixtures/templates.golden.json");
+/// 2025-07-04 09:05:06 UTC, the script's date.
+const NOW: i64 = 1_751_619_906;
+
+/// Templates and conversations that come out otherwise, and why.
+static EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("meetkai-functionary-medium-v3.1.jinja", "tools offered", ESCAPED),
+    ("meetkai-functionary-medium-v3.1.jinja", "tool called and answered", ESCAPED),
+    ("meetkai-functionary-medium-v3.1.jinja", "tool called, answered, told", ESCAPED),
+];
+const ESCAPED: &str =
+    "adds text to `\"..\"|safe`, by which Python escapes the tools' quotes for HTML";
+
+fn conversations() -> BTreeMap<String, Json> {
+    serde_json::from_str(CONVERSATIONS).expect("the fixture is JSON")
+}
+
+fn text(value: &Json) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn chat(conversation: &Json) -> Chat {
+    let call = |call: &Json| ToolCall {
+        id: text(&call["id"]),
+        name: text(&call["function"]["name"]),
+        arguments: call["function"]["arguments"].to_string(),
+    };
+    let message = |message: &Json| Message {
+        role: text(&message["role"]),
+        content: text(&message["content"]),
+        name: message["name"].as_str().map(str::to_owned),
+        tool_calls: message["tool_calls"].as_array().into_iter().flatten().map(call).collect(),
+        tool_call_id: message["tool_call_id"].as_str().map(str::to_owned),
+    };
+    let list = |key: &str| conversation[key].as_array().into_iter().flatten();
+    Chat {
+        messages: list("messages").map(message).collect(),
+        tools: list("tools").map(Json::to_string).collect(),
+        template_kwargs: conversation
+            .get("template_kwargs")
+            .map(Json::to_string)
+            .unwrap_or_default(),
+    }
+}
+
+fn render(source: &str, conversation: &Json) -> Result<String, Error> {
+    let prompt = conversation["add_generation_prompt"].as_bool().unwrap_or(true);
+    Template::new(source, "<s>", "</s>")?.render(&chat(conversation), prompt, NOW)
+}
+
+/// Whether a rendering is what the golden file has: SHA-256 and length in bytes; a refusal; or,
+/// where Python meets an error, anything, since nothing is right.
+fn agrees(rendered: &Result<String, Error>, golden: &Json) -> bool {
+    match (golden.as_str(), rendered) {
+        (Some("failed"), _) => true,
+        (Some("refused"), Err(error)) => error.to_string().contains("refuses: "),
+        (None, Ok(text)) => {
+            let hash: String =
+                Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+            golden[0] == hash && golden[1] == text.len()
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn published_templates_render_as_with_jinja2() {
+    let Some(folder) = sdist::folder() else { return };
+    let golden: BTreeMap<String, BTreeMap<String, Json>> =
+        serde_json::from_str(GOLDEN).expect("the golden file is JSON");
+    let conversations = conversations();
+    let mut bad = Vec::new();
+    let mut same = 0;
+    for (name, expected) in &golden {
+        let source = std::fs::read_to_string(folder.join(name)).expect("the package has it");
+        for (title, conversation) in &conversations {
+            let found = render(&source, conversation);
+            let excepted = EXCEPTIONS.iter().any(|(n, t, _)| n == name && t == title);
+            let equal = agrees(&found, &expected[title]);
+            if equal == excepted {
+                let why = found.err().map(|error| error.to_string()).unwrap_or_default();
+                bad.push(format!("{name} · {title}: golden {} {why}", expected[title]));
+            }
+            same += usize::from(equal);
+        }
+    }
+    bad.iter().for_each(|line| eprintln!("{line}"));
+    assert!(bad.is_empty(), "{} differ from what is expected, {same} are the same", bad.len());
+}
