@@ -14,8 +14,10 @@ fn unsafe_elsewhere(files: &[File]) -> Vec<String> {
             continue;
         }
         let atoms = tokens(&file.text).unwrap_or_default();
-        for atom in atoms.iter().filter(|atom| atom.kind == Kind::Ident) {
-            if ["unsafe", "unsafe_code"].contains(&atom.text.as_str()) {
+        for (at, atom) in atoms.iter().enumerate() {
+            let word = atom.kind == Kind::Ident && ["unsafe", "unsafe_code"].contains(&&*atom.text);
+            let before = at.checked_sub(2).map_or("", |at| atoms[at].text.as_str());
+            if word && !["deny", "forbid"].contains(&before) {
                 complaints.push(format!("{}:{}: `{}`", file.path, atom.line, atom.text));
             }
         }
@@ -85,6 +87,7 @@ fn stray_unsafe_is_found() {
     let check = |path, text, complaints| super::expect(unsafe_elsewhere, path, text, complaints);
     check("crates/engine/src/lib.rs", "fn f() { unsafe { g() } }", 1);
     check("crates/engine/src/lib.rs", "#![allow(unsafe_code)]", 1);
+    check("crates/engine/src/lib.rs", "#![forbid(unsafe_code)]", 0);
     check("crates/engine/src/lib.rs", "// unsafe\nconst A: &str = \"unsafe\";", 0);
     check("crates/backend/src/lib.rs", "fn f() { unsafe { g() } }", 0);
 }
