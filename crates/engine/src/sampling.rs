@@ -232,16 +232,24 @@ impl Sampler {
             return mass_of(kept);
         }
         let masses = Masses::of(logits, temperature);
-        let least = if rules.typical_p < 1.0 {
-            f32::NEG_INFINITY
-        } else {
-            // The tokens below this have less than `1 - top_p` together: the nucleus is full
-            // without them.
-            let outside = (1.0 - f64::from(rules.top_p)) * masses.total / logits.len() as f64;
-            floor(masses.max, temperature, of_min_p.max(outside.ln()))
-        };
-        at_least(logits, least, kept);
-        weigh(kept, temperature);
+        if rules.typical_p < 1.0 {
+            at_least(logits, f32::NEG_INFINITY, kept);
+            weigh(kept, temperature);
+            return masses.total;
+        }
+        // The nucleus is mostly near the top: look further down only where it is not full yet.
+        // The tokens below the last of these have less than `1 - top_p` together.
+        let outside = (1.0 - f64::from(rules.top_p)) * masses.total / logits.len() as f64;
+        let lowest = outside.ln().max(of_min_p);
+        for log_weight in [-6.0, -9.0, -12.0, f64::NEG_INFINITY].map(|one| lowest.max(one)) {
+            at_least(logits, floor(masses.max, temperature, log_weight), kept);
+            weigh(kept, temperature);
+            if log_weight == lowest
+                || mass_of(kept) > (f64::from(rules.top_p) + 1e-6) * masses.total
+            {
+                break;
+            }
+        }
         masses.total
     }
 }
