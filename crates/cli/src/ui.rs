@@ -248,8 +248,11 @@ impl Progress for Bar<'_> {
             return;
         }
         let template = match total {
-            Some(_) => "{msg} {wide_bar} {bytes:>9}/{total_bytes:9} {bytes_per_sec:>11} {eta:>4}",
-            None => "{msg} {spinner} {bytes:>9} {elapsed:>4}",
+            Some(_) => {
+                "{msg} {wide_bar} {decimal_bytes:>9} of {decimal_total_bytes} \
+                 {decimal_bytes_per_sec:>11} {eta:>4}"
+            }
+            None => "{msg} {spinner} {decimal_bytes:>9} {elapsed:>4}",
         };
         let target = ProgressDrawTarget::stderr();
         let bar = ProgressBar::with_draw_target(total, target);

@@ -1,6 +1,8 @@
 //! One file a command, and one row here. A command's file has `Args` (its flags, with the help
 //! text) and `run(Args, &mut Ui)`; nothing else names it.
 
+mod model;
+
 use ingle_model::pull::Reference;
 
 use crate::ui::Ui;
@@ -26,10 +28,17 @@ macro_rules! commands {
 }
 
 commands! {
+    Run => run,
     Pull => pull,
     List => list,
+    Show => show,
     Rm => rm,
+    Score => score,
+    Tokenize => tokenize,
 }
+
+/// The model that runs where none is named.
+const DEFAULT_MODEL: &str = "smollm2";
 
 /// Reads a model reference for clap; its complaint then names the argument.
 fn reference(text: &str) -> Result<Reference, String> {

@@ -305,6 +305,8 @@ fn from_source(
     while let Some(piece) = source.get(note.parts) {
         let room = left(note.parts) + piece.download.unwrap_or(0);
         check_disk(folder, room.saturating_sub(sink.len() - note.bytes))?;
+        let step = (source.len() > 1).then(|| (note.parts + 1, source.len()));
+        let progress = &mut Numbered { progress, step };
         append(store, want, piece, &mut note, &note_at, &mut sink, progress)?;
         let (parts, bytes) = (note.parts + 1, sink.len());
         note = Partial { parts, bytes, version: None, ..note };
@@ -324,6 +326,33 @@ fn from_source(
     let entry = publish(want, folder, &names.join(" + "), size, sha256)?;
     let _ = fs::remove_file(&note_at);
     Ok(entry)
+}
+
+/// Says with every step which part it belongs to.
+struct Numbered<'a> {
+    progress: &'a mut dyn Progress,
+    step: Option<(usize, usize)>,
+}
+
+impl Progress for Numbered<'_> {
+    fn begin(&mut self, label: &str, total: Option<u64>) {
+        match self.step {
+            Some((part, of)) => self.progress.begin(&format!("{label} {part} of {of}"), total),
+            None => self.progress.begin(label, total),
+        }
+    }
+    fn advance(&mut self, bytes_done: u64) {
+        self.progress.advance(bytes_done);
+    }
+    fn done(&mut self) {
+        self.progress.done();
+    }
+    fn cancelled(&self) -> bool {
+        self.progress.cancelled()
+    }
+    fn note(&mut self, line: &str) {
+        self.progress.note(line);
+    }
 }
 
 /// Appends one part to the sink.
@@ -464,3 +493,6 @@ fn publish(
     }
     Ok(Entry { manifest, path: folder.join(&want.file) })
 }
+
+#[cfg(test)]
+mod tests;

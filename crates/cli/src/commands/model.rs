@@ -1,0 +1,94 @@
+//! What every command that runs a model has in common: which one, and on what.
+
+use clap::Args as ClapArgs;
+use ingle_backend::cpu::kernels::{KERNELS, Kernels};
+use ingle_engine::{Local, Options};
+use ingle_model::pull::{Reference, Store};
+
+use crate::ui::{Ui, Usage};
+
+/// How the model is run.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "How the model is run")]
+pub(crate) struct ModelArgs {
+    /// Threads that compute [default: the cores that this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// The longest prompt and answer together, in tokens [default: the model's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    context: Option<u32>,
+
+    /// Memory for the KV cache, in MB [default: a quarter of what is free, at most 2 GiB]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    kv_mb: Option<u32>,
+
+    /// Kernels to compute with: `best`, or one of avx512, avx2, portable, reference
+    #[arg(long, value_name = "NAME", default_value = "best", value_parser = kernels)]
+    kernels: Choice,
+
+    /// Do not reuse the KV of prompts that begin alike
+    #[arg(long)]
+    no_prefix_cache: bool,
+}
+
+/// A row of the kernel table, or the best.
+type Choice = std::sync::Arc<Option<&'static Kernels>>;
+
+fn kernels(name: &str) -> Result<Choice, String> {
+    if name == "best" {
+        return Ok(Choice::new(None));
+    }
+    let found = Kernels::named(name).ok_or_else(|| {
+        let rows = KERNELS.iter().filter(|row| row.runs_here()).map(|row| row.name);
+        format!("this machine has: best, {}", rows.collect::<Vec<_>>().join(", "))
+    })?;
+    Ok(Choice::new(Some(found)))
+}
+
+impl ModelArgs {
+    /// The engine's options.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            threads: self.threads.map(usize::from),
+            kernels: *self.kernels,
+            context: self.context.map(|n| n as usize),
+            kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
+            prefix_cache: !self.no_prefix_cache,
+            ..Options::default()
+        }
+    }
+
+    /// Threads, if they were given.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+}
+
+/// Fetches a model if it is not here, with a progress bar, and loads it.
+pub(crate) fn open(reference: &Reference, options: &Options, ui: &Ui) -> anyhow::Result<Local> {
+    let title = reference.file_name().map_or_else(|| reference.to_string(), Into::into);
+    let path = Store::open_default()?.resolve(&reference.to_string(), &mut ui.progress(&title))?;
+    let name = reference.to_string();
+    Ok(Local::open(&name, &path, options, &mut |_| {})?)
+}
+
+/// Reads a text file that a command was given, `-` being standard input; at most `most` bytes.
+pub(crate) fn read(path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let reader: Box<dyn Read> = if path == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let open = std::fs::File::open(path);
+        Box::new(open.map_err(|error| Usage(format!("{path}: {error}")))?)
+    };
+    reader
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Usage(format!("{path}: {error}")))?;
+    if bytes.len() as u64 > most {
+        return Err(Usage(format!("{path} has more than {most} bytes")).into());
+    }
+    Ok(bytes)
+}
