@@ -1,8 +1,9 @@
 //! An answer under way: events from the provider's threads in, deltas out.
 //!
-//! Sinks must not block, so the channel between has no bound of its own. It needs none: a choice
-//! gives at most one event a token, and its tokens are bounded by its context, whether or not the
-//! client reads. A client that reads nothing is cut off by its socket's stall limit.
+//! Sinks must not block, so the channel between has room for all that can come: a choice gives at
+//! most one event a token, and its tokens are bounded by its limit and its context, whether or not
+//! the client reads. Room is not memory: that is taken as events come. A client that reads nothing
+//! is cut off by its socket's stall limit.
 //!
 //! Dropping an [`Answer`], with its response, cancels whatever of it still runs.
 
@@ -19,7 +20,7 @@ use futures_util::stream;
 use ingle_gateway::Provider;
 use ingle_protocol::wire::openai::{Asked, DONE, Delta, Format, Head, Tally, Whole, write_chunk};
 use ingle_protocol::{Call, Event, Fault, Request, Sink};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
@@ -35,7 +36,7 @@ pub(crate) struct Answer {
     state: Arc<State>,
     head: Head,
     tally: Tally,
-    events: UnboundedReceiver<Stamped>,
+    events: Receiver<Stamped>,
     stop: watch::Receiver<Stop>,
     began: Instant,
     /// When each choice's latest piece came.
@@ -60,12 +61,13 @@ impl Answer {
         provider: &dyn Provider,
         head: Head,
         asked: &Asked,
+        context_tokens: usize,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let decode = |tokens: &[u32]| provider.detokenize(&head.model, tokens);
         let tally = Tally::new(head.format, asked, decode)?;
-        let (sender, events) = unbounded_channel();
+        let (sender, events) = channel(room(asked, context_tokens));
         let mut calls = Vec::new();
         for (request, index) in choices(asked, &head.model).zip(0..) {
             calls.push(provider.send(request, sink(sender.clone(), index))?);
@@ -191,9 +193,19 @@ fn choices(asked: &Asked, model: &str) -> impl Iterator<Item = Request> {
     })
 }
 
-fn sink(sender: UnboundedSender<Stamped>, index: u32) -> Sink {
-    Box::new(move |event| match sender.send((index, event, Instant::now())) {
+/// Events that all choices can give: one a token, and a few that carry what was held back, the
+/// end, and a failure.
+fn room(asked: &Asked, context_tokens: usize) -> usize {
+    let most = asked.requests.iter().filter_map(|request| request.max_tokens).max();
+    let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    let choices = asked.requests.len() * asked.options.n as usize;
+    (most.min(context_tokens).min(1 << 32) + 8) * choices
+}
+
+fn sink(sender: Sender<Stamped>, index: u32) -> Sink {
+    Box::new(move |event| match sender.try_send((index, event, Instant::now())) {
         Ok(()) => ControlFlow::Continue(()),
+        // Gone, or more than was promised: its end will be missed, and that is an error.
         Err(_) => ControlFlow::Break(()),
     })
 }

@@ -64,7 +64,8 @@ impl Bound {
         mut stop: watch::Receiver<Stop>,
     ) -> Result<(), Error> {
         let Self { listener, state, .. } = self;
-        let mut failed = spawn_load(Arc::clone(&state), load)?;
+        let failed = spawn_load(Arc::clone(&state), load)?;
+        let mut failed = std::pin::pin!(failed);
         let routes = router(Arc::clone(&state));
         let room = Arc::new(Semaphore::new(state.config.limits.connections));
         let mut connections = JoinSet::new();
@@ -73,7 +74,7 @@ impl Bound {
             let accept = async { (permit.await, listener.accept().await) };
             tokio::select! {
                 biased;
-                Ok(error) = &mut failed => return Err(Error::Load(error)),
+                error = &mut failed => return Err(Error::Load(error)),
                 () = reached(&mut stop, Stop::Drain) => break,
                 Some(_) = connections.join_next() => {}
                 (permit, accepted) = accept => match accepted {
@@ -98,20 +99,26 @@ impl Bound {
     }
 }
 
-/// Loads on a thread; the receiver gets the error, if there is one.
+/// Loads on a thread; what is returned waits for its error, for ever if there is none.
 fn spawn_load<E: std::fmt::Display>(
     state: Arc<State>,
     load: impl FnOnce(&Slot) -> Result<Arc<dyn Provider>, E> + Send + 'static,
-) -> Result<oneshot::Receiver<String>, Error> {
+) -> Result<impl Future<Output = String>, Error> {
     let (sender, receiver) = oneshot::channel();
-    let work = move || match load(&state.slot) {
-        Ok(provider) => state.slot.fill(provider),
+    let work = move || {
+        let outcome = load(&state.slot).map(|provider| state.slot.fill(provider));
         // The server may have ended meanwhile; then nobody asks.
-        Err(error) => drop(sender.send(error.to_string())),
+        drop(sender.send(outcome.map_err(|error| error.to_string())));
     };
     let thread = std::thread::Builder::new().name("load".to_owned()).spawn(work);
     thread.map_err(|error| Error::Load(error.to_string()))?;
-    Ok(receiver)
+    Ok(async {
+        match receiver.await {
+            Ok(Ok(())) => std::future::pending().await,
+            Ok(Err(error)) => error,
+            Err(_) => "a bug stopped the loading".to_owned(),
+        }
+    })
 }
 
 /// Serves one connection to its end; when the server drains, the answer under way is its last.

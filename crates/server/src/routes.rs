@@ -79,7 +79,8 @@ async fn generate(format: Format, state: Shared<Arc<State>>, request: Request) -
     let streamed = std::mem::take(&mut asked.options.stream);
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
     // dropped as soon as it is there.
-    let answer = blocking(move || Answer::start(state, &*provider, head, &asked, permit)).await?;
+    let start = move || Answer::start(state, &*provider, head, &asked, card.context_tokens, permit);
+    let answer = blocking(start).await?;
     answer.respond(streamed).await
 }
 

@@ -312,8 +312,12 @@ async fn a_model_that_cannot_be_loaded_ends_the_server() {
     let bound = bind(config()).await.expect("a free port");
     let (_stop, stopped) = watch::channel(Stop::Run);
     let load = |_: &ingle_server::Slot| Err(Fault::caller("there is no such file"));
-    let error = bound.serve(load, stopped).await.expect_err("cannot go on");
+    let error = bound.serve(load, stopped.clone()).await.expect_err("cannot go on");
     assert!(matches!(error, Error::Load(ref text) if text.contains("no such file")), "{error}");
+    let bound = bind(config()).await.expect("a free port");
+    let load = |_: &ingle_server::Slot| -> Result<_, Fault> { panic!("a bug in loading") };
+    let error = bound.serve(load, stopped).await.expect_err("cannot go on");
+    assert!(matches!(error, Error::Load(ref text) if text.contains("a bug")), "{error}");
 }
 
 #[tokio::test]
@@ -343,7 +347,9 @@ async fn answers_that_do_not_finish_are_cut_off_with_a_word() {
     for (server, steps) in [(slow, &[Stop::Drain][..]), (at_once, &[Stop::Drain, Stop::Now])] {
         let mut held = server.send("POST", CHAT, JSON, &chat("hold", r#","stream":true"#)).await;
         read_until(&mut held, "held").await;
-        steps.iter().for_each(|step| drop(server.stop.send_replace(*step)));
+        for step in steps {
+            server.stop.send_replace(*step);
+        }
         read_until(&mut held, "the server is stopping").await;
         server.ended.await.expect("no panic").expect("an orderly end");
         until(async || server.world.cancelled.load(Ordering::SeqCst) == 1).await;

@@ -18,17 +18,17 @@ use tokio::task::JoinHandle;
 
 /// What a test can see and do behind the provider.
 #[derive(Default)]
-pub struct World {
-    pub cancelled: AtomicUsize,
-    pub running: AtomicUsize,
-    pub released: AtomicBool,
-    pub seeds: Mutex<Vec<Option<u64>>>,
+pub(crate) struct World {
+    pub(crate) cancelled: AtomicUsize,
+    pub(crate) running: AtomicUsize,
+    pub(crate) released: AtomicBool,
+    pub(crate) seeds: Mutex<Vec<Option<u64>>>,
 }
 
 /// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
 /// cancelled or released, `silent` waits without a word, `busy`, `long`, `bug`, `fail`, `break` and
 /// `vanish` fail in their ways, anything else is said back word by word.
-pub struct Script(pub Arc<World>);
+pub(crate) struct Script(pub(crate) Arc<World>);
 
 impl Provider for Script {
     fn models(&self) -> Vec<ModelCard> {
@@ -94,12 +94,16 @@ fn play(world: &World, model: &str, text: &str, mut sink: Sink, cancelled: &Atom
         say(done(model, 2));
     };
     match text {
-        "fail" => drop(say(Event::Failed(Fault::ours("it broke")))),
+        "fail" => {
+            say(Event::Failed(Fault::ours("it broke")));
+        }
         "break" => {
             say(word("some"));
             say(Event::Failed(Fault::ours("it broke later")));
         }
-        "vanish" => drop(say(word("some"))),
+        "vanish" => {
+            say(word("some"));
+        }
         "silent" => wait(&mut say),
         "hold" => {
             say(word("held"));
@@ -108,7 +112,8 @@ fn play(world: &World, model: &str, text: &str, mut sink: Sink, cancelled: &Atom
         text => {
             let words = text.split_inclusive(' ');
             let count = words.clone().count();
-            words.for_each(|piece| drop(say(word(piece))));
+            let said = words.map(word).all(&mut say);
+            assert!(said || cancelled.load(Ordering::Acquire), "the channel outlives the call");
             say(done(model, count as u32));
         }
     }
@@ -128,18 +133,18 @@ fn done(model: &str, completion_tokens: u32) -> Event {
 }
 
 /// A server on a port of its own.
-pub struct Server {
-    pub address: std::net::SocketAddr,
-    pub world: Arc<World>,
-    pub stop: watch::Sender<Stop>,
-    pub ended: JoinHandle<Result<(), Error>>,
+pub(crate) struct Server {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) world: Arc<World>,
+    pub(crate) stop: watch::Sender<Stop>,
+    pub(crate) ended: JoinHandle<Result<(), Error>>,
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config { listen: "127.0.0.1:0".parse().expect("an address"), ..Config::default() }
 }
 
-pub async fn start(config: Config) -> Server {
+pub(crate) async fn start(config: Config) -> Server {
     let bound = bind(config).await.expect("a free port");
     let (address, world) = (bound.address(), Arc::new(World::default()));
     let (stop, stopped) = watch::channel(Stop::Run);
@@ -151,7 +156,7 @@ pub async fn start(config: Config) -> Server {
 }
 
 /// Waits until something is so; a test that waits in vain fails.
-pub async fn until(mut so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(mut so: impl AsyncFnMut() -> bool) {
     for _ in 0..5000 {
         if so().await {
             return;
@@ -161,46 +166,46 @@ pub async fn until(mut so: impl AsyncFnMut() -> bool) {
     panic!("waited in vain");
 }
 
-pub struct Reply {
-    pub status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     head: String,
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|line| line.0.eq_ignore_ascii_case(name)).map(|line| line.1)
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
     }
 
     /// The data of an event stream's events.
-    pub fn events(&self) -> Vec<&str> {
+    pub(crate) fn events(&self) -> Vec<&str> {
         self.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
     }
 }
 
 /// A chat request's body.
-pub fn chat(text: &str, extra: &str) -> String {
+pub(crate) fn chat(text: &str, extra: &str) -> String {
     format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]{extra}}}"#)
 }
 
-pub const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 impl Server {
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, "", "").await
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Reply {
         self.ask("POST", path, "content-type: application/json\r\n", body).await
     }
 
     /// Sends a request and reads all of its answer.
-    pub async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
         let mut socket = self.send(method, path, headers, body).await;
         let mut bytes = Vec::new();
         // An answer given before the whole body was read may end in a reset.
@@ -209,7 +214,13 @@ impl Server {
     }
 
     /// Sends a request and leaves its answer on the socket.
-    pub async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> TcpStream {
         let mut socket = TcpStream::connect(self.address).await.expect("it listens");
         let host =
             if headers.contains("host:") { String::new() } else { "host: localhost\r\n".into() };
@@ -225,7 +236,7 @@ impl Server {
 }
 
 /// Reads until `words` have come.
-pub async fn read_until(socket: &mut TcpStream, words: &str) -> String {
+pub(crate) async fn read_until(socket: &mut TcpStream, words: &str) -> String {
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     while !text.contains(words) {
         let count = socket.read(&mut buffer).await.expect("open");
@@ -235,7 +246,7 @@ pub async fn read_until(socket: &mut TcpStream, words: &str) -> String {
     text
 }
 
-pub fn parse(bytes: &[u8]) -> Reply {
+pub(crate) fn parse(bytes: &[u8]) -> Reply {
     let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
