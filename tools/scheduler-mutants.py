@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Plants bugs in a copy of the scheduler, one at a time, and runs the simulation against each.
+
+Every mutant is tried twice: as it is, and with the scheduler's own `check()` silenced, so that the
+simulation has to notice by what it sees from outside. Writes docs/scheduler-mutants.md; exits 1
+where a mutant survives, or where its text no longer occurs exactly once in the source.
+
+Usage: tools/scheduler-mutants.py [SCRATCH_DIR] [PART_OF_A_NAME]   (needs cargo, nothing else)
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CRATE = ROOT / "crates" / "scheduler"
+MANIFEST = '[package]\nname = "ingle-scheduler"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n'
+LIB, BLOCKS = "lib.rs", "blocks.rs"
+
+# What is wrong, in which file, the right text, the wrong text.
+MUTANTS = [
+    ("A block is freed while others use it", BLOCKS, "if block.users > 0 {", "if block.users > 1 {"),
+    ("Holding a block does not count", BLOCKS, "            block.users += 1;\n", ""),
+    ("A held block stays evictable", BLOCKS, "self.idle.remove(&published.released);", ""),
+    ("Any block is evicted, used or not", BLOCKS, "let (_, id) = self.idle.pop_first().expect(\"counted by `available`\");",
+     "self.idle.pop_first(); let id = self.by_key.values().copied().next().expect(\"some\");"),
+    ("The most recently used block is evicted", BLOCKS, "self.idle.pop_first()", "self.idle.pop_last()"),
+    ("Blocks are released first to last", BLOCKS, "for id in blocks.into_iter().rev()", "for id in blocks"),
+    ("An evicted block can still be found", BLOCKS, "            self.by_key.remove(&old.key);\n", "            let _ = old;\n"),
+    ("A taken block keeps its old name", BLOCKS, "self.blocks[id.at()].published.take().expect(\"an idle block is published\")",
+     "self.blocks[id.at()].published.as_ref().expect(\"an idle block is published\")"),
+    ("Taking an empty block evicts another", BLOCKS, "let id = self.empty.pop().unwrap_or_else(|| {",
+     "let id = self.empty.pop().inspect(|_| { if let Some((_, old)) = self.idle.pop_first() { let name = self.blocks[old.at()].published.take().expect(\"idle\"); self.by_key.remove(&name.key); self.empty.push(old); } }).unwrap_or_else(|| {"),
+    ("Published blocks are used up before empty ones", BLOCKS, "let id = self.empty.pop().unwrap_or_else(|| {",
+     "let id = if self.idle.is_empty() { self.empty.pop() } else { None }.unwrap_or_else(|| {"),
+    ("A key leaves the prefix out", BLOCKS, "[prefix as u32, (prefix >> 32) as u32].into_iter()", "[prefix as u32 * 0, 0].into_iter()"),
+    ("A chain's number is used again", BLOCKS, "        self.next_chain += 1;\n", "        self.next_chain = self.next_chain % 7 + 1;\n"),
+    ("A chain stands still", BLOCKS, "chain = self.chain_of(id);", "let _ = &mut chain;"),
+    ("The last to publish wins", BLOCKS, "if let Some(&twin) = self.by_key.get(&key) {", "if let Some(&twin) = self.by_key.get(&key).filter(|_| false) {"),
+    ("A twin's own block is not given back", BLOCKS, "            self.release(vec![own]);\n", ""),
+    ("A twin is used without being held", BLOCKS, "            self.hold(&[twin]);\n", ""),
+    ("A found prefix may leave nothing to compute", LIB, "self.computed..self.tokens.len() - 1]", "self.computed..self.tokens.len()]"),
+    ("A found prefix is never used", LIB, "if !self.share || self.computed", "if true || self.computed"),
+    ("Who does not share uses what others computed", LIB, "if !self.share || self.computed", "if self.computed"),
+    ("Who does not share is used by others", LIB, "        if !seq.share {\n            return;\n        }\n", ""),
+    ("A block is published before it is full", LIB, "chunk.positions.end / block_tokens;", "chunk.positions.end.div_ceil(block_tokens).min(seq.tokens.len() / block_tokens);"),
+    ("Blocks are published before they are computed", LIB, "..chunk.positions.end / block_tokens;", "..(seq.tokens.len() / block_tokens).min(seq.blocks.len());"),
+    ("Only the first block of a chunk is published", LIB, "for at in filled {", "for at in filled.take(1) {"),
+    ("What was published is published under no prefix", LIB, "            seq.chain = self.pool.chain_of(seq.blocks[at]);\n", ""),
+    ("The chain of a found prefix is forgotten", LIB, "seq.chain = self.pool.chain_of(last);", "let _ = last;"),
+    ("One block too few", LIB, "self.pool.take(end.div_ceil(block_tokens) - held)", "self.pool.take(((end - 1).max(1)).div_ceil(block_tokens).max(held) - held)"),
+    ("One block too many", LIB, "self.pool.take(end.div_ceil(block_tokens) - held)", "self.pool.take((end + 1).div_ceil(block_tokens) - held)"),
+    ("Found blocks are counted as room, too", LIB, "if missing + self.pool.idle_among(&found) > ", "if missing > "),
+    ("A newcomer needs room for its first chunk only", LIB, "if newcomer { seq.tokens.len() } else { end }", "{ let _ = newcomer; end }"),
+    ("The last step's plan stays", LIB, "(seq.computed, seq.planned) = (chunk.positions.end, 0);", "seq.computed = chunk.positions.end;"),
+    ("The budget is not spent", LIB, "*budget -= seq.planned;", "let _ = &budget;"),
+    ("Every chunk is sampled", LIB, "let sample = end == seq.tokens.len();", "let sample = true;"),
+    ("A recomputed sequence counts its own prefix as found", LIB, "seq.cached += start.saturating_sub(seq.seen);", "seq.cached = start;"),
+    ("The oldest makes room", LIB, "self.running.pop().expect(\"one sequence alone always fits, see `add`\")", "self.running.remove(0)"),
+    ("Who makes room goes to the end of the queue", LIB, "self.waiting.push_front(id);", "self.waiting.push_back(id);"),
+    ("Who makes room keeps its progress", LIB, "(seq.computed, seq.chain) = (0, Chain::ROOT);", "seq.chain = Chain::ROOT;"),
+    ("Who makes room keeps its chain", LIB, "(seq.computed, seq.chain) = (0, Chain::ROOT);", "seq.computed = 0;"),
+    ("Who makes room keeps its blocks", LIB, "self.pool.release(std::mem::take(&mut seq.blocks));", "seq.blocks.clear();"),
+    ("A cancelled sequence keeps its blocks", LIB, "            self.pool.release(seq.blocks);\n", "            drop(seq.blocks);\n"),
+    ("A cancelled sequence keeps its place", LIB, "            self.running.retain(|&other| other != id);\n", ""),
+    ("The queue is last in, first out", LIB, "        self.waiting.push_back(id);\n        Ok(id)", "        self.waiting.push_front(id);\n        Ok(id)"),
+    ("A sequence gets one token too many", LIB, "seq.tokens.len() == seq.len_max", "seq.tokens.len() > seq.len_max"),
+    ("What can never fit is let in", LIB, "if blocks_needed > self.limits.blocks {", "if blocks_needed > self.limits.blocks + 1 {"),
+    ("What just fits is refused", LIB, "self.blocks_for(len_max - 1)", "self.blocks_for(len_max)"),
+    ("The queue takes one too many", LIB, "self.waiting.len() >= self.limits.waiting", "self.waiting.len() > self.limits.waiting"),
+    ("More run than may", LIB, "            && self.running.len() < self.limits.running\n", ""),
+    ("Who is admitted still waits", LIB, "            self.running.extend(self.waiting.pop_front());", "            self.running.extend(self.waiting.front().copied());"),
+]
+
+
+def run(copy, mutant, silent):
+    """The first seed that fails and its first complaint, or None."""
+    _, file, right, wrong = mutant
+    shutil.copytree(CRATE / "src", copy / "src", dirs_exist_ok=True)
+    path = copy / "src" / file
+    text = path.read_text()
+    if text.count(right) != 1:
+        sys.exit(f"{mutant[0]!r}: its text occurs {text.count(right)} times in {file}")
+    path.write_text(text.replace(right, wrong))
+    if silent:
+        path = copy / "src" / LIB
+        path.write_text(path.read_text().replace("pub fn check(&self) {", "pub fn check(&self) { if true { return; }"))
+    env = dict(os.environ, CARGO_TARGET_DIR=str(copy / "target"), RUST_BACKTRACE="0", RUSTFLAGS="-Awarnings")
+    built = subprocess.run(["cargo", "test", "--release", "--no-run", "-q"], cwd=copy, env=env, capture_output=True, text=True)
+    if built.returncode:
+        sys.exit(f"{mutant[0]!r} does not build:\n{built.stderr}")
+    command = ["cargo", "test", "--release", "-q", "--test", "simulation", "every_seed"]
+    try:
+        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "?", "does not end"
+    if done.returncode == 0:
+        return None
+    said = done.stdout + done.stderr
+    seeds = [int(seed) for seed in re.findall(r"again with SEED=(\d+)", said)]
+    if not seeds:
+        return "-", "the workload's own demands"
+    again = subprocess.run(command, cwd=copy, env=dict(env, SEED=str(min(seeds))), capture_output=True, text=True)
+    where, what = re.search(r"panicked at (?:\S*/)?(\w+\.rs):\d+:\d+:\n(.*)", again.stdout + again.stderr).groups()
+    what = re.sub(r"^assertion `left == right` failed(: )?|^assertion failed: ", "", what)
+    return min(seeds), f"{what.replace('|', '/') or 'an equality'} ({where})"
+
+
+def main():
+    scratch = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="mutants")
+    only = sys.argv[2] if len(sys.argv) > 2 else ""
+    copy = pathlib.Path(scratch)
+    copy.mkdir(parents=True, exist_ok=True)
+    (copy / "Cargo.toml").write_text(MANIFEST)
+    shutil.copytree(CRATE / "tests", copy / "tests", dirs_exist_ok=True)
+    rows, survivors = [], 0
+    for mutant in MUTANTS:
+        if only not in mutant[0]:
+            continue
+        cells = [run(copy, mutant, silent) for silent in (False, True)]
+        survivors += cells.count(None)
+        told = [f"{cell[0]} | {cell[1]}" if cell else "- | **survived**" for cell in cells]
+        rows.append(f"| {mutant[0]} | {told[0]} | {told[1]} |")
+        print(rows[-1], flush=True)
+    head = (ROOT / "docs" / "scheduler-mutants.md").read_text().split("| what is wrong")[0] if not only else ""
+    table = "| what is wrong | seed | caught by | seed | without `check()`, by |\n|---|---|---|---|---|\n"
+    if not only:
+        (ROOT / "docs" / "scheduler-mutants.md").write_text(head + table + "\n".join(rows) + "\n")
+    print(f"{len(rows)} mutants, {survivors} survivals")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
