@@ -10,7 +10,7 @@ use ingle_gateway::Provider;
 pub struct Progress {
     /// What is being done: fetching, loading.
     pub phase: String,
-    /// How much of it is done, in bytes.
+    /// How much of it is done: bytes fetched, or percents loaded.
     pub done: u64,
     /// Of how much, if that is known.
     pub total: Option<u64>,
