@@ -292,7 +292,7 @@ fn models_are_listed_shown_and_removed() {
     assert!(text(&listed.stdout).starts_with("NAME"), "{listed:?}");
     assert!(text(&home.run(&["ls", "--json"]).stdout).contains("\"name\":\"mine\""));
     assert!(text(&home.run(&["list", "--catalogue"]).stdout).contains("smollm2"));
-    check(&home.run(&["show", "mine"]), 1, &["m.gguf: malformed model file"]);
+    check(&home.run(&["show", "mine"]), 1, &["store/models/mine/m.gguf: "]);
     check(&home.run(&["show", "other"]), 1, &["there is no model other here"]);
     check(&home.run(&["rm", "mine"]), 2, &["hint: add --yes"]);
     check(&home.run(&["rm", "--yes", &file]), 1, &["is a path"]);
