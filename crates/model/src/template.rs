@@ -209,6 +209,7 @@ fn compile(source: &str) -> Result<Environment<'static>, Error> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(python::method);
     environment.add_test("iterable", python::is_iterable);
+    environment.add_test("sequence", python::is_sequence);
     environment.add_filter("tojson", to_json);
     environment.add_filter("indent", indent);
     environment.add_function("raise_exception", |message: &str| -> Result<Value, _> {
@@ -283,4 +284,184 @@ fn failed(error: minijinja::Error) -> Error {
         "the model's chat template failed on this conversation: {error:#}; \
          check the messages' roles and their order, or use plain completion"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(turns: &[(&str, &str)]) -> Chat {
+        let message = |&(role, content): &(&str, &str)| Message {
+            role: role.into(),
+            content: content.into(),
+            ..Message::default()
+        };
+        Chat { messages: turns.iter().map(message).collect(), ..Chat::default() }
+    }
+
+    fn render(source: &str, chat: &Chat) -> Result<String, String> {
+        let template = Template::new(source, "<s>", "</s>").map_err(|error| error.to_string())?;
+        template.render(chat, true, 1_751_619_906).map_err(|error| error.to_string())
+    }
+
+    fn check(source: &str, expected: &str) {
+        let chat = chat(&[("user", "Hi <b>"), ("assistant", "Ho")]);
+        assert_eq!(render(source, &chat).as_deref(), Ok(expected), "{source}");
+    }
+
+    #[test]
+    fn templates_see_what_transformers_shows_them() {
+        check("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>Hi <b></s>");
+        check("{{ messages | length }}{{ messages[-1]['role'] }}", "2assistant");
+        check(
+            "{{ tools is none }} {{ documents is none }} {{ nothing is defined }}",
+            "True True False",
+        );
+        check("{{ messages[0].tool_calls is defined }}", "False");
+        check("{% if add_generation_prompt %}\n  {{- 'go' }}\n{% endif %}\n", "go\n");
+        check(
+            "  {% set x = namespace(n=0) %}\n{% for m in messages %}{% set x.n = x.n + 1 %}{% if loop.last %}{% break %}{% endif %}{% endfor %}{{ x.n }}",
+            "2",
+        );
+        check("{{ ' a '.strip() + 'b'.upper() + 'x,y'.split(',')[1] }}", "aBy");
+        check("{{ messages[0].items() | list | length }}{{ messages[0].get('none', 'd') }}", "2d");
+        check("a{% generation %}b{{ 'c' }}\n{%- endgeneration -%}\n d", "abcd");
+        check(
+            "{{ strftime_now('%d %b %Y, %H:%M:%S %B %A %-d %j') }}",
+            "04 Jul 2025, 09:05:06 July Friday 4 185",
+        );
+    }
+
+    /// What Jinja2 3.1 gave.
+    #[test]
+    fn values_print_and_compute_as_in_python() {
+        for (source, expected) in [
+            (
+                "{{ 1.0 }} {{ [1, 'a', none, true] }} {{ {'a': 'b'} }} {{ 'a' ~ 1.5 ~ none }}",
+                "1.0 [1, 'a', None, True] {'a': 'b'} a1.5None",
+            ),
+            ("{{ 7 / 2 }} {{ 6 / 2 }} {{ 7 // 2 }} {{ 2 ** 3 }}", "3.5 3.0 3 8"),
+            ("{{ 'ab'[0] }} {{ 'abc'[::-1] }} {{ messages[1:] | length }}", "a cba 1"),
+            (
+                "{{ 'a\nb' | indent }}|{{ 'x' | title }}|{{ ['b','a'] | sort | join(',') }}|{{ 'aXb' | replace('X', '-') }}",
+                "a\n    b|X|a,b|a-b",
+            ),
+            ("{{ {'b':1,'a':2} | dictsort }}", "[('a', 2), ('b', 1)]"),
+            (
+                "{{ 'x' is string }}{{ 1 is number }}{{ {} is mapping }}{{ [] is sequence }}{{ 'a' is sequence }}",
+                "TrueTrueTrueTrueTrue",
+            ),
+            (
+                "{{ none is iterable }}{{ 'a' is iterable }}{{ {} is iterable }}{{ 1 is iterable }}",
+                "FalseTrueTrueFalse",
+            ),
+            (
+                "{{ none is sequence }}{{ {} is sequence }}{{ x is sequence }}{{ x is iterable }}",
+                "FalseTrueTrueTrue",
+            ),
+            (r#"{{ "it's" }} {{ ['it\'s', 'q"'] }}"#, r#"it's ["it's", 'q"']"#),
+            (
+                "{{ messages }}",
+                "[{'role': 'user', 'content': 'Hi <b>'}, {'role': 'assistant', 'content': 'Ho'}]",
+            ),
+            (
+                "{{ 'a\n\nb\n' | indent(2, first=true) }}|{{ 'a\n\nb' | indent('> ', true, true) }}",
+                "  a\n\n  b\n|> a\n> \n> b",
+            ),
+        ] {
+            check(source, expected);
+        }
+    }
+
+    #[test]
+    fn json_is_as_python_writes_it() {
+        for (value, expected) in [
+            ("{'b': [1, 2.0, true, none], 'a': {}}", r#"{"b": [1, 2.0, true, null], "a": {}}"#),
+            (
+                "['é\"\\\\\\n\\t', '<&>', [], '\u{7F}\u{1}']",
+                "[\"é\\\"\\\\\\n\\t\", \"<&>\", [], \"\u{7F}\\u0001\"]",
+            ),
+            (
+                "[1e16, 0.00001, 1.5e-7, -0.0, 123456789.125]",
+                "[1e+16, 1e-05, 1.5e-07, -0.0, 123456789.125]",
+            ),
+        ] {
+            check(&format!("{{{{ {value} | tojson }}}}"), expected);
+        }
+        check(
+            "{{ {'a': [1, {}], 'b': []} | tojson(indent=2) }}",
+            "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}",
+        );
+        check(
+            "{{ {'b': 1, 'a': 'é'} | tojson(separators=(',', ':'), sort_keys=true, ensure_ascii=true) }}",
+            "{\"a\":\"\\u00e9\",\"b\":1}",
+        );
+    }
+
+    #[test]
+    fn a_templates_refusal_is_told_in_its_own_words() {
+        let source = "{% if messages[0].role != 'system' %}{{ raise_exception('System first!') }}{% endif %}";
+        let error = render(source, &chat(&[("user", "Hi")])).expect_err("it refuses");
+        assert_eq!(error, "the model's chat template refuses: System first!");
+    }
+
+    #[test]
+    fn bounds_hold() {
+        for (source, expected) in [
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                "steps",
+            ),
+            ("{% for i in range(99999) %}{{ 'x' * 10000 }}{% endfor %}", "longer than"),
+            ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "failed on this conversation"),
+            ("{% include 'other' %}", "failed on this conversation"),
+            ("{{ messages | tojson(indent=1000000000) }}", "failed on this conversation"),
+            ("{{ messages[0].content.a.b }}", "failed on this conversation"),
+            ("{% for %}", "cannot be read"),
+            ("{{ 'x' | nonesuch }}", "failed on this conversation"),
+        ] {
+            let error = render(source, &chat(&[("user", "Hi")])).expect_err(source);
+            assert!(error.contains(expected), "{source}: {error}");
+        }
+        let error = Template::new(&" ".repeat(SOURCE_LIMIT + 1), "", "").expect_err("too long");
+        assert!(error.to_string().contains("bytes"), "{error}");
+    }
+
+    #[test]
+    fn tools_and_extra_variables_are_json() {
+        let mut chat = chat(&[("user", "Hi")]);
+        chat.tools = vec![r#"{"z": 1, "a": 2}"#.into()];
+        chat.template_kwargs = r#"{"style": "terse", "add_generation_prompt": false}"#.into();
+        let source = "{{ tools | tojson }} {{ style }} {{ add_generation_prompt }}";
+        assert_eq!(render(source, &chat).as_deref(), Ok(r#"[{"z": 1, "a": 2}] terse False"#));
+        for (tool, kwargs, expected) in
+            [("{", "", "tools[0] is no JSON"), ("{}", "[1]", "extra variables are no JSON object")]
+        {
+            chat.tools = vec![tool.into()];
+            chat.template_kwargs = kwargs.into();
+            let error = render(source, &chat).expect_err("no JSON");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_calls_arguments_are_an_object_where_they_can_be() {
+        let call = |arguments: &str| ToolCall {
+            id: "1".into(),
+            name: "f".into(),
+            arguments: arguments.into(),
+        };
+        let turn = Message {
+            role: "assistant".into(),
+            tool_calls: vec![call("{\"b\": 1, \"a\": 2}"), call("not json"), call("[1]")],
+            ..Message::default()
+        };
+        let chat = Chat { messages: vec![turn], ..Chat::default() };
+        let source =
+            "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }};{% endfor %}";
+        assert_eq!(
+            render(source, &chat).as_deref(),
+            Ok("{\"b\": 1, \"a\": 2};\"not json\";\"[1]\";")
+        );
+    }
 }

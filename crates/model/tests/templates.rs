@@ -6,7 +6,10 @@
 mod sdist;
 
 use ingle_model::Error;
+use ingle_model::gguf::Gguf;
+use ingle_model::pull;
 use ingle_model::template::Template;
+use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{Chat, Message, ToolCall};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -101,4 +104,28 @@ fn published_templates_render_as_with_jinja2() {
     }
     bad.iter().for_each(|line| eprintln!("{line}"));
     assert!(bad.is_empty(), "{} differ from what is expected, {same} are the same", bad.len());
+}
+
+#[test]
+fn a_model_brings_its_template_and_a_base_model_none() {
+    let open = |name: &str| {
+        let path = pull::resolve(name).expect("the model can be fetched");
+        let file = Gguf::open(&path).expect("a sound file");
+        let tokenizer = Tokenizer::from_gguf(&file).expect("a known vocabulary");
+        (Template::from_gguf(&file, &tokenizer).expect("a sound template"), tokenizer)
+    };
+    let (template, tokenizer) = open("smollm2");
+    let conversation = &conversations()["one turn"];
+    let template = template.expect("an instruct model has one");
+    let prompt = template.render(&chat(conversation), true, NOW).expect("it renders");
+    let expected = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by \
+                    Hugging Face<|im_end|>\n<|im_start|>user\nWhy is the sky blue?<|im_end|>\n\
+                    <|im_start|>assistant\n";
+    assert_eq!(prompt, expected);
+    let tokens = tokenizer.encode_prompt(&prompt, Special::Parse);
+    let marks = |text: &str| {
+        tokens.iter().filter(|&&token| tokenizer.token_text(token) == Some(text)).count()
+    };
+    assert_eq!((marks("<|im_start|>"), marks("<|im_end|>")), (3, 2));
+    assert!(open("gemma3").0.is_none());
 }

@@ -34,6 +34,12 @@ pub(super) fn is_iterable(value: &Value) -> bool {
     !value.is_none() && (value.as_str().is_some() || value.try_iter().is_ok())
 }
 
+/// Jinja's test: what has a length and items, as text, dictionaries and even Undefined do.
+pub(super) fn is_sequence(value: &Value) -> bool {
+    use ValueKind::{Map, Seq, String, Undefined};
+    matches!(value.kind(), String | Seq | Map | Undefined)
+}
+
 /// Puts a margin, so many spaces or a text, before each line but (unless `first`) the first one
 /// and (unless `blank`) empty ones.
 pub(super) fn indent(

@@ -6,6 +6,7 @@ use super::split::{Row, Splitter};
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::Token;
 use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A merge's symbol has no token.
 const NO_TOKEN: Token = Token::MAX;
@@ -26,7 +27,15 @@ pub(super) struct BytePair {
     merges: FxHashMap<u64, (u32, u32)>,
     /// Ids below this are tokens.
     vocabulary: u32,
+    /// Whether merging a token's own text makes that token: most words are one, and this saves
+    /// merging them again and again. Learnt as words come by.
+    closed: Vec<AtomicU8>,
 }
+
+/// What is known of a token's text.
+const UNKNOWN: u8 = 0;
+const CLOSED: u8 = 1;
+const OPEN: u8 = 2;
 
 impl BytePair {
     pub(super) fn new(vocabulary: &Vocabulary, kinds: &[TokenKind], row: &Row) -> Self {
@@ -82,6 +91,7 @@ impl BytePair {
             fallback,
             merges,
             vocabulary: count,
+            closed: (0..count).map(|_| AtomicU8::new(UNKNOWN)).collect(),
         }
     }
 
@@ -104,19 +114,26 @@ impl BytePair {
         for length in lengths {
             let (word, after) = rest.split_at(length);
             rest = after;
-            if let Some(token) = self.whole(word) {
-                tokens.push(token);
-            } else {
-                self.word(word, line, tokens);
+            let whole = self.symbols.get(word.as_bytes()).copied().unwrap_or(NO_TOKEN);
+            let known = self.closed.get(whole as usize);
+            if known.is_some_and(|known| {
+                self.needs_no_merging(word) || known.load(Ordering::Relaxed) == CLOSED
+            }) {
+                tokens.push(whole);
+                continue;
+            }
+            let from = tokens.len();
+            self.word(word, line, tokens);
+            if let Some(known) = known {
+                let closed = if tokens[from..] == [whole] { CLOSED } else { OPEN };
+                known.store(closed, Ordering::Relaxed);
             }
         }
     }
 
-    /// The token that a word is without any merging. Newlines are never merged over characters.
-    fn whole(&self, word: &str) -> Option<Token> {
-        let asked = self.whole_words || self.characters && word.starts_with('\n');
-        let found = asked.then(|| self.symbols.get(word.as_bytes()))??;
-        (*found < self.vocabulary).then_some(*found)
+    /// Whether a word that is a token is taken as it stands. Over characters, newlines are.
+    fn needs_no_merging(&self, word: &str) -> bool {
+        self.whole_words || self.characters && word.starts_with('\n')
     }
 
     fn word(&self, word: &str, line: &mut Line, tokens: &mut Vec<Token>) {

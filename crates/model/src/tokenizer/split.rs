@@ -462,10 +462,15 @@ impl Compiled {
             Self::Split(regex, spaces) => {
                 while let Some(found) = regex.find_at(piece, done) {
                     push(found.start(), &mut done);
-                    push(
-                        found.start() + spaces.kept(found.as_str(), &piece[found.end()..]),
-                        &mut done,
-                    );
+                    let after = &piece[found.end()..];
+                    let mut at = found.start();
+                    loop {
+                        at += spaces.kept(&piece[at..found.end()], after);
+                        push(at, &mut done);
+                        if *spaces != Halving || piece[at..found.end()].chars().nth(1).is_none() {
+                            break;
+                        }
+                    }
                 }
             }
             Self::Thousands(digits, not_before) => {
@@ -499,7 +504,7 @@ impl Spaces {
             Keep => matched.len(),
             GiveBackUnlessNewline | Halving if newline => matched.len(),
             Halving => {
-                let count = matched.chars().count() - usize::from(!after.is_empty());
+                let count = matched.chars().take(513).count() - usize::from(!after.is_empty());
                 let block = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1];
                 let take = block.into_iter().find(|&b| b <= count).unwrap_or(1);
                 matched.chars().take(take).map(char::len_utf8).sum()
