@@ -221,6 +221,7 @@ pub(crate) fn usage_exit(error: &clap::Error) -> ExitCode {
 pub(crate) fn interrupted() -> &'static AtomicBool {
     static FLAG: AtomicBool = AtomicBool::new(false);
     static INSTALLED: OnceLock<()> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "a second Ctrl-C means at once")]
     INSTALLED.get_or_init(|| {
         // Where no handler can be set, Ctrl-C ends the program, as it would without one.
         let _ = ctrlc::set_handler(|| {

@@ -329,6 +329,10 @@ impl Store {
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
+            // Some network file systems know no locks; one user at a time is the rule there.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(Some(file))
+            }
             Err(TryLockError::Error(source)) => Err(io_error(&path, source)),
         }
     }

@@ -35,6 +35,7 @@ pub(crate) fn object(entry: &Entry) -> Value {
         "path": entry.path,
         "size": manifest.size,
         "sha256": manifest.sha256,
+        "verified": manifest.verified,
         "licence": manifest.licence,
         "reference": manifest.reference,
         "source": manifest.source,

@@ -87,6 +87,7 @@ fn show(ui: &Ui, pulled: &Pulled) -> anyhow::Result<()> {
         return ui.object(&object);
     }
     let what = if pulled.fetched { "fetched" } else { "is here already" };
-    ui.note(format_args!("{} {what} ({}, SHA-256 verified)", manifest.name, size(manifest.size)));
+    let sum = if manifest.verified { "verified" } else { "recorded; none was known before" };
+    ui.note(format_args!("{} {what} ({}, SHA-256 {sum})", manifest.name, size(manifest.size)));
     ui.line(pulled.entry.path.display())
 }

@@ -217,7 +217,9 @@ fn unknown(name: &str) -> Error {
 fn adopt(want: &Want, folder: &Path, progress: &mut dyn Progress) -> Result<Option<Entry>, Error> {
     let path = folder.join(&want.file);
     let (Some(wanted), true) = (&want.sha256, path.is_file()) else { return Ok(None) };
+    progress.begin("reading what is here", None);
     let (size, sha256) = hash_file(&path)?;
+    progress.done();
     if sha256 != *wanted {
         progress.note(&format!(
             "{} has SHA-256 {sha256}, not {wanted}; it will be replaced",
@@ -225,7 +227,7 @@ fn adopt(want: &Want, folder: &Path, progress: &mut dyn Progress) -> Result<Opti
         ));
         return Ok(None);
     }
-    publish(want, folder, "placed by hand", size, sha256).map(Some)
+    publish(want, folder, "placed by hand", size, sha256, true).map(Some)
 }
 
 fn from_any_source(
@@ -296,7 +298,9 @@ fn from_source(
         .filter(|note| note.source == names && note.parts <= source.len())
         .unwrap_or_else(|| Partial { source: names.clone(), ..Partial::default() });
     let keep = if note.version.is_some() { u64::MAX } else { note.bytes };
+    progress.begin("reading what is here", None);
     let mut sink = Sink::open(&partial_at, keep)?;
+    progress.done();
     if sink.len() < note.bytes {
         note = Partial { source: names.clone(), ..Partial::default() };
         sink.cut(0)?;
@@ -323,7 +327,7 @@ fn from_source(
     }
     let path = folder.join(&want.file);
     fs::rename(&partial_at, &path).map_err(|source| io_error(&path, source))?;
-    let entry = publish(want, folder, &names.join(" + "), size, sha256)?;
+    let entry = publish(want, folder, &names.join(" + "), size, sha256, wanted.is_some())?;
     let _ = fs::remove_file(&note_at);
     Ok(entry)
 }
@@ -393,6 +397,9 @@ fn append(
             };
             let mut version = note.version.take();
             let mut save = |now: &Version| {
+                let partial = note_at.with_extension(""); // FILE.partial, of FILE.partial.json
+                let here = fs::metadata(&partial).map_or(0, |metadata| metadata.len());
+                check_disk(&partial, (note.bytes + now.size).saturating_sub(here))?;
                 let version = Some(now.clone());
                 write_json(note_at, &Partial { version, ..note.clone() })
             };
@@ -425,16 +432,16 @@ impl Drop for Work {
     }
 }
 
-fn check_disk(folder: &Path, needed: u64) -> Result<(), Error> {
+fn check_disk(at: &Path, needed: u64) -> Result<(), Error> {
     // Where the system cannot say, the write itself will.
-    let Ok(free) = fs4::available_space(folder) else { return Ok(()) };
+    let Ok(free) = fs4::available_space(at) else { return Ok(()) };
     if free >= needed.saturating_add(DISK_SLACK) {
         return Ok(());
     }
     Err(Error::Refused(format!(
-        "{} has {} MB free, but {} MB are needed\nhint: free some space (`ingle list`, \
+        "the disk of {} has {} MB free, but {} MB are needed\nhint: free some space (`ingle list`, \
          `ingle rm NAME`), or set INGLE_HOME to a folder on another disk",
-        folder.display(),
+        at.display(),
         free / 1_000_000,
         needed.saturating_add(DISK_SLACK) / 1_000_000
     )))
@@ -473,6 +480,7 @@ fn publish(
     source: &str,
     size: u64,
     sha256: String,
+    verified: bool,
 ) -> Result<Entry, Error> {
     let manifest = Manifest {
         version: 1,
@@ -482,6 +490,7 @@ fn publish(
         file: want.file.clone(),
         size,
         sha256,
+        verified,
         fetched_at: rfc3339(now_seconds()),
         licence: want.licence.clone(),
     };

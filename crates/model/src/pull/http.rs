@@ -53,6 +53,8 @@ pub(crate) type Save<'a> = dyn FnMut(&Version) -> Result<(), Error> + 'a;
 /// Why an attempt did not bring the whole file.
 #[derive(Debug)]
 enum Trouble {
+    /// The server was not reached; it may be back in a moment, or not be there at all.
+    Away(String),
     /// It may go better next time, after so long if the server says.
     Passing(String, Option<Duration>),
     /// The bytes at hand are of another version: begin again.
@@ -67,7 +69,11 @@ enum Message {
     Head(Box<Head>),
     Block(Vec<u8>),
     End,
+    /// The server was not reached.
+    Away(String),
+    /// The connection broke.
     Failed(String),
+    /// Nothing will make it better.
     Refused(String),
 }
 
@@ -120,7 +126,7 @@ impl Client {
         sink: &mut Sink,
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
-        let mut fruitless = 0;
+        let (mut fruitless, start) = (0, sink.len());
         for _ in 0..MAX_ATTEMPTS {
             let before = sink.len();
             let (why, after) = match self.attempt(target, version, save, sink, progress) {
@@ -129,6 +135,11 @@ impl Client {
                     return Ok(());
                 }
                 Err(Trouble::Final(error)) => return Err(error),
+                // Who was never there is not waited for as long as who went away.
+                Err(Trouble::Away(why)) if sink.len() == start && fruitless > 0 => {
+                    return Err(Error::Fetch(why));
+                }
+                Err(Trouble::Away(why)) => (why, None),
                 Err(Trouble::Passing(why, after)) => (why, after),
                 Err(Trouble::Stale) => {
                     sink.cut(target.base)?;
@@ -207,7 +218,7 @@ impl Client {
                         Trouble::Passing("the connection ended".into(), None).after(got, size)
                     );
                 }
-                Message::Head(_) | Message::Failed(_) | Message::Refused(_) => {
+                _ => {
                     return fail("two heads in one answer; this is a bug".into());
                 }
             }
@@ -227,6 +238,7 @@ impl Client {
                 return Err(Trouble::Final(Error::Interrupted));
             }
             match receiver.recv_timeout(POLL) {
+                Ok(Message::Away(why)) => return Err(Trouble::Away(why)),
                 Ok(Message::Failed(why)) => return Err(Trouble::Passing(why, None)),
                 Ok(Message::Refused(why)) => return fail(why),
                 Ok(message) => return Ok(message),
@@ -415,7 +427,7 @@ fn failed(url: &Uri, error: &ureq::Error) -> Message {
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::InvalidProxyUrl => {
             Message::Refused(why)
         }
-        _ => Message::Failed(why),
+        _ => Message::Away(why),
     }
 }
 

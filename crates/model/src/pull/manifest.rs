@@ -30,6 +30,10 @@ pub struct Manifest {
     pub size: u64,
     /// The model file's SHA-256, in lower-case hexadecimal.
     pub sha256: String,
+    /// Whether the SHA-256 was known before the file came (from the catalogue, the hub or the
+    /// user) and is the same; otherwise it was computed then.
+    #[serde(default)]
+    pub verified: bool,
     /// When it was fetched: RFC 3339, UTC.
     pub fetched_at: String,
     /// The licence, where known.

@@ -83,12 +83,12 @@ fn a_file_is_taken_in_found_listed_and_removed() {
     let manifest = &pulled.entry.manifest;
     assert_eq!(manifest.name, "mine");
     assert_eq!(manifest.size, MODEL.len() as u64);
-    assert_eq!(manifest.sha256, hash_text(MODEL));
+    assert_eq!((&manifest.sha256, manifest.verified), (&hash_text(MODEL), false));
     assert_eq!(fs::read_to_string(&pulled.entry.path).expect("read"), MODEL);
     assert_eq!(store.find("MINE"), Some(pulled.entry.path.clone()));
     assert_eq!(store.resolve("mine", &mut Quiet).expect("here"), pulled.entry.path);
     let listing = store.list().expect("listed");
-    assert_eq!(listing.models, [pulled.entry.clone()]);
+    assert_eq!(listing.models, std::slice::from_ref(&pulled.entry));
     assert!(listing.partial.is_empty() && listing.problems.is_empty());
     assert!(store.remove("mine").expect("removed") > MODEL.len() as u64);
     assert_eq!(store.find("mine"), None);
@@ -145,6 +145,7 @@ fn a_file_placed_by_hand_is_taken_in_if_it_is_the_right_one() {
     let pulled = store.pull(&reference, &options, &mut Quiet).expect("adopted");
     assert!(!pulled.fetched);
     assert_eq!(pulled.entry.manifest.source, "placed by hand");
+    assert!(pulled.entry.manifest.verified);
     store.remove("m").expect("removed");
     fs::create_dir_all(&at).expect("created");
     fs::write(at.join("a.gguf"), "GGUF but another").expect("written");
