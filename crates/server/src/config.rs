@@ -106,8 +106,8 @@ impl Config {
         let open = self.keys.is_empty() && !self.insecure_no_auth;
         if open && !self.listen.ip().is_loopback() {
             return Err(Error::Config(format!(
-                "{} can be reached from other machines and no API key is set; set one, listen \
-                 on 127.0.0.1, or allow it by name (insecure no-auth)",
+                "{} can be reached from other machines and no API key is set\nhint: set a key, \
+                 listen on 127.0.0.1, or allow it by name (insecure-no-auth)",
                 self.listen
             )));
         }

@@ -12,7 +12,6 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use ingle_gateway::Provider;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
@@ -56,11 +55,11 @@ impl Bound {
         self.address
     }
 
-    /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own meanwhile and makes
-    /// the provider; if it fails, so does this.
+    /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own meanwhile and fills
+    /// the slot; if it fails, so does this.
     pub async fn serve<E: std::fmt::Display>(
         self,
-        load: impl FnOnce(&Slot) -> Result<Arc<dyn Provider>, E> + Send + 'static,
+        load: impl FnOnce(&Slot) -> Result<(), E> + Send + 'static,
         mut stop: watch::Receiver<Stop>,
     ) -> Result<(), Error> {
         let Self { listener, state, .. } = self;
@@ -102,11 +101,11 @@ impl Bound {
 /// Loads on a thread; what is returned waits for its error, for ever if there is none.
 fn spawn_load<E: std::fmt::Display>(
     state: Arc<State>,
-    load: impl FnOnce(&Slot) -> Result<Arc<dyn Provider>, E> + Send + 'static,
+    load: impl FnOnce(&Slot) -> Result<(), E> + Send + 'static,
 ) -> Result<impl Future<Output = String>, Error> {
     let (sender, receiver) = oneshot::channel();
     let work = move || {
-        let outcome = load(&state.slot).map(|provider| state.slot.fill(provider));
+        let outcome = load(&state.slot);
         // The server may have ended meanwhile; then nobody asks.
         drop(sender.send(outcome.map_err(|error| error.to_string())));
     };

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ingle_gateway::Provider;
 use ingle_protocol::Fault;
-use ingle_server::{Config, Error, Limits, Progress, Stop, bind};
+use ingle_server::{Config, Error, Limits, Progress, Slot, Stop, bind};
 use serde_json::json;
 use support::{CHAT, Script, World, chat, config, parse, read_until, start, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -288,10 +287,11 @@ async fn loading_is_told_and_waited_for() {
     let (stop, stopped) = watch::channel(Stop::Run);
     let world = Arc::new(World::default());
     let (address, script) = (bound.address(), Arc::new(Script(Arc::clone(&world))));
-    let load = move |slot: &ingle_server::Slot| {
+    let load = move |slot: &Slot| {
         slot.report(Progress { phase: "fetching".to_owned(), done: 3, total: Some(9) });
         gone.blocking_recv().map_err(|error| Fault::ours(error.to_string()))?;
-        Ok::<_, Fault>(script as Arc<dyn Provider>)
+        slot.fill(script);
+        Ok::<_, Fault>(())
     };
     let ended = tokio::spawn(bound.serve(load, stopped));
     let server = support::Server { address, world, stop, ended };
@@ -311,11 +311,11 @@ async fn loading_is_told_and_waited_for() {
 async fn a_model_that_cannot_be_loaded_ends_the_server() {
     let bound = bind(config()).await.expect("a free port");
     let (_stop, stopped) = watch::channel(Stop::Run);
-    let load = |_: &ingle_server::Slot| Err(Fault::caller("there is no such file"));
+    let load = |_: &Slot| Err(Fault::caller("there is no such file"));
     let error = bound.serve(load, stopped.clone()).await.expect_err("cannot go on");
     assert!(matches!(error, Error::Load(ref text) if text.contains("no such file")), "{error}");
     let bound = bind(config()).await.expect("a free port");
-    let load = |_: &ingle_server::Slot| -> Result<_, Fault> { panic!("a bug in loading") };
+    let load = |_: &Slot| -> Result<(), Fault> { panic!("a bug in loading") };
     let error = bound.serve(load, stopped).await.expect_err("cannot go on");
     assert!(matches!(error, Error::Load(ref text) if text.contains("a bug")), "{error}");
 }

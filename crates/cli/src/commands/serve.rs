@@ -10,9 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use ingle_engine::{Local, Options};
-use ingle_gateway::Provider;
 use ingle_model::pull::{Progress, Reference, Store};
-use ingle_server::{Config, DEFAULT_PORT, Limits, Slot};
+use ingle_server::{Config, DEFAULT_PORT, Error, Limits, Slot};
 use serde_json::json;
 
 use super::model::ModelArgs;
@@ -111,7 +110,7 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         .context("no threads for the server")?;
     let outcome = runtime.block_on(async {
         let stop = ingle_server::signals()?;
-        let bound = ingle_server::bind(config).await?;
+        let bound = ingle_server::bind(config).await.map_err(usage)?;
         let url = format!("http://{}", bound.address());
         announce(ui, "listening", &url, &load.name)?;
         let ready = url.clone();
@@ -121,6 +120,14 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     // What still loads or encodes ends with the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// A configuration that contradicts itself is a wrong command line.
+fn usage(error: Error) -> anyhow::Error {
+    match error {
+        Error::Config(message) => Usage(message).into(),
+        other => other.into(),
+    }
 }
 
 fn config(args: &Args) -> anyhow::Result<Config> {
@@ -176,7 +183,7 @@ struct Load {
 
 impl Load {
     /// Fetches and loads the model, telling the terminal and `/health`.
-    fn run(self, slot: &Slot, url: &str) -> anyhow::Result<Arc<dyn Provider>> {
+    fn run(self, slot: &Slot, url: &str) -> anyhow::Result<()> {
         let ui = Ui::new(self.json, self.quiet);
         let title = self.reference.file_name().map_or_else(|| self.name.clone(), Into::into);
         let mut told = Told { bar: ui.progress(&title), slot, total: None };
@@ -190,8 +197,8 @@ impl Load {
         let mut progress = |share: f32| slot.report(report((share * 100.0) as u64));
         progress(0.0);
         let local = Local::open(&self.name, &path, &self.options, &mut progress)?;
-        announce(&ui, "ready", url, &self.name)?;
-        Ok(Arc::new(local::Engine::new(local)))
+        slot.fill(Arc::new(local::Engine::new(local)));
+        announce(&ui, "ready", url, &self.name)
     }
 }
 

@@ -9,7 +9,7 @@ use ingle_gateway::{Metric, ModelCard, Provider};
 use ingle_protocol::{
     Call, Event, Fault, Finish, Input, Piece, Receipt, Request, Sink, Step, Timings, Token, Usage,
 };
-use ingle_server::{Config, Error, Stop, bind};
+use ingle_server::{Config, Error, Slot, Stop, bind};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -149,7 +149,11 @@ pub(crate) async fn start(config: Config) -> Server {
     let (address, world) = (bound.address(), Arc::new(World::default()));
     let (stop, stopped) = watch::channel(Stop::Run);
     let script = Arc::new(Script(Arc::clone(&world)));
-    let ended = tokio::spawn(bound.serve(|_| Ok::<_, Fault>(script as Arc<dyn Provider>), stopped));
+    let load = |slot: &Slot| {
+        slot.fill(script);
+        Ok::<_, Fault>(())
+    };
+    let ended = tokio::spawn(bound.serve(load, stopped));
     let server = Server { address, world, stop, ended };
     until(async || server.get("/health").await.status == 200).await;
     server

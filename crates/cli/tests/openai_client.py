@@ -1,0 +1,249 @@
+"""OpenAI's own Python client against a server at BASE_URL, with KEY: `openai_client.py URL KEY`.
+
+Each function whose name begins with `check_` is one check; all run, and the exit code tells
+whether all passed. Started by the test in openai_client.rs.
+"""
+
+import asyncio
+import concurrent.futures
+import sys
+import time
+import traceback
+import urllib.request
+
+import openai
+
+URL, KEY = sys.argv[1:3]
+CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=120)
+MODEL = CLIENT.models.list().data[0].id
+ASK = [{"role": "user", "content": "Why is the sky blue?"}]
+ENDLESS = {"max_tokens": 4000, "extra_body": {"ignore_eos": True}}
+
+
+def chat(client=CLIENT, **options):
+    options = {"model": MODEL, "messages": ASK, "temperature": 0, "max_tokens": 24} | options
+    return client.chat.completions.create(**options)
+
+
+def text(answer, choice=0):
+    return answer.choices[choice].message.content
+
+
+def metric(name):
+    request = urllib.request.Request(f"{URL}/metrics", headers={"Authorization": f"Bearer {KEY}"})
+    for line in urllib.request.urlopen(request, timeout=30).read().decode().splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    raise AssertionError(f"no metric {name}")
+
+
+def fails_with(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def check_models():
+    model = CLIENT.models.retrieve(MODEL)
+    assert model.id == MODEL and model.object == "model", model
+    fails_with(openai.NotFoundError, lambda: CLIENT.models.retrieve("no-such-model"))
+
+
+def check_whole_and_streamed_are_the_same():
+    whole = chat()
+    assert text(whole).strip(), whole
+    assert whole.choices[0].message.role == "assistant", whole
+    assert whole.choices[0].finish_reason == "length", whole
+    assert whole.usage.completion_tokens == 24, whole.usage
+    total = whole.usage.prompt_tokens + whole.usage.completion_tokens
+    assert whole.usage.total_tokens == total, whole.usage
+    assert whole.ingle["left_machine"] is False, whole
+    chunks = list(chat(stream=True, stream_options={"include_usage": True}))
+    said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert said == text(whole), (said, text(whole))
+    assert len(chunks) > 10, "in pieces"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
+    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens, chunks[-1]
+    assert chunks[-1].ingle["left_machine"] is False, chunks[-1]
+    plain = list(chat(stream=True))
+    assert all(c.choices and c.usage is None for c in plain), "no usage where none is asked for"
+
+
+def check_an_answer_ends_by_itself():
+    messages = [{"role": "user", "content": "Reply with the single word: yes"}]
+    answer = chat(messages=messages, max_tokens=400)
+    assert answer.choices[0].finish_reason == "stop", answer
+    assert "<|im_end|>" not in text(answer), answer
+
+
+def check_message_shapes():
+    parts = [{"type": "text", "text": "Why is the sky blue?"}]
+    assert text(chat(messages=[{"role": "user", "content": parts}])) == text(chat())
+    rule = "Answer in French."
+    as_system = chat(messages=[{"role": "system", "content": rule}, *ASK])
+    as_developer = chat(messages=[{"role": "developer", "content": rule}, *ASK])
+    assert text(as_system) == text(as_developer) != text(chat())
+    before = chat().choices[0].message.model_dump()
+    again = chat(messages=[*ASK, before, {"role": "user", "content": "Go on."}])
+    assert text(again), "an answer can be sent back as it came"
+
+
+def check_choices_and_seeds():
+    options = {"n": 3, "seed": 11, "temperature": 1.0, "max_tokens": 12}
+    first, second = chat(**options), chat(**options)
+    texts = [text(first, i) for i in range(3)]
+    assert texts == [text(second, i) for i in range(3)], (first, second)
+    assert [c.index for c in first.choices] == [0, 1, 2]
+    assert len(set(texts)) == 3, texts
+    assert first.usage.completion_tokens == 36, first.usage
+    streamed = ["", "", ""]
+    for chunk in chat(stream=True, **options):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == texts, (streamed, texts)
+    alone = chat(**(options | {"n": 1, "seed": 12}))
+    assert text(alone) == texts[1], "the second choice draws with the next seed"
+
+
+def check_stop():
+    whole = text(chat())
+    stop = whole[8:14]
+    for stops in (stop, [stop, "never said"]):
+        answer = chat(stop=stops)
+        assert text(answer) == whole[: whole.index(stop)], (whole, answer)
+        assert answer.choices[0].finish_reason == "stop", answer
+
+
+def check_sampling_parameters():
+    greedy = text(chat())
+    extra = {"top_k": 1, "min_p": 0.1, "typical_p": 1.0, "repetition_penalty": 1.0}
+    one = chat(temperature=1.0, extra_body=extra, seed=5)
+    assert text(one) == greedy, "the likeliest of one"
+    assert text(chat(temperature=1.0, top_p=1e-6, seed=5)) == greedy
+    token = chat(logprobs=True, max_tokens=1).choices[0].logprobs.content[0].id
+    biased = chat(logit_bias={str(token): -100}, max_tokens=4, logprobs=True)
+    assert biased.choices[0].logprobs.content[0].id != token, biased
+    assert text(chat(frequency_penalty=2, presence_penalty=2)), "penalties are taken"
+    assert chat(max_completion_tokens=3, max_tokens=None).usage.completion_tokens == 3
+
+
+def check_logprobs():
+    answer = chat(logprobs=True, top_logprobs=3, max_tokens=8)
+    content = answer.choices[0].logprobs.content
+    assert len(content) == 8, content
+    assert b"".join(bytes(t.bytes) for t in content).decode() == text(answer), content
+    for token in content:
+        assert token.logprob <= 0 and len(token.top_logprobs) == 3, token
+        assert token.top_logprobs[0].token == token.token, "greedy takes the likeliest"
+        order = [top.logprob for top in token.top_logprobs]
+        assert order == sorted(order, reverse=True), token
+    assert chat().choices[0].logprobs is None
+
+
+def check_errors():
+    error = fails_with(openai.BadRequestError, lambda: chat(extra_body={"tempratur": 1}))
+    assert error.param == "tempratur" and "temperature" in error.message, error
+    rows = [
+        ({"temperature": 3}, "temperature"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
+        ({"logit_bias": {"99999999": 1}}, "logit_bias"),
+    ]
+    for options, param in rows:
+        error = fails_with(openai.BadRequestError, lambda: chat(**options))
+        assert error.param == param, (param, error)
+    error = fails_with(openai.NotFoundError, lambda: chat(model="no-such-model"))
+    assert error.code == "model_not_found", error
+    stranger = CLIENT.with_options(api_key="not-the-key")
+    fails_with(openai.AuthenticationError, lambda: chat(stranger))
+    fails_with(openai.AuthenticationError, lambda: stranger.models.list())
+    long = [{"role": "user", "content": "sky " * 200_000}]
+    for stream in (False, True):
+        call = lambda: chat(messages=long, stream=stream)
+        assert "context" in fails_with(openai.BadRequestError, call).message
+    assert text(chat()), "the server goes on"
+
+
+def check_completions():
+    options = {"model": MODEL, "temperature": 0, "max_tokens": 8}
+    prompts = ["The capital of France is", "One, two, three,"]
+    alone = [CLIENT.completions.create(prompt=p, **options).choices[0].text for p in prompts]
+    both = CLIENT.completions.create(prompt=prompts, echo=True, **options)
+    assert [c.text for c in both.choices] == [p + t for p, t in zip(prompts, alone)], both
+    assert "Paris" in alone[0], alone
+    scored = CLIENT.completions.create(prompt=prompts[0], logprobs=2, **options)
+    logprobs = scored.choices[0].logprobs
+    assert "".join(logprobs.tokens) == alone[0] and len(logprobs.top_logprobs) == 8, scored
+    stream = CLIENT.completions.create(prompt=prompts[0], stream=True, **options)
+    assert "".join(chunk.choices[0].text for chunk in stream) == alone[0]
+    defaults = CLIENT.completions.create(model=MODEL, prompt="x", extra_body={"ignore_eos": True})
+    assert defaults.usage.completion_tokens == 16, "OpenAI's default"
+    suffix = lambda: CLIENT.completions.create(prompt="x", suffix="y", **options)
+    assert fails_with(openai.BadRequestError, suffix).param == "suffix"
+
+
+def check_tokens():
+    body = {"prompt": "The sky is blue."}
+    tokens = CLIENT.post("/tokenize", body=body, cast_to=object)["tokens"]
+    assert CLIENT.post("/detokenize", body={"tokens": tokens}, cast_to=object) == body
+    options = {"model": MODEL, "temperature": 0, "max_tokens": 6}
+    by_text = CLIENT.completions.create(**body, **options).choices[0].text
+    assert CLIENT.completions.create(prompt=tokens, **options).choices[0].text == by_text
+
+
+def check_many_at_once():
+    alone = text(chat())
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        texts = [f.result() for f in [pool.submit(lambda: text(chat())) for _ in range(8)]]
+    assert texts == [alone] * 8, texts
+
+
+def check_the_async_client():
+    async def ask():
+        async with openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key=KEY) as client:
+            stream = await chat(client, stream=True)
+            return "".join([c.choices[0].delta.content or "" async for c in stream])
+
+    assert asyncio.run(ask()) == text(chat())
+
+
+def check_cancelling_frees_what_was_held():
+    stream = chat(stream=True, **ENDLESS)
+    for _ in range(4):
+        next(stream)
+    assert metric("ingle_server_answers_in_flight") == 1
+    assert metric("ingle_engine_kv_blocks_used") > 0
+    stream.close()
+    idle()
+    hasty = CLIENT.with_options(timeout=0.5)
+    fails_with(openai.APITimeoutError, lambda: chat(hasty, **ENDLESS))
+    idle()
+    assert text(chat()), "the server goes on"
+
+
+def idle():
+    names = ["ingle_server_answers_in_flight", "ingle_engine_sequences_running"]
+    names.append("ingle_engine_kv_blocks_used")
+    end = time.monotonic() + 60
+    while any(metric(name) for name in names):
+        assert time.monotonic() < end, {name: metric(name) for name in names}
+        time.sleep(0.01)
+
+
+def main():
+    failed = 0
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            try:
+                check()
+                print(f"ok      {name}")
+            except Exception:
+                failed += 1
+                print(f"FAILED  {name}\n{traceback.format_exc()}")
+    sys.exit(1 if failed else 0)
+
+
+main()
