@@ -217,6 +217,8 @@ fn bodies_that_are_no_request() {
         (b"{}", "'messages' is missing"),
         (b"{\"messages\":null}", "'messages' is missing"),
         (deep.as_bytes(), "recursion limit"),
+        (b"{\"n\":1,\"n\":2}", "\"n\" is given twice"),
+        (b"{\"messages\":[{\"role\":\"user\",\"role\":\"tool\"}]}", "\"role\" is given twice"),
     ];
     for (body, words) in rows {
         let fault = read_request(CHAT, body).expect_err(words);
@@ -250,6 +252,39 @@ fn the_table_means_what_it_says() {
             assert_eq!(rows, 1, "{} has one row", field.name);
         }
     }
+}
+
+/// The table as `docs/OPENAI.md` shows it.
+fn page() -> String {
+    let mut names: Vec<&str> = fields(CHAT).chain(fields(TEXT)).map(|field| field.name).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    let cell = |format, name| {
+        let field = fields(format).find(|field| field.name == name);
+        field.map_or("unknown, refused".to_owned(), |field| match field.rule {
+            Rule::Honoured => "honoured".to_owned(),
+            Rule::Inert => "accepted, no effect".to_owned(),
+            Rule::Neutral(values, why) => format!("only `{}`: {why}", values.join("` or `")),
+            Rule::Refused(why) => format!("refused: {why}"),
+        })
+    };
+    let row = |name| format!("| `{name}` | {} | {} |\n", cell(CHAT, name), cell(TEXT, name));
+    let rows: String = names.into_iter().map(row).collect();
+    format!("| field | chat completions | completions |\n|---|---|---|\n{rows}")
+}
+
+/// Run with `UPDATE_PAGES=1` to write the page anew.
+#[test]
+fn the_page_shows_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/OPENAI.md");
+    let old = std::fs::read_to_string(path).expect("the page is there");
+    let (head, _) = old.split_once("| field |").expect("the page holds the table");
+    let new = format!("{head}{}", page());
+    if std::env::var_os("UPDATE_PAGES").is_some() {
+        std::fs::write(path, &new).expect("the page can be written");
+    }
+    let shown = std::fs::read_to_string(path).expect("the page is there");
+    assert_eq!(shown, new, "UPDATE_PAGES=1 cargo test -p ingle-protocol --test openai_requests");
 }
 
 fn any_sampling() -> impl Strategy<Value = Sampling> {

@@ -41,13 +41,14 @@ pub(crate) struct Answer {
     began: Instant,
     /// When each choice's latest piece came.
     latest: Vec<Option<Instant>>,
+    failed: bool,
     _calls: Vec<Call>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if !self.tally.complete() {
+        if !self.tally.complete() && !self.failed {
             self.state.metrics.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -75,12 +76,12 @@ impl Answer {
         let latest = vec![None; calls.len()];
         let stop = state.stop.subscribe();
         let (_calls, _permit) = (calls, permit);
-        Ok(Self { state, head, tally, events, stop, began, latest, _calls, _permit })
+        Ok(Self { state, head, tally, events, stop, began, latest, failed: false, _calls, _permit })
     }
 
     /// What comes next; `None` after all choices have ended. Nothing is lost where the future is
     /// dropped before it is ready.
-    async fn next(&mut self) -> Result<Option<Vec<Delta>>, Fault> {
+    async fn next(&mut self) -> Result<Option<Vec<Delta>>, Refusal> {
         if self.tally.complete() {
             return Ok(None);
         }
@@ -89,14 +90,18 @@ impl Answer {
             event = self.events.recv() => event,
             () = reached(&mut self.stop, Stop::Now) => {
                 let message = "the server is stopping; the answer was cut off";
-                return Err(Fault::busy(self.state.config.limits.retry_after, message));
+                self.failed = true;
+                let fault = Fault::busy(self.state.config.limits.retry_after, message);
+                return Err(Refusal::not_ready(fault));
             }
         };
-        let Some((index, event, at)) = event else {
-            return Err(Fault::ours("the engine stopped before the answer was complete"));
-        };
-        self.observe(index as usize, &event, at);
-        self.tally.take(index, event).map(Some)
+        let gone = || Fault::ours("the engine stopped before the answer was complete");
+        let deltas = event.ok_or_else(gone).and_then(|(index, event, at)| {
+            self.observe(index as usize, &event, at);
+            self.tally.take(index, event)
+        });
+        self.failed = deltas.is_err();
+        Ok(Some(deltas?))
     }
 
     fn observe(&mut self, index: usize, event: &Event, at: Instant) {
@@ -155,9 +160,9 @@ impl Answer {
                     let more = next.is_some();
                     return (self.frame(next), more);
                 }
-                Ok(Err(fault)) => {
+                Ok(Err(refusal)) => {
                     self.state.metrics.stream_errors.fetch_add(1, Ordering::Relaxed);
-                    return (event(&Refusal::from(fault).data()).into(), false);
+                    return (event(&refusal.data()).into(), false);
                 }
             }
         }

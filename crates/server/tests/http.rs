@@ -70,7 +70,8 @@ async fn legacy_completions() {
 #[tokio::test]
 #[rustfmt::skip]
 async fn refusals_have_openais_shape() {
-    let server = start(Config { limits: Limits { body_bytes: 500, ..Limits::default() }, ..config() }).await;
+    let limits = Limits { body_bytes: 500, ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
     let long = chat(&"x".repeat(600), "");
     let model = |name: &str| chat("x", &format!(r#","model":"{name}""#));
     // method, path, headers, body, status, param, words
@@ -120,6 +121,7 @@ async fn a_failure_within_a_stream_is_its_last_event() {
     }
     let metrics = server.get("/metrics").await.body;
     assert!(metrics.contains("ingle_server_stream_errors_total 2\n"), "{metrics}");
+    assert!(metrics.contains("ingle_server_abandoned_total 0\n"), "{metrics}");
 }
 
 #[tokio::test]
@@ -183,6 +185,12 @@ async fn keys_open_everything_but_health() {
 }
 
 #[tokio::test]
+async fn a_server_opened_by_name_takes_any_host() {
+    let server = start(Config { insecure_no_auth: true, ..config() }).await;
+    assert_eq!(server.ask("GET", "/v1/models", "host: box.lan\r\n", "").await.status, 200);
+}
+
+#[tokio::test]
 async fn pages_may_call_only_from_allowed_origins() {
     let origin = "origin: https://a.example\r\n";
     let closed = start(config()).await;
@@ -210,11 +218,11 @@ async fn models_tokens_ids_and_metrics() {
     assert_eq!(models["object"], "list");
     assert_eq!(models["data"][1]["id"], "owner/other");
     let model = server.get("/v1/models/owner/other").await.json();
-    assert_eq!((&model["object"], &model["max_model_len"]), (&json!("model"), &json!(100)));
+    assert_eq!((&model["object"], &model["max_model_len"]), (&json!("model"), &json!(200_000)));
     for prefix in ["", "/v1"] {
         let path = format!("{prefix}/tokenize");
         let tokens = server.post(&path, r#"{"prompt":"ab"}"#).await.json();
-        let expect = json!({ "count": 2, "max_model_len": 100, "tokens": [97, 98] });
+        let expect = json!({ "count": 2, "max_model_len": 200_000, "tokens": [97, 98] });
         assert_eq!(tokens, expect);
         let path = format!("{prefix}/detokenize");
         let text = server.post(&path, r#"{"tokens":[97,98]}"#).await.json();
@@ -361,7 +369,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     let limits = Limits { stall: Duration::from_millis(50), ..Limits::default() };
     let server = start(Config { limits, ..config() }).await;
     // More than the socket's buffers on both sides hold: the answer says the prompt back.
-    let words = "word ".repeat(2 << 20);
+    let words = "word ".repeat(100_000);
     let _idle = server.send("POST", CHAT, JSON, &chat(&words, r#","stream":true"#)).await;
     until(async || server.get("/metrics").await.body.contains("ingle_server_abandoned_total 1\n"))
         .await;

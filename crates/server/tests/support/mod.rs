@@ -35,7 +35,7 @@ impl Provider for Script {
         let card = |name: &str| ModelCard {
             name: name.to_owned(),
             architecture: "script".to_owned(),
-            context_tokens: 100,
+            context_tokens: 200_000,
             created_s: 7,
             chat: true,
         };

@@ -18,6 +18,7 @@ mod lists;
 mod messages;
 mod reader;
 mod request;
+mod strict;
 
 pub use answer::{Delta, Head, Tally, Whole, write_chunk};
 pub use errors::{Kind, write_error};

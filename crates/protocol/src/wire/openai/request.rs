@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::{self, Read};
 use super::fields::{Draft, read_fields, refuse_tools};
+use super::strict::Strict;
 use super::{Asked, Format, Options, messages};
 use crate::{Chat, Fault, Input, Request, Sampling};
 
@@ -36,8 +37,8 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
 
 pub(super) fn read_object(body: &[u8]) -> Read<Map<String, Value>> {
     match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(other) => Err(Fault::caller(format!(
+        Ok(Strict(Value::Object(map))) => Ok(map),
+        Ok(Strict(other)) => Err(Fault::caller(format!(
             "the body must be a JSON object, not {}",
             check::kind(&other)
         ))),
