@@ -6,8 +6,8 @@
 //! found, and no merge can make a control token.
 //!
 //! Absent: `clean_up_tokenization_spaces` (it deletes spaces that the model wrote), and the
-//! families `t5` (Unigram), `rwkv`, `plamo2`, `whitespace` and `hybriddna`, each an algorithm of its
-//! own: a file of theirs is refused by name.
+//! families `t5` (Unigram), `rwkv`, `plamo2`, `whitespace` and `hybriddna`, each an algorithm of
+//! its own: a file of theirs is refused by name.
 
 mod bytepair;
 mod cases;
@@ -470,4 +470,71 @@ fn stops_and_kinds(vocabulary: &Vocabulary) -> (Vec<Token>, Vec<TokenKind>) {
         }
     }
     (stops, kinds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary(model: &str, tokens: &[&str]) -> Vocabulary {
+        let tokens = tokens.iter().map(|&token| token.to_owned()).collect();
+        Vocabulary { model: model.into(), tokens, ..Vocabulary::default() }
+    }
+
+    fn refused(vocabulary: Vocabulary, expected: &str) {
+        let error = Tokenizer::new(vocabulary).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        refused(vocabulary("llama", &[]), "0 tokens");
+        refused(vocabulary("rwkv", &["a"]), "'rwkv'");
+        refused(vocabulary("gpt2", &["a"]), "merges");
+        let short = Vocabulary { scores: vec![0.0], ..vocabulary("llama", &["a", "b"]) };
+        refused(short, "1 token scores");
+        let merges = vec!["a b".to_owned()];
+        refused(
+            Vocabulary { pre: "nonesuch".into(), merges, ..vocabulary("gpt2", &["a"]) },
+            "'nonesuch'",
+        );
+    }
+
+    #[test]
+    fn special_ids_beyond_the_vocabulary_are_none() {
+        let far = Some(7);
+        let few = Vocabulary {
+            bos: far,
+            eos: far,
+            eot: far,
+            unk: far,
+            fill_in_ends: vec![7],
+            ..vocabulary("llama", &["<unk>", "a"])
+        };
+        let tokenizer = Tokenizer::new(few).expect("sound without them");
+        assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.ends()), (None, None, &[][..]));
+        assert_eq!(tokenizer.encode_prompt("b", Special::Parse), [0, 0, 0, 0]); // `▁b` in bytes
+    }
+
+    /// Merges that make what is no token, name what no text can spell, or are no pair.
+    #[test]
+    fn odd_merges_do_no_harm() {
+        let merges = ["a b", "ab c", "Ġ a", "x", "", " ", "é \u{200D}", "a b"];
+        let odd = Vocabulary {
+            merges: merges.iter().map(|&merge| merge.to_owned()).collect(),
+            ..vocabulary("gpt2", &["a", "b", "c", "abc", "Ġ"])
+        };
+        let tokenizer = Tokenizer::new(odd).expect("sound");
+        for (text, ids) in [("abc", &[3][..]), ("ab", &[0, 1]), (" a", &[4, 0]), ("?", &[])] {
+            assert_eq!(tokenizer.encode(text, Special::Plain), ids, "{text}");
+            assert_eq!(tokenizer.encode(text, Special::Plain), ids, "{text}, once known");
+        }
+    }
+
+    #[test]
+    fn clones_are_shared_between_threads() {
+        fn check<T: Clone + Send + Sync + 'static>() {}
+        check::<Tokenizer>();
+        check::<crate::template::Template>();
+    }
 }

@@ -79,6 +79,31 @@ fn byte_level_vocabularies_give_back_any_text() {
     }
 }
 
+/// A space is put before the text and taken off again, but not within an answer.
+#[test]
+fn llama_2_puts_a_space_before_a_text() {
+    let Some(folder) = sdist::folder() else { return };
+    let tokenizer = open(&folder, "llama-spm");
+    for text in ["Hello world", " Hello", "", "  ", "\n", "🦙", "<unk>"] {
+        let tokens = tokenizer.encode(text, Special::Plain);
+        assert_eq!(tokenizer.decode(&tokens), text);
+        assert_eq!(tokenizer.decode(&tokenizer.encode_prompt(text, Special::Plain)), text);
+        let mut decoder = tokenizer.decoder();
+        let continued: String = tokens.iter().map(|&token| decoder.push(token)).collect();
+        let space = if text.is_empty() { "" } else { " " };
+        assert_eq!(continued, format!("{space}{text}"));
+    }
+}
+
+/// Phi-3's markup swallows the whitespace after it; llama.cpp gives these ids.
+#[test]
+fn phi_3_markup_swallows_whitespace() {
+    let Some(folder) = sdist::folder() else { return };
+    let tokenizer = open(&folder, "phi-3");
+    let ids = tokenizer.encode("<|user|>\n \tHi<|end|>\n<s> Hi", Special::Parse);
+    assert_eq!(ids, [32010, 6324, 32007, 1, 29871, 6324]);
+}
+
 /// The package's other vocabularies name no pre-tokenizer or another family.
 #[test]
 fn unigram_is_refused_by_name() {

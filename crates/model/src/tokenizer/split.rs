@@ -8,6 +8,10 @@
 //! is a rule of its own here: whitespace that leaves its last character to the next word
 //! ([`Spaces`]), and digits grouped in threes from the right ([`Step::Thousands`]).
 //!
+//! Where llama.cpp approximates a pattern, a row keeps to the model's own: for `gpt-4o`, `tekken`
+//! and their kin a word may begin with a combining mark, and `tiny_aya` groups digits up to any
+//! script's word boundary. On texts without such cases the pieces are the same.
+//!
 //! Absent: `whitespace` and `hybriddna`, which are other algorithms under a BPE name (words are
 //! lower-cased and dropped, DNA is cut in k-mers); a file that asks for them is refused by name.
 

@@ -30,21 +30,29 @@ const PIPS: &[&[&str]] =
 
 /// A folder with the vocabularies (`ggml-vocab-*.gguf`, `.inp`, `.out`) and the templates
 /// (`*.jinja`), or `None`, having said why, where the package cannot be had.
-pub fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let done = cache.join(format!("llama-cpp-python-{VERSION}"));
     if done.is_dir() {
         return Some(done);
     }
-    let work = cache.join(format!("llama-cpp-python.{}", std::process::id()));
+    let placed = fetch_once(cache, &done);
+    placed.inspect_err(|why| eprintln!("SKIPPED: cannot fetch llama-cpp-python: {why}")).ok()?;
+    Some(done)
+}
+
+/// Tests are processes of their own: the first one fetches, the others wait for it.
+fn fetch_once(cache: &Path, done: &Path) -> io::Result<()> {
+    let lock = File::create(cache.join("llama-cpp-python.lock"))?;
+    lock.lock()?;
+    if done.is_dir() {
+        return Ok(());
+    }
+    let work = cache.join("llama-cpp-python.work");
     let made = fetch(&work).and_then(|archive| unpack(&archive, &work.join("out")));
-    let placed = made.map(|()| {
-        // Another test may have been faster; its folder is as good.
-        let _ = fs::rename(work.join("out"), &done);
-        done
-    });
+    let placed = made.and_then(|()| fs::rename(work.join("out"), done));
     let _ = fs::remove_dir_all(&work);
-    placed.inspect_err(|why| eprintln!("SKIPPED: cannot fetch llama-cpp-python: {why}")).ok()
+    placed
 }
 
 fn fetch(work: &Path) -> io::Result<PathBuf> {
