@@ -166,3 +166,42 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
     Error::Io { path: path.into(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pull::Quiet;
+    use crate::pull::tests::scratch;
+
+    #[test]
+    fn a_part_has_the_size_that_it_claims() {
+        let folder = scratch("sink");
+        let check = |text: &str, size: u64, expect: Option<&str>| {
+            let mut sink = Sink::open(&folder.join("part"), 0).expect("opened");
+            let filled = sink.fill(&mut text.as_bytes(), size, "x", &mut Quiet);
+            let said = filled.err().map(|error| error.to_string());
+            assert_eq!(said.as_deref(), expect, "{text} of {size}");
+        };
+        check("abc", 3, None);
+        check("", 0, None);
+        check("abcd", 3, Some("x holds more than its 3 bytes"));
+        check("ab", 3, Some("x ends after 2 of its 3 bytes"));
+    }
+
+    #[test]
+    fn what_is_kept_is_hashed_too() {
+        let folder = scratch("sink");
+        let path = folder.join("part");
+        std::fs::write(&path, "abcdef").expect("written");
+        for (keep, len) in [(0, 0), (3, 3), (u64::MAX, 6)] {
+            std::fs::write(&path, "abcdef").expect("written");
+            let mut sink = Sink::open(&path, keep).expect("opened");
+            assert_eq!(sink.len(), len);
+            sink.write(b"xyz").expect("written");
+            let (size, sha256) = sink.finish().expect("finished");
+            let expect = format!("{}xyz", &"abcdef"[..len as usize]);
+            assert_eq!((size, sha256), (len + 3, hash_text(&expect)));
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), expect);
+        }
+    }
+}

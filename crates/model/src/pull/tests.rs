@@ -183,7 +183,14 @@ fn hostile_manifests_reach_nothing_outside() {
         assert_eq!(store.find("m"), None, "{file}");
         assert_eq!(store.list().expect("listed").problems.len(), 1);
     }
-    for text in ["", "{", "[]", "null", &"[".repeat(100_000)] {
+    let sound = |name: &str| {
+        let manifest = Manifest { name: name.into(), ..entry.manifest.clone() };
+        serde_json::to_string(&manifest).expect("written")
+    };
+    fs::write(&at, sound("m")).expect("written");
+    assert!(store.find("m").is_some());
+    let (other, long) = (sound("n"), sound("m") + &" ".repeat(100_000));
+    for text in ["", "{", "[]", "null", &"[".repeat(100_000), &other, &long] {
         fs::write(&at, text).expect("written");
         assert!(store.lookup(&Reference::Name("m".into())).is_err(), "{text:.20}");
     }

@@ -61,12 +61,18 @@ fn a_partial_file_that_was_tampered_with_is_begun_again() {
     fs::remove_file(folder.join("part2")).expect("removed");
     assert!(from_any_source(&store, &want, &model, &mut Quiet).is_err());
     fs::write(folder.join("part2"), PARTS[2]).expect("written");
-    for tampered in ["", "GGUF", "GGUF xxx two two "] {
+    let joined = |attempt: Result<Entry, Error>| {
+        fs::read_to_string(attempt.expect("joined").path).expect("read") == PARTS.concat()
+    };
+    let first = fs::read(model.join("m.gguf.partial.json")).expect("read");
+    for (tampered, seen_at_once) in [("", true), ("GGUF", true), ("GGUF xxx two two ", false)] {
         fs::write(model.join("m.gguf.partial"), tampered).expect("written");
-        let first = from_any_source(&store, &want, &model, &mut Quiet);
-        // Too short is seen at once; other bytes at the checksum, and the next attempt is clean.
-        let entry = first.or_else(|_| from_any_source(&store, &want, &model, &mut Quiet));
-        assert_eq!(fs::read_to_string(entry.expect("joined").path).expect("read"), PARTS.concat());
+        fs::write(model.join("m.gguf.partial.json"), &first).expect("written");
+        let attempt = from_any_source(&store, &want, &model, &mut Quiet);
+        // Too short is seen at once; other bytes at the checksum, and then nothing of them is kept.
+        assert_eq!(attempt.is_ok(), seen_at_once, "{tampered:?}");
+        let again = |_| from_any_source(&store, &want, &model, &mut Quiet);
+        assert!(joined(attempt.or_else(again)));
     }
 }
 

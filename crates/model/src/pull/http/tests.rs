@@ -274,6 +274,15 @@ fn redirects_are_followed_but_the_token_stays_home() {
 }
 
 #[test]
+fn only_the_hub_is_believed_about_its_files() {
+    let length = format!("Content-Length: {LEN}");
+    let hash = format!("X-Linked-Etag: \"{}\"", hash_text("another file"));
+    let cdn = Server::start(vec![reply("200 OK", &[&length, &hash, "X-Linked-Size: 5"], &model())]);
+    let away = format!("Location: {}/blob", cdn.url);
+    check(vec![reply("302 Found", &[&away, "Content-Length: 0"], "")]);
+}
+
+#[test]
 fn bad_redirects_are_refused() {
     let to =
         |place: &str| reply("302 Found", &[&format!("Location: {place}"), "Content-Length: 0"], "");
