@@ -145,7 +145,8 @@ impl Core {
             blocks,
             step_tokens: options.step_tokens.max(1),
             running: options.running.max(1),
-            waiting: options.waiting.max(1),
+            // Whoever comes waits for a step, even if there is room in it.
+            waiting: options.running.max(1) + options.waiting.max(1),
         };
         Ok(Self {
             scheduler: Scheduler::new(limits),
@@ -167,6 +168,11 @@ impl Core {
     /// Tokens in the vocabulary.
     pub fn vocabulary(&self) -> usize {
         self.network.vocabulary
+    }
+
+    /// Bytes of weights that a step reads, as the file stores them.
+    pub fn weight_bytes(&self) -> usize {
+        self.network.weight_bytes
     }
 
     /// Totals since the start.
@@ -301,6 +307,11 @@ impl Core {
             });
         }
         Some(outcomes)
+    }
+
+    /// Ends whatever still lives, as cancelled.
+    pub fn close(self) {
+        self.live.into_values().for_each(|live| live.watch.ended(Ending::Cancelled));
     }
 
     fn end(&mut self, id: SeqId, ending: Ending) {

@@ -12,13 +12,13 @@ use ingle_model::gguf::Gguf;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Decoder, Special, Tokenizer};
 use ingle_protocol::{
-    Call, Chat, Event, Fault, Finish, Input, Piece, Receipt, Request, Scored, Sink, Step,
-    Timings, Token, TokenScore, Usage,
+    Call, Chat, Event, Fault, Finish, Input, Piece, Receipt, Request, Scored, Sink, Step, Timings,
+    Token, TokenScore, Usage,
 };
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -38,6 +38,8 @@ pub struct Info {
     pub threads: usize,
     /// The kernel row in use.
     pub kernels: &'static str,
+    /// Bytes of weights that a step reads, as the file stores them.
+    pub weight_bytes: usize,
 }
 
 enum Command {
@@ -51,7 +53,7 @@ pub struct Local {
     info: Info,
     tokenizer: Tokenizer,
     template: Option<Template>,
-    commands: Sender<Command>,
+    commands: SyncSender<Command>,
     /// Requests under way, and the most there may be.
     under_way: Arc<AtomicUsize>,
     most: usize,
@@ -93,8 +95,11 @@ impl Local {
             vocabulary: tokenizer.vocab_len(),
             threads,
             kernels,
+            weight_bytes: core.weight_bytes(),
         };
-        let (commands, inbox) = channel();
+        // A request holds its place while it is in here, so whoever brings one never waits.
+        let most = options.running.max(1) + options.waiting.max(1);
+        let (commands, inbox) = sync_channel(most);
         let stats = Arc::new(Mutex::new(core.stats()));
         let seen = Arc::clone(&stats);
         let thread = std::thread::Builder::new()
@@ -107,7 +112,7 @@ impl Local {
             template,
             commands,
             under_way: Arc::default(),
-            most: options.running + options.waiting,
+            most,
             stats,
             seeds: AtomicUsize::new(0),
             thread: Some(thread),
@@ -239,8 +244,7 @@ pub(crate) fn load(
     let kernels = options.kernels.unwrap_or_else(Kernels::best);
     let mut cpu = Cpu::new(kernels, options.threads.unwrap_or_else(pool::cores));
     let threads = cpu.threads();
-    let network =
-        ingle_model::archs::record(gguf, &mut cpu).map_err(|error| broken(&error))?;
+    let network = ingle_model::archs::record(gguf, &mut cpu).map_err(|error| broken(&error))?;
     let core = Core::new(Box::new(cpu), network, options, progress)?;
     Ok((core, threads, kernels.name))
 }
@@ -259,7 +263,7 @@ fn drive(mut core: Core, inbox: &Receiver<Command>, stats: &Mutex<Stats>) {
                 core.submit(*job);
                 continue;
             }
-            Ok(Command::Quit) | Err(TryRecvError::Disconnected) => return,
+            Ok(Command::Quit) | Err(TryRecvError::Disconnected) => return core.close(),
             Err(TryRecvError::Empty) => {}
         }
         core.turn();

@@ -5,7 +5,7 @@ use crate::core::{Ending, Job, Reply, Watch};
 use crate::local::Local;
 use ingle_protocol::{Fault, Token};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// What a reference says of one position: natural log-probabilities of the next token.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +59,8 @@ impl Report {
                 let Some((best, _)) = top.first() else { continue };
                 positions += 1;
                 agreed += usize::from(*best == scored.best);
-                let apart = top.iter().zip(&scored.logprobs).map(|((_, gold), own)| (own - gold).abs());
+                let apart =
+                    top.iter().zip(&scored.logprobs).map(|((_, gold), own)| (own - gold).abs());
                 deltas.extend(apart);
             }
         }
@@ -89,7 +90,7 @@ impl Local {
         if let Some(alien) = wanted.iter().flatten().find(|id| **id as usize >= vocabulary) {
             return Err(Fault::caller(format!("token {alien} is not in the vocabulary")));
         }
-        let (done, outcome) = channel();
+        let (done, outcome) = sync_channel(1);
         let scored = vec![None; wanted.len()];
         let job = Job {
             prompt: ids.to_vec(),
@@ -108,16 +109,17 @@ impl Local {
 struct Scorer {
     wanted: Vec<Vec<Token>>,
     scored: Vec<Option<Scored>>,
-    done: Sender<Result<Vec<Scored>, Fault>>,
+    done: SyncSender<Result<Vec<Scored>, Fault>>,
 }
 
 impl Watch for Scorer {
     fn logits(&mut self, position: usize, logits: &[f32]) {
         // Logits before token `position` say what follows the token at `position - 1`.
         let Some(wanted) = self.wanted.get(position - 1) else { return };
-        let (best, _) = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |most, (id, &v)| {
-            if v > most.1 { (id, v) } else { most }
-        });
+        let (best, _) = logits
+            .iter()
+            .enumerate()
+            .fold((0, f32::NEG_INFINITY), |most, (id, &v)| if v > most.1 { (id, v) } else { most });
         let most = f64::from(logits[best]);
         let sum: f64 = logits.iter().map(|v| (f64::from(*v) - most).exp()).sum();
         let logprob = |id: &Token| f64::from(logits[*id as usize]) - most - sum.ln();
@@ -135,7 +137,8 @@ impl Watch for Scorer {
             Ending::Cancelled => Err(Fault::ours("scoring was cancelled")),
             Ending::Stopped | Ending::Full => {
                 let scored: Option<Vec<Scored>> = self.scored.into_iter().collect();
-                scored.ok_or_else(|| Fault::caller("more positions are asked for than tokens given"))
+                scored
+                    .ok_or_else(|| Fault::caller("more positions are asked for than tokens given"))
             }
         };
         let _ = self.done.send(outcome); // whoever asked may be gone

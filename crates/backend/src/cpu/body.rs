@@ -178,38 +178,70 @@ pub(crate) unsafe fn tile_floats<S: Simd, const T: usize>(
 /// `e^x` within 2 ulp, for `x` from -87 to 88 and clamped there: `2^n · e^r` with a degree-6
 /// polynomial on `|r| ≤ ln 2 / 2` (the coefficients of Cephes' `expf`).
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
-    let r = n.mul_add(-0.693_359_4, x);
-    let r = n.mul_add(2.121_944_4e-4, r);
-    let mut p = 1.987_569_1e-4f32;
-    p = p.mul_add(r, 1.398_199_9e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 5e-1);
-    let e = p.mul_add(r * r, r) + 1.0;
-    e * f32::from_bits((((n as i32) + 127) << 23) as u32)
+unsafe fn exp<S: Simd>(x: S::Floats) -> S::Floats {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const TERMS: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        let x = S::min(S::max(x, S::floats(-87.0)), S::floats(88.0));
+        let n = S::round(S::mul(x, S::floats(std::f32::consts::LOG2_E)));
+        let r = S::fma(n, S::floats(-LN2_HIGH), x);
+        let r = S::fma(n, S::floats(-LN2_LOW), r);
+        let mut p = S::floats(TERMS[0]);
+        for i in 1..TERMS.len() {
+            p = S::fma(p, r, S::floats(TERMS[i]));
+        }
+        let e = S::add(S::fma(p, S::mul(r, r), r), S::floats(1.0));
+        S::mul(e, S::power(n))
+    }
 }
 
 /// `y = act(gate) · up`
+///
+/// # Safety
+/// All three have the same length.
 #[inline(always)]
-pub(crate) fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
-    match act {
-        Activation::Silu => {
-            for i in 0..y.len().min(gate.len()).min(up.len()) {
-                y[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
-            }
+pub(crate) unsafe fn gate<S: Simd>(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    let whole = y.len() - y.len() % LANES;
+    // SAFETY: 16 floats at a time, the rest through arrays of 16.
+    unsafe {
+        for at in (0..whole).step_by(LANES) {
+            let (g, u) = (gate.as_ptr().add(at), up.as_ptr().add(at));
+            gate_lanes::<S>(act, g, u, y.as_mut_ptr().add(at));
         }
-        Activation::GeluTanh => {
-            for i in 0..y.len().min(gate.len()).min(up.len()) {
-                let g = gate[i];
-                let u = 0.797_884_6 * (0.044_715 * g * g).mul_add(g, g);
-                let tanh = 1.0 - 2.0 / (exp(2.0 * u) + 1.0);
-                y[i] = 0.5 * g * (1.0 + tanh) * up[i];
-            }
+        if whole < y.len() {
+            let (mut g, mut u, mut out) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            g[..y.len() - whole].copy_from_slice(&gate[whole..]);
+            u[..y.len() - whole].copy_from_slice(&up[whole..]);
+            gate_lanes::<S>(act, g.as_ptr(), u.as_ptr(), out.as_mut_ptr());
+            y[whole..].copy_from_slice(&out[..gate.len() - whole]);
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn gate_lanes<S: Simd>(act: Activation, gate: *const f32, up: *const f32, y: *mut f32) {
+    // SAFETY: the caller gives 16 floats each.
+    unsafe {
+        let (g, up) = (S::load_f32(gate.cast()), S::load_f32(up.cast()));
+        let one = S::floats(1.0);
+        let activated = match act {
+            Activation::Silu => {
+                let falling = exp::<S>(S::sub(S::floats(0.0), g));
+                S::div(g, S::add(one, falling))
+            }
+            Activation::GeluTanh => {
+                let cube = S::mul(S::mul(g, g), S::floats(0.044_715));
+                let u = S::mul(S::fma(cube, g, g), S::floats(0.797_884_6));
+                // 1 + tanh u = 2 - 2 / (e^2u + 1)
+                let e = exp::<S>(S::add(u, u));
+                let tanh = S::sub(S::floats(2.0), S::div(S::floats(2.0), S::add(e, one)));
+                S::mul(S::mul(S::floats(0.5), g), tanh)
+            }
+        };
+        S::store(S::mul(activated, up), y);
     }
 }
 
@@ -282,7 +314,11 @@ pub(crate) struct Keys<'a> {
 /// # Safety
 /// Pointers as described; `out` has `R · dim` floats; every seen position was stored.
 #[inline(always)]
-pub(crate) unsafe fn attend<const R: usize>(kv: &Keys<'_>, rows: &[Query; R], out: &mut [f32]) {
+pub(crate) unsafe fn attend<S: Simd, const R: usize>(
+    kv: &Keys<'_>,
+    rows: &[Query; R],
+    out: &mut [f32],
+) {
     let dim = kv.dim;
     let mut most = [f32::NEG_INFINITY; R];
     let mut total = [0.0f32; R];
@@ -294,21 +330,18 @@ pub(crate) unsafe fn attend<const R: usize>(kv: &Keys<'_>, rows: &[Query; R], ou
         let first = block * BLOCK_TOKENS;
         let mut p = [[0.0f32; BLOCK_TOKENS]; R];
         // SAFETY: the block is one of the cache's.
-        unsafe { scores(kv.keys.add(at), kv, rows, &mut p) };
+        unsafe { scores::<S, R>(kv.keys.add(at), kv, rows, &mut p) };
+        let mut grown = [1.0f32; R];
         for r in 0..R {
             let low = rows[r].from.saturating_sub(first).min(BLOCK_TOKENS);
             let high = rows[r].to.saturating_sub(first).min(BLOCK_TOKENS);
-            let grown = soften(&mut p[r], low..high, kv.scale, &mut most[r], &mut total[r]);
-            if grown != 1.0 {
-                for v in &mut out[r * dim..(r + 1) * dim] {
-                    *v *= grown;
-                }
-            }
+            // SAFETY: arithmetic on arrays.
+            grown[r] = unsafe { soften::<S>(&mut p[r], low..high, &mut most[r], &mut total[r]) };
         }
         let last = to.saturating_sub(first).min(BLOCK_TOKENS);
         let skip = from.saturating_sub(first);
         // SAFETY: as above.
-        unsafe { mix::<R>(kv.values.add(at), dim, skip..last, &p, out) };
+        unsafe { mix::<S, R>(kv.values.add(at), dim, skip..last, (&p, &grown), out) };
     }
     for r in 0..R {
         let inverse = 1.0 / total[r];
@@ -319,34 +352,46 @@ pub(crate) unsafe fn attend<const R: usize>(kv: &Keys<'_>, rows: &[Query; R], ou
     }
 }
 
-/// `p[r][j] = q[r] · key[j]`
+/// `p[r][j] = scale · q[r] · key[j]`
 #[inline(always)]
-unsafe fn scores<const R: usize>(
+unsafe fn scores<S: Simd, const R: usize>(
     keys: *const f32,
     kv: &Keys<'_>,
     rows: &[Query; R],
     p: &mut [[f32; BLOCK_TOKENS]; R],
 ) {
-    for d in 0..kv.dim {
-        // SAFETY: a head's block has `dim` rows of 16 keys.
-        let key = unsafe { &*keys.add(d * BLOCK_TOKENS).cast::<[f32; BLOCK_TOKENS]>() };
-        for r in 0..R {
-            // SAFETY: `q` has `dim` floats.
-            let q = unsafe { *rows[r].q.add(d) };
-            for j in 0..BLOCK_TOKENS {
-                p[r][j] = q.mul_add(key[j], p[r][j]);
+    // SAFETY: a head's block has `dim` rows of 16 keys; `q` has `dim` floats.
+    unsafe {
+        let mut sums = [S::floats(0.0); R];
+        for d in 0..kv.dim {
+            let key = S::load_f32(keys.add(d * BLOCK_TOKENS).cast());
+            for r in 0..R {
+                sums[r] = S::fma(S::floats(*rows[r].q.add(d)), key, sums[r]);
             }
         }
+        for r in 0..R {
+            S::store(S::mul(sums[r], S::floats(kv.scale)), p[r].as_mut_ptr());
+        }
     }
+}
+
+/// A reduction of 16 lanes, halving.
+#[inline(always)]
+fn fold(mut v: [f32; BLOCK_TOKENS], of: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            v[i] = of(v[i], v[i + half]);
+        }
+    }
+    v[0]
 }
 
 /// Turns scores into weights relative to the new maximum, 0 outside of `seen`; returns what the
 /// earlier sums are to be multiplied by.
 #[inline(always)]
-fn soften(
+unsafe fn soften<S: Simd>(
     p: &mut [f32; BLOCK_TOKENS],
     seen: std::ops::Range<usize>,
-    scale: f32,
     most: &mut f32,
     total: &mut f32,
 ) -> f32 {
@@ -354,62 +399,64 @@ fn soften(
         *p = [0.0; BLOCK_TOKENS];
         return 1.0;
     }
-    let mut max = *most;
-    for j in 0..BLOCK_TOKENS {
-        let hidden = j < seen.start || j >= seen.end;
-        p[j] = if hidden { f32::NEG_INFINITY } else { p[j] * scale };
+    let hidden = (0..seen.start).chain(seen.end..BLOCK_TOKENS);
+    for j in hidden.clone() {
+        p[j] = f32::NEG_INFINITY;
     }
-    for j in 0..BLOCK_TOKENS {
-        max = max.max(p[j]);
+    let max = most.max(fold(*p, f32::max));
+    // SAFETY: 16 floats.
+    unsafe {
+        let weights = exp::<S>(S::sub(S::load_f32(p.as_ptr().cast()), S::floats(max)));
+        S::store(weights, p.as_mut_ptr());
     }
-    let grown = if *most == max { 1.0 } else { exp(*most - max) };
-    for j in 0..BLOCK_TOKENS {
-        let hidden = j < seen.start || j >= seen.end;
-        p[j] = if hidden { 0.0 } else { exp(p[j] - max) };
+    for j in hidden {
+        p[j] = 0.0;
     }
-    let mut sum = 0.0;
-    for j in 0..BLOCK_TOKENS {
-        sum += p[j];
+    let mut grown = [1.0f32; BLOCK_TOKENS];
+    if *most != max {
+        // SAFETY: arithmetic on registers; 16 floats are stored.
+        unsafe { S::store(exp::<S>(S::floats(*most - max)), grown.as_mut_ptr()) };
     }
-    *total = total.mul_add(grown, sum);
+    *total = total.mul_add(grown[0], fold(*p, |a, b| a + b));
     *most = max;
-    grown
+    grown[0]
 }
 
-/// `out[r] += Σ p[r][j] · value[j]`
+/// `out[r] = grown[r] · out[r] + Σ p[r][j] · value[j]`
 #[inline(always)]
-unsafe fn mix<const R: usize>(
+unsafe fn mix<S: Simd, const R: usize>(
     values: *const f32,
     dim: usize,
     seen: std::ops::Range<usize>,
-    p: &[[f32; BLOCK_TOKENS]; R],
+    (p, grown): (&[[f32; BLOCK_TOKENS]; R], &[f32; R]),
     out: &mut [f32],
 ) {
     let whole = dim - dim % LANES;
-    for at in (0..whole).step_by(LANES) {
-        let mut sums = [[0.0f32; LANES]; R];
-        for r in 0..R {
-            sums[r].copy_from_slice(&out[r * dim + at..][..LANES]);
-        }
-        for j in seen.clone() {
-            // SAFETY: a head's block has 16 values of `dim` floats.
-            let value = unsafe { &*values.add(j * dim + at).cast::<[f32; LANES]>() };
+    // SAFETY: a head's block has 16 values of `dim` floats; `out` has `R · dim`.
+    unsafe {
+        for at in (0..whole).step_by(LANES) {
+            let mut sums = [S::floats(0.0); R];
             for r in 0..R {
-                for lane in 0..LANES {
-                    sums[r][lane] = p[r][j].mul_add(value[lane], sums[r][lane]);
+                let old = S::load_f32(out.as_ptr().add(r * dim + at).cast());
+                sums[r] = S::mul(S::floats(grown[r]), old);
+            }
+            for j in seen.clone() {
+                let value = S::load_f32(values.add(j * dim + at).cast());
+                for r in 0..R {
+                    sums[r] = S::fma(S::floats(p[r][j]), value, sums[r]);
                 }
             }
-        }
-        for r in 0..R {
-            out[r * dim + at..][..LANES].copy_from_slice(&sums[r]);
-        }
-    }
-    for at in whole..dim {
-        for j in seen.clone() {
             for r in 0..R {
-                // SAFETY: as above.
-                let value = unsafe { *values.add(j * dim + at) };
-                out[r * dim + at] = p[r][j].mul_add(value, out[r * dim + at]);
+                S::store(sums[r], out.as_mut_ptr().add(r * dim + at));
+            }
+        }
+        for at in whole..dim {
+            for r in 0..R {
+                let mut sum = grown[r] * out[r * dim + at];
+                for j in seen.clone() {
+                    sum = p[r][j].mul_add(*values.add(j * dim + at), sum);
+                }
+                out[r * dim + at] = sum;
             }
         }
     }

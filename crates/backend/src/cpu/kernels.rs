@@ -103,18 +103,18 @@ unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; L
 }
 
 #[inline(always)]
-unsafe fn attend(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
+unsafe fn attend<S: Simd>(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
     let mut rows = rows;
     while let Some(take) = [8, 4, 3, 2, 1].into_iter().find(|&take| take <= rows.len()) {
         let (now, rest) = rows.split_at(take);
         // SAFETY: the caller's promise; the lengths were just cut to fit.
         unsafe {
             match take {
-                8 => body::attend::<8>(kv, now.as_array().expect("8 rows"), out),
-                4 => body::attend::<4>(kv, now.as_array().expect("4 rows"), out),
-                3 => body::attend::<3>(kv, now.as_array().expect("3 rows"), out),
-                2 => body::attend::<2>(kv, now.as_array().expect("2 rows"), out),
-                _ => body::attend::<1>(kv, now.as_array().expect("1 row"), out),
+                8 => body::attend::<S, 8>(kv, now.as_array().expect("8 rows"), out),
+                4 => body::attend::<S, 4>(kv, now.as_array().expect("4 rows"), out),
+                3 => body::attend::<S, 3>(kv, now.as_array().expect("3 rows"), out),
+                2 => body::attend::<S, 2>(kv, now.as_array().expect("2 rows"), out),
+                _ => body::attend::<S, 1>(kv, now.as_array().expect("1 row"), out),
             }
         }
         rows = rest;
@@ -140,7 +140,8 @@ macro_rules! row {
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
-                body::gate(act, gate, up, y)
+                // SAFETY: the caller's promise.
+                unsafe { body::gate::<$simd>(act, gate, up, y) }
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn norm(
@@ -152,7 +153,7 @@ macro_rules! row {
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn attend(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
                 // SAFETY: the caller's promise.
-                unsafe { super::attend(kv, rows, out) }
+                unsafe { super::attend::<$simd>(kv, rows, out) }
             }
         }
         Kernels {

@@ -5,6 +5,7 @@
 
 mod body;
 pub mod kernels;
+pub mod machine;
 mod pack;
 pub mod pool;
 mod reference;
@@ -153,15 +154,37 @@ impl Cpu {
     }
 }
 
-/// Memory that may not be there: the system is asked before the zeroed pages are taken.
+/// Memory that may not be there: the system is asked before the zeroed pages are taken. Large runs
+/// ask for huge pages, since a step reads all weights and would miss the TLB at every 4 kB.
 pub(crate) fn zeroed<T: Clone>(zero: T, len: usize) -> Result<Vec<T>, Refusal> {
     let mut asked = Vec::<T>::new();
     asked
         .try_reserve_exact(len)
         .map_err(|_| Refusal::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
     drop(asked);
-    Ok(vec![zero; len])
+    let mut memory = vec![zero; len];
+    huge(&mut memory);
+    Ok(memory)
 }
+
+#[cfg(target_os = "linux")]
+fn huge<T>(memory: &mut [T]) {
+    const PAGE: usize = 4096;
+    const WORTH: usize = 4 << 20;
+    if size_of_val(memory) < WORTH {
+        return;
+    }
+    let start = memory.as_mut_ptr().addr().next_multiple_of(PAGE);
+    let end = (memory.as_mut_ptr().addr() + size_of_val(memory)) / PAGE * PAGE;
+    // SAFETY: whole pages of memory that we hold; the advice changes no content, and where it is
+    // not followed nothing is lost.
+    unsafe {
+        libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_HUGEPAGE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn huge<T>(_: &mut [T]) {}
 
 impl Backend for Cpu {
     fn weight(

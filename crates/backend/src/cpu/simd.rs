@@ -43,6 +43,18 @@ pub(crate) trait Simd: Copy {
     unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// `a + b`
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a - b`
+    unsafe fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a / b`
+    unsafe fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The larger; `b` where one is NaN.
+    unsafe fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The smaller; `b` where one is NaN.
+    unsafe fn min(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// To the nearest integer, ties to even.
+    unsafe fn round(v: Self::Floats) -> Self::Floats;
+    /// `2^n` for integers from -126 to 127.
+    unsafe fn power(n: Self::Floats) -> Self::Floats;
     /// Writes 16 floats.
     unsafe fn store(v: Self::Floats, to: *mut f32);
 }
@@ -145,6 +157,48 @@ impl Simd for Portable {
     unsafe fn add(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
         for i in 0..16 {
             a[i] += b[i];
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn sub(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] -= b[i];
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn div(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] /= b[i];
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn max(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] = if a[i] > b[i] { a[i] } else { b[i] };
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn min(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] = if a[i] < b[i] { a[i] } else { b[i] };
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn round(mut a: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] = a[i].round_ties_even();
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn power(mut a: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] = f32::from_bits(((a[i] as i32 + 127) << 23) as u32);
         }
         a
     }

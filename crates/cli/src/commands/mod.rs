@@ -36,6 +36,7 @@ commands! {
     Rm => rm,
     Score => score,
     Tokenize => tokenize,
+    Bench => bench,
 }
 
 /// The model that runs where none is named.

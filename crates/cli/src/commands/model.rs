@@ -58,11 +58,6 @@ impl ModelArgs {
             ..Options::default()
         }
     }
-
-    /// Threads, if they were given.
-    pub(crate) fn threads(&self) -> Option<usize> {
-        self.threads.map(usize::from)
-    }
 }
 
 /// Fetches a model if it is not here, with a progress bar, and loads it.

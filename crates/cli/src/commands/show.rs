@@ -57,9 +57,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     }
     if args.metadata {
         ui.line("")?;
-        let rows = file.metadata().map(|(key, value)| {
-            vec![clean(key), value.type_name().into(), clean(&short(value))]
-        });
+        let rows = file
+            .metadata()
+            .map(|(key, value)| vec![clean(key), value.type_name().into(), clean(&short(value))]);
         table(ui, ["KEY", "TYPE", "VALUE"], rows)?;
     }
     if args.tensors {
@@ -156,7 +156,8 @@ fn formats(file: &Gguf) -> Fact {
     sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let shown: Vec<String> =
         sums.iter().map(|(name, sum)| format!("{name} {}", size(*sum))).collect();
-    let object: Map<String, Json> = sums.into_iter().map(|(name, sum)| (name, sum.into())).collect();
+    let object: Map<String, Json> =
+        sums.into_iter().map(|(name, sum)| (name, sum.into())).collect();
     ("formats", shown.join(", "), object.into())
 }
 
@@ -214,7 +215,11 @@ fn short(value: &Value) -> String {
 /// Text of a file with its control characters escaped: it must not steer the terminal.
 fn clean(text: &str) -> String {
     text.chars().fold(String::new(), |mut clean, c| {
-        if c.is_control() { clean.extend(c.escape_debug()) } else { clean.push(c) }
+        if c.is_control() {
+            clean.extend(c.escape_debug())
+        } else {
+            clean.push(c)
+        }
         clean
     })
 }

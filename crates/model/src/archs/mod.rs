@@ -11,6 +11,7 @@ mod rope;
 use crate::Error;
 use crate::gguf::{Gguf, optional};
 use ingle_backend::{Backend, Buffer, Cache, Graph, Input, Op, Out, Rows, Weight};
+use std::collections::{HashMap, HashSet};
 
 /// Records a model's forward pass.
 pub type Load = fn(&mut Recorder<'_>) -> Result<(), Error>;
@@ -34,6 +35,8 @@ pub struct Network {
     pub context: usize,
     /// KV cache floats per token, over all layers.
     pub kv_floats: usize,
+    /// Bytes of all matrices that a step multiplies by, as the file stores them.
+    pub weight_bytes: usize,
 }
 
 /// Records the graph of a model file, its weights taken by `backend`.
@@ -48,10 +51,22 @@ pub fn record(gguf: &Gguf, backend: &mut dyn Backend) -> Result<Network, Error> 
     };
     let shape = Shape::read(gguf)?;
     let graph = Graph::default();
-    let mut recorder = Recorder { gguf, backend, graph, shape, kv_floats: 0 };
+    let mut recorder =
+        Recorder { gguf, backend, graph, shape, kv_floats: 0, bytes: HashMap::new() };
     load(&mut recorder)?;
-    let Recorder { graph, shape, kv_floats, .. } = recorder;
-    Ok(Network { graph, vocabulary: shape.vocabulary, context: shape.context, kv_floats })
+    let Recorder { graph, shape, kv_floats, bytes, .. } = recorder;
+    let multiplied: HashSet<Weight> = graph.ops.iter().flat_map(multiplied).collect();
+    let weight_bytes = multiplied.iter().map(|weight| bytes[weight]).sum();
+    let Shape { vocabulary, context, .. } = shape;
+    Ok(Network { graph, vocabulary, context, kv_floats, weight_bytes })
+}
+
+/// The matrices that an op multiplies by.
+fn multiplied(op: &Op) -> Vec<Weight> {
+    match op {
+        Op::MatMul { outs, .. } => outs.iter().map(|out| out.w).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The sizes that every transformer has. All are at least 1.
@@ -128,6 +143,7 @@ pub struct Recorder<'a> {
     /// The model's sizes.
     pub shape: Shape,
     kv_floats: usize,
+    bytes: HashMap<Weight, usize>,
 }
 
 impl Recorder<'_> {
@@ -154,13 +170,17 @@ impl Recorder<'_> {
                 "{name} has {r} rows of {c}, and {rows} of {cols} are needed"
             )));
         }
-        self.backend
+        let bytes = tensor.bytes.len();
+        let weight = self
+            .backend
             .weight(tensor.format, rows, cols, tensor.bytes)
-            .map_err(|refusal| bad(format!("{name}: {refusal}")))
+            .map_err(|refusal| bad(format!("{name}: {refusal}")))?;
+        self.bytes.insert(weight, bytes);
+        Ok(weight)
     }
 
     fn has(&self, name: &str) -> bool {
-        self.gguf.tensors().iter().any(|tensor| tensor.name == name)
+        !matches!(self.gguf.tensor(name), Err(Error::Missing(_)))
     }
 
     fn tokens(&mut self, width: usize) -> Buffer {

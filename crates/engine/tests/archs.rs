@@ -1,0 +1,83 @@
+//! Every architecture that no real model at hand has, on every kernel row that runs here: tiny
+//! random checkpoints against log-probabilities from `transformers` in float64. What is in them
+//! stands beside them, in `golden/archs/README.md`.
+
+mod support;
+
+use ingle_backend::cpu::kernels::Kernels;
+use ingle_engine::{Case, Local, Options, Report};
+use ingle_model::tokenizer::check_cases;
+use support::{cases, golden, open, rows, tiny};
+
+const NAMES: [&str; 4] = ["qwen2", "qwen3", "llama-rope-scaled", "gemma3"];
+/// Positions of each checkpoint's cases.
+const POSITIONS: usize = 153;
+
+fn model(name: &str, kernels: &'static Kernels, step_tokens: usize) -> Local {
+    let options = Options {
+        kernels: Some(kernels),
+        threads: Some(2),
+        step_tokens,
+        kv_bytes: Some(4 << 20),
+        ..Options::default()
+    };
+    open(&tiny(name), &options)
+}
+
+fn gold(name: &str) -> Vec<Case> {
+    cases(&std::fs::read_to_string(golden(name, "gold.json")).expect("is in the repository"))
+}
+
+/// All positions agree on the likeliest token, and the log-probabilities are this near.
+fn check(name: &str, kernels: &'static Kernels, step_tokens: usize, mean: f64, p99: f64) {
+    let report = Report::of(&model(name, kernels, step_tokens), &gold(name)).expect("scores");
+    let what = format!("{name} on {} in steps of {step_tokens}: {report:?}", kernels.name);
+    assert_eq!(report.positions, POSITIONS, "{what}");
+    assert_eq!(report.top1_agreement, 1.0, "{what}");
+    assert!(report.mean_abs_delta <= mean && report.p99_abs_delta <= p99, "{what}");
+}
+
+#[test]
+fn the_reference_computes_what_transformers_does() {
+    let reference = Kernels::named("reference").expect("is in the table");
+    for name in NAMES {
+        check(name, reference, 64, 1e-5, 1e-4);
+    }
+}
+
+#[test]
+fn every_row_stays_near() {
+    for kernels in rows() {
+        for name in NAMES {
+            check(name, kernels, 64, 1e-4, 1e-3);
+        }
+    }
+}
+
+/// Sliding windows, rope and pages meet the edges of chunks everywhere.
+#[test]
+fn chunks_of_any_length_stay_near() {
+    for step_tokens in [1, 7, 16, 33] {
+        for name in NAMES {
+            check(name, Kernels::best(), step_tokens, 1e-4, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn their_texts_have_the_ids_that_llama_cpp_gives() {
+    for name in NAMES {
+        let rows = std::fs::read_to_string(golden(name, "cases.json")).expect("in the repository");
+        let model = model(name, Kernels::best(), 64);
+        let report = check_cases(model.tokenizer(), &rows).expect("a list of cases");
+        assert_eq!((report.rows, report.mismatches), (3, Vec::new()), "{name}");
+    }
+}
+
+/// A wrong gold is noticed: the figures above do not agree by themselves.
+#[test]
+fn another_models_gold_is_far() {
+    let own = model("qwen2", Kernels::best(), 64);
+    let report = Report::of(&own, &gold("qwen3")).expect("scores");
+    assert!(report.top1_agreement < 0.1 && report.mean_abs_delta > 0.5, "{report:?}");
+}

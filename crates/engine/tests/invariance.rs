@@ -1,0 +1,125 @@
+//! Batch invariance, the promise that a request's answer does not depend on what else is going on:
+//! every log-probability is the same to the last bit, alone and among fifteen others, chunked and
+//! whole, from a cached prefix, on any number of threads, and after making room for others.
+
+mod support;
+
+use ingle_engine::{Local, Options};
+use ingle_protocol::{Request, Sampling, Token, Usage};
+use std::path::Path;
+use std::sync::OnceLock;
+use support::{Asked, Told, answer, ask, fetched, open, request, text};
+
+const OPENING: &str = "Marie Curie was born in Warsaw, in what was then the Kingdom of Poland. She \
+    studied in secret before she left for Paris, where she met the man who became her husband and with whom she";
+
+/// The chosen token, then the likeliest ones, each with the bits of its log-probability.
+type Bits = Vec<Vec<(Token, u32)>>;
+
+fn bits(told: &Told) -> Bits {
+    let scored = |score: &ingle_protocol::TokenScore| {
+        let all = [&score.chosen].into_iter().chain(&score.top);
+        all.map(|one| (one.token, one.logprob.to_bits())).collect()
+    };
+    told.scores().map(scored).collect()
+}
+
+/// The two requests that are watched: a greedy one, and one that draws.
+fn watched() -> [Request; 2] {
+    let greedy = Request { logprobs: Some(5), ..request(text(OPENING), 12) };
+    let sampling = Sampling { temperature: 1.1, top_p: 0.95, seed: Some(41), ..greedy.sampling };
+    let drawn = Request { sampling, ..request(text("def fibonacci(n):\n    "), 12) };
+    let drawn = Request { logprobs: Some(5), ..drawn };
+    [Request { sampling: request(text(""), 1).sampling, ..greedy }, drawn]
+}
+
+/// Fourteen others, of lengths of their own; some begin as the first of the watched ones does.
+fn others(least: u32) -> Vec<Request> {
+    let prompt = |at: usize| match at % 3 {
+        0 => OPENING[..20 + 7 * at].to_owned(),
+        1 => format!("{at} ").repeat(1 + 2 * at),
+        _ => format!("Chapter {at}. In which"),
+    };
+    (0..14).map(|at| request(text(&prompt(at)), least + 2 * (at as u32 % 4))).collect()
+}
+
+fn model(path: &Path, threads: usize, step_tokens: usize, kv_tokens: usize) -> Local {
+    const KV_BYTES_PER_TOKEN: usize = 30 * 2 * 3 * 64 * 4;
+    let options = Options {
+        threads: Some(threads),
+        step_tokens,
+        kv_bytes: Some(kv_tokens * KV_BYTES_PER_TOKEN),
+        ..Options::default()
+    };
+    open(path, &options)
+}
+
+/// Sends some of the others, the watched ones, and the rest; gives what the watched ones were told.
+fn crowded(model: &Local, step_tokens: u64, crowd: &[Request], ahead: usize) -> [Told; 2] {
+    let send = |request: &Request| ask(model, request).expect("is taken in");
+    let (before, after) = crowd.split_at(ahead);
+    let mut asked: Vec<Asked> = before.iter().map(send).collect();
+    let own = watched().each_ref().map(send);
+    asked.extend(after.iter().map(send));
+    let told = own.map(Asked::wait);
+    for other in asked {
+        other.wait().end.expect("is answered");
+    }
+    let stats = model.stats();
+    let one_by_one = stats.generated_tokens + stats.prompt_tokens / step_tokens;
+    assert!(stats.steps < one_by_one, "there was no crowd: {stats:?}");
+    told
+}
+
+/// What the watched requests are told one by one, each in one step and on one thread.
+fn alone(path: &Path) -> &'static [Bits; 2] {
+    static ALONE: OnceLock<[Bits; 2]> = OnceLock::new();
+    ALONE.get_or_init(|| {
+        let model = model(path, 1, 512, 1024);
+        watched().map(|request| bits(&answer(&model, &request)))
+    })
+}
+
+fn same(expect: &[Bits; 2], told: &[Told; 2], what: &str) {
+    for (expect, told) in expect.iter().zip(told) {
+        assert_eq!(expect.len(), 12, "every token has its score");
+        assert!(*expect == bits(told), "{what}: another answer: {:?}", told.text());
+    }
+}
+
+#[test]
+fn the_crowd_the_chunks_and_the_threads_change_nothing() {
+    let Some(path) = fetched("smollm2") else { return };
+    let expect = alone(&path);
+    for (threads, step_tokens) in [(1, 33), (2, 512), (2, 16), (3, 7)] {
+        let model = model(&path, threads, step_tokens, 4096);
+        let told = crowded(&model, step_tokens as u64, &others(2), 7);
+        same(expect, &told, &format!("{threads} threads, steps of {step_tokens}"));
+        assert_eq!(model.stats().counts.preemptions, 0);
+    }
+}
+
+#[test]
+fn a_cached_prefix_changes_nothing() {
+    let Some(path) = fetched("smollm2") else { return };
+    let expect = alone(&path);
+    let model = model(&path, 2, 512, 1024);
+    for found in [0, 32] {
+        let told = watched().map(|request| answer(&model, &request));
+        same(expect, &told, &format!("{found} tokens found"));
+        let usage: Usage = told[0].receipt().usage;
+        assert_eq!((usage.cached_tokens, usage.completion_tokens), (found, 12), "{usage:?}");
+    }
+}
+
+#[test]
+fn making_room_changes_nothing() {
+    let Some(path) = fetched("smollm2") else { return };
+    let expect = alone(&path);
+    // Seven blocks hold two or three of them; the youngest makes room, and those watched are it.
+    let model = model(&path, 2, 512, 16 * 7);
+    let told = crowded(&model, 512, &others(8), 14);
+    same(expect, &told, "little memory");
+    let counts = model.stats().counts;
+    assert!(counts.preemptions > 0, "{counts:?}");
+}
