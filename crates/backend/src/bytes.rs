@@ -21,6 +21,21 @@ impl Bytes {
         Self { owner, range }
     }
 
+    /// All bytes of a file, mapped rather than read.
+    ///
+    /// The file must not be changed or cut while it is mapped; replacing it by renaming another
+    /// over it is safe.
+    ///
+    /// # Errors
+    /// Whatever the system says against mapping it.
+    pub fn map(file: &std::fs::File) -> std::io::Result<Self> {
+        // SAFETY: A map is unsound if the file changes beneath it. Model files are written once,
+        // under another name, and renamed into place. Whoever checks what is in the map copies it
+        // out first: no decision rests on reading it a second time.
+        let map = unsafe { memmap2::Mmap::map(file) }?;
+        Ok(Self::new(Arc::new(map)))
+    }
+
     /// A part of these bytes; `None` where it does not lie within them.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         self.get(range.clone())?;

@@ -1,5 +1,6 @@
 //! Where a request can go. A [`Provider`] answers requests: the local engine is one, a remote
 //! server is another, and the server in front of them knows no third thing.
+#![forbid(unsafe_code)]
 
 use ingle_protocol::{Call, Fault, Request, Sink, Token};
 

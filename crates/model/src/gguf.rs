@@ -13,7 +13,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
 use ingle_backend::{Bytes, Format};
 
@@ -155,12 +154,7 @@ impl Gguf {
         if !file.metadata().map_err(io)?.is_file() {
             return Err(io(std::io::Error::other("not a regular file")));
         }
-        // SAFETY: A map is unsound if the file changes beneath it. Model files are written once,
-        // under another name, and renamed into place; `open` tells its callers so. What is checked
-        // is copied out of the map first: no later decision rests on reading it a second time.
-        #[allow(unsafe_code)]
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-        Self::from_bytes(Bytes::new(Arc::new(map)))
+        Self::from_bytes(Bytes::map(&file).map_err(io)?)
     }
 
     /// Reads all but the weights of a file that is already in memory.

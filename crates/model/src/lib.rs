@@ -1,5 +1,6 @@
 //! A model file and what is in it: weights, tokenizer, chat template, architecture. And where
 //! model files come from.
+#![forbid(unsafe_code)]
 
 pub mod archs;
 pub mod catalogue;

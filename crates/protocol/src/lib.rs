@@ -1,6 +1,7 @@
 //! What passes between rooms: a [`Request`] goes in, [`Event`]s come out, and every answer closes
 //! with a [`Receipt`]. No type here knows a socket, a JSON text or a device; the wire formats in
 //! [`wire`] translate to and from them.
+#![forbid(unsafe_code)]
 
 pub mod wire;
 

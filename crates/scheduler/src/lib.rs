@@ -10,6 +10,7 @@
 //! to the head of the queue, and what it had published is found again if it was not needed.
 //!
 //! Absent here: text, sampling, devices, and time.
+#![forbid(unsafe_code)]
 
 mod blocks;
 

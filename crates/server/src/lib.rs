@@ -9,6 +9,7 @@
 //!
 //! [`Provider`]: ingle_gateway::Provider
 //! [`Call`]: ingle_protocol::Call
+#![forbid(unsafe_code)]
 
 mod answer;
 mod config;

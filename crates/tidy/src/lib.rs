@@ -4,6 +4,7 @@
 //!
 //! There is no parser: a token tree says where a function starts and ends, inside macros too, and
 //! needs neither a build nor knowledge of the grammar.
+#![forbid(unsafe_code)]
 
 mod tokens;
 

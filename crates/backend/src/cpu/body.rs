@@ -3,6 +3,7 @@
 //!
 //! Batch invariance lives here: whatever else is in a tile, one output element is made by the same
 //! operations in the same order. Tiles only share what they load.
+#![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
 use super::pack::{ACT_MAX, BLOCK, LANES, Packed};
 use super::simd::Simd;
@@ -56,7 +57,8 @@ unsafe fn group<S: Simd, const BITS: u8>(planes: *const u8, g: usize) -> S::Byte
             return S::load(planes.add(64 * g));
         }
         let low = S::load(planes.add(64 * (g / 2)));
-        let low = if g % 2 == 0 { S::nibble::<false>(low) } else { S::nibble::<true>(low) };
+        let high = !g.is_multiple_of(2);
+        let low = if high { S::nibble::<true>(low) } else { S::nibble::<false>(low) };
         match BITS {
             5 => S::above(low, S::load(planes.add(256)), g as u32, 0x10),
             6 => {

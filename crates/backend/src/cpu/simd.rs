@@ -2,6 +2,7 @@
 //! provider computes the same bits: integer sums are exact, and each float step is one rounding.
 //!
 //! A kernel body is generic over [`Simd`] and compiled once a provider, under its target features.
+#![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
 /// A provider of vectors of 16 lanes.
 ///

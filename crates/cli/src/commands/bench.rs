@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
@@ -185,7 +185,8 @@ fn once(model: &Local, args: &Args, concurrency: usize, salt: u64) -> anyhow::Re
     let mut calls = Vec::new();
     for index in 0..concurrency {
         let tokens = random(args.prompt, model.info().vocabulary, salt << 32 | index as u64);
-        let (sender, arrivals) = channel();
+        // Room for every event, so that the engine's thread never waits.
+        let (sender, arrivals) = sync_channel(args.generate as usize + 8);
         let sink = Box::new(move |event| {
             let _ = sender.send((start.elapsed(), event)); // read below, until it is done
             ControlFlow::Continue(())

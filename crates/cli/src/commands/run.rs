@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -101,12 +101,15 @@ Examples:
 /// The most that is read from a pipe.
 const INPUT_MOST: u64 = 64 << 20;
 
+/// Events on their way. Where output is read slowly the model waits: nobody else is served here.
+const EVENTS_MOST: usize = 1024;
+
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let prompt = prompt(&args)?;
     let model = model::open(&args.model, &args.run.options(), ui)?;
     let request = request(&args, prompt);
-    let (sender, events) = channel();
+    let (sender, events) = sync_channel(EVENTS_MOST);
     let sink = Box::new(move |event| match sender.send(event) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
@@ -163,11 +166,8 @@ fn prompt(args: &Args) -> anyhow::Result<String> {
 }
 
 fn request(args: &Args, prompt: String) -> Request {
-    let message = |role: &str, content: String| Message {
-        role: role.into(),
-        content,
-        ..Message::default()
-    };
+    let message =
+        |role: &str, content: String| Message { role: role.into(), content, ..Message::default() };
     let system = args.system.clone().map(|text| message("system", text));
     let messages = system.into_iter().chain([message("user", prompt.clone())]).collect();
     Request {

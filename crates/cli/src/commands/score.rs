@@ -30,7 +30,7 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 Examples:
-  ingle score smollm2 tests/fixtures/smollm2-135m.gold.json
+  ingle score smollm2 crates/engine/tests/fixtures/smollm2-135m.gold.json
   ingle score smollm2 cases.json --kernels reference
   ingle score ./model.gguf cases.json --json | jq .mean_abs_delta";
 
@@ -68,7 +68,10 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
 fn cases(bytes: &[u8]) -> Result<Vec<Case>, String> {
     let parsed: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let list = parsed.as_array().ok_or("not a JSON list of cases")?;
-    list.iter().enumerate().map(|(at, row)| case(row).map_err(|what| format!("case {at}: {what}"))).collect()
+    list.iter()
+        .enumerate()
+        .map(|(at, row)| case(row).map_err(|what| format!("case {at}: {what}")))
+        .collect()
 }
 
 fn case(row: &Value) -> Result<Case, String> {
@@ -78,7 +81,8 @@ fn case(row: &Value) -> Result<Case, String> {
     };
     let pair = |pair: &Value| {
         let id = token(&pair[0])?;
-        let logprob = pair[1].as_f64().ok_or_else(|| format!("{pair} is no token with a log-probability"))?;
+        let logprob =
+            pair[1].as_f64().ok_or_else(|| format!("{pair} is no token with a log-probability"))?;
         Ok((id, logprob))
     };
     let list = |key: &str| row[key].as_array().ok_or_else(|| format!("`{key}` is no list"));

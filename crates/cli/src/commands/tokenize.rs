@@ -38,7 +38,7 @@ const AFTER_HELP: &str = "\
 Examples:
   ingle tokenize smollm2 \"Hello, world!\"
   ingle tokenize smollm2 --json < README.md | jq '.ids | length'
-  ingle tokenize gemma3 --cases tests/fixtures/gemma3-270m.tokens.json";
+  ingle tokenize gemma3 --cases crates/model/tests/fixtures/gemma3-270m.tokens.json";
 
 /// The most that is read.
 const INPUT_MOST: u64 = 256 << 20;
@@ -65,7 +65,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         return ui.object(&json!({ "ids": ids, "tokens": pieces }));
     }
     let width = ids.iter().map(|id| id.to_string().len()).max().unwrap_or(0);
-    ids.iter().zip(pieces).try_for_each(|(id, piece)| ui.line(format_args!("{id:>width$}  {piece:?}")))
+    ids.iter()
+        .zip(pieces)
+        .try_for_each(|(id, piece)| ui.line(format_args!("{id:>width$}  {piece:?}")))
 }
 
 fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Usage> {
@@ -73,7 +75,8 @@ fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Usage> {
 }
 
 fn check(tokenizer: &Tokenizer, file: &str, ui: &Ui) -> anyhow::Result<()> {
-    let report = check_cases(tokenizer, &text_of(model::read(file, INPUT_MOST)?, file)?)?;
+    let cases = text_of(model::read(file, INPUT_MOST)?, file)?;
+    let report = check_cases(tokenizer, &cases).map_err(|what| Usage(format!("{file}: {what}")))?;
     let wrong = report.mismatches.len();
     if ui.json {
         ui.object(&json!({ "rows": report.rows, "mismatches": wrong }))?;

@@ -40,13 +40,14 @@ struct Case {
 /// # Errors
 /// [`Error::Refused`] where the text is no such list.
 pub fn check_cases(tokenizer: &Tokenizer, json: &str) -> Result<CaseReport, Error> {
-    let cases: Vec<Case> = serde_json::from_str(json).map_err(|error| {
-        Error::Refused(format!(
-            "the cases are not a JSON list of {{\"text\": .., \"ids\": [..]}}: {error}"
-        ))
-    })?;
+    let wanted = r#"a JSON list of {"text": .., "ids": [..]}"#;
+    let cases: Vec<serde_json::Value> = serde_json::from_str(json)
+        .map_err(|error| Error::Refused(format!("the cases are not {wanted}: {error}")))?;
     let mut report = CaseReport { rows: cases.len(), mismatches: Vec::new() };
     for (row, case) in cases.into_iter().enumerate() {
+        let case: Case = serde_json::from_value(case).map_err(|error| {
+            Error::Refused(format!("row {row} of the cases is wrong in {wanted}: {error}"))
+        })?;
         let found = match case.parse_special {
             Some(true) => tokenizer.encode(&case.text, Special::Parse),
             Some(false) => tokenizer.encode(&case.text, Special::Plain),
