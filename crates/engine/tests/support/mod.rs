@@ -24,6 +24,7 @@ pub(crate) fn rows() -> impl Iterator<Item = &'static Kernels> {
 
 /// A model's file, fetched if it is not here. `None`, said aloud, where it cannot be had; a CI run
 /// must have the default model.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub(crate) fn fetched(name: &str) -> Option<PathBuf> {
     match pull::resolve(name) {
         Ok(path) => Some(path),
