@@ -3,6 +3,12 @@
 //!
 //! There is no prefill graph and no decode graph.
 
+mod cost;
+mod role;
+
+pub use cost::{Cost, Shapes, WeightShape};
+pub use role::Role;
+
 use std::sync::Arc;
 
 /// Activations of one backend, by number.

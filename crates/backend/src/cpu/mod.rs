@@ -16,14 +16,19 @@ mod x86;
 
 use crate::{
     BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Format, Graph, Op, Pages, Refusal, Rows,
-    Ticket, Weight,
+    Shapes, Ticket, Weight, WeightShape,
 };
 use kernels::Kernels;
 use pack::{Acts, LANES, Line, Packed};
 use pool::Pool;
+pub use run::OpTime;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Signed bytes that a quantised activation is kept in. A product of the integer kernels costs as
+/// many byte products.
+pub const ACTIVATION_BYTES: usize = 2;
 
 /// A matrix of the model file, repacked if kernels multiply by it.
 #[derive(Debug)]
@@ -137,6 +142,41 @@ impl Cpu {
         Ok(())
     }
 
+    /// Runs a step with a clock beside each op, which costs a little; its logits cannot be polled.
+    pub fn profile(&mut self, graph: &Graph, batch: &Batch) -> Vec<OpTime> {
+        let samples = self.ready(graph, batch);
+        self.logits = None;
+        run::profile(self, graph, batch, samples)
+    }
+
+    /// How large everything is that graphs refer to.
+    pub fn shapes(&self) -> Shapes {
+        let packed = |packed: &Packed| size_of_val(&*packed.lines) + size_of_val(&*packed.scales);
+        let weights = self.weights.iter().map(|matrix| WeightShape {
+            format: matrix.format,
+            rows: matrix.rows,
+            cols: matrix.cols,
+            bytes: matrix.bytes.len(),
+            held: matrix.packed.as_ref().map_or(matrix.bytes.len(), packed),
+        });
+        let buffers = self.buffers.iter().map(|buffer| (buffer.rows, buffer.width));
+        Shapes {
+            weights: weights.collect(),
+            buffers: buffers.collect(),
+            cached_float_bytes: size_of::<f32>(),
+        }
+    }
+
+    /// Makes a step possible: room for its rows, counters at 0. Returns its sampled rows.
+    fn ready(&mut self, graph: &Graph, batch: &Batch) -> Vec<usize> {
+        let samples = batch.samples();
+        self.reserve(graph, batch.tokens(), samples.len());
+        for counter in &mut self.counters {
+            *counter.get_mut() = 0;
+        }
+        samples
+    }
+
     /// Makes room for a step's rows.
     fn reserve(&mut self, graph: &Graph, tokens: usize, samples: usize) {
         for buffer in &mut self.buffers {
@@ -248,11 +288,7 @@ impl Backend for Cpu {
     }
 
     fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket {
-        let samples = batch.samples();
-        self.reserve(graph, batch.tokens(), samples.len());
-        for counter in &mut self.counters {
-            *counter.get_mut() = 0;
-        }
+        let samples = self.ready(graph, batch);
         let logits = graph.logits.expect("a graph is for its logits; this is a bug");
         let ticket = Ticket(self.tickets);
         self.tickets += 1;

@@ -1,6 +1,11 @@
 //! One step over the threads of the pool. Which part of an op a thread takes is left to a counter;
 //! what a part computes never depends on who takes it, or on what else is in the batch.
 
+mod profile;
+
+pub use profile::OpTime;
+pub(super) use profile::profile;
+
 use super::body::{ActRow, Keys, Query};
 use super::pack::{Acts, BLOCK, LANES};
 use super::pool::Member;
@@ -146,8 +151,16 @@ struct Step<'a> {
 // what is said at `Mem`.
 unsafe impl Sync for Step<'_> {}
 
+/// How a thread goes through a step.
+type Walk<'a> = &'a (dyn Fn(&Step<'_>, Member<'_>) + Sync);
+
 /// Runs the whole graph.
 pub(super) fn step(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>) {
+    step_by(cpu, graph, batch, samples, &|step, member| step.walk(member));
+}
+
+/// Lays a step out and sends every thread through it.
+fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, walk: Walk<'_>) {
     let (tokens, sampled) = (batch.tokens(), samples.len());
     let mem = cpu.buffers.iter_mut().map(|buffer| Mem {
         ptr: buffer.data.as_mut_ptr(),
@@ -165,7 +178,7 @@ pub(super) fn step(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usi
     };
     let places = batch.spans.iter().flat_map(place).collect();
     let step = Step { cpu, graph, batch, samples, places, mem, caches, acts };
-    pool.run(&|member| step.walk(member));
+    pool.run(&|member| walk(&step, member));
     cpu.pool = pool;
 }
 

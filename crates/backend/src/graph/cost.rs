@@ -1,0 +1,227 @@
+//! What an op costs, from shapes alone: what a roofline, a forecast or a choice between machines
+//! is made of. Nothing is measured here, and no backend is known.
+//!
+//! Floating-point operations: a multiply-add counts two, whatever the numbers' format; an
+//! exponential, a root, a sine, a maximum and a change of sign count one. Unpacking weights,
+//! rounding activations and moving data count none.
+//!
+//! Bytes: what an op must read and write if each byte passes once (compulsory traffic; Williams,
+//! Waterman and Patterson, "Roofline", 2009). What a cache still holds from the op before costs
+//! memory nothing; what does not fit costs it more than once.
+
+use super::{Activation, Attend, Batch, Buffer, Input, Op, Out, Rows, Weight};
+use crate::Format;
+use std::ops::{Add, AddAssign};
+
+/// Bytes of an activation.
+const FLOAT: u64 = size_of::<f32>() as u64;
+
+/// A matrix or vector of the model file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightShape {
+    /// How the file stores it.
+    pub format: Format,
+    /// Its rows.
+    pub rows: usize,
+    /// Its columns.
+    pub cols: usize,
+    /// Its bytes in the file.
+    pub bytes: usize,
+    /// Its bytes as the backend holds it for its kernels.
+    pub held: usize,
+}
+
+/// How large everything is that a graph refers to by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes {
+    /// By [`Weight`].
+    pub weights: Vec<WeightShape>,
+    /// By [`Buffer`]: what it has a row for, and floats per row.
+    pub buffers: Vec<(Rows, usize)>,
+    /// Bytes of one float of the KV cache.
+    pub cached_float_bytes: usize,
+}
+
+/// What some ops cost. Costs add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations, a multiply-add counting two.
+    pub flops: u64,
+    /// Of `flops`, those of products with quantised weights, which integer kernels compute.
+    pub quantised_flops: u64,
+    /// Bytes read, weights as the file stores them.
+    pub bytes_read: u64,
+    /// Of `bytes_read`, those of the matrices that products multiply by.
+    pub matrix_bytes: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+}
+
+impl Cost {
+    /// Bytes read and written.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_read + self.bytes_written
+    }
+
+    /// Arithmetic intensity in operations per byte; 0 where nothing is moved.
+    pub fn intensity(&self) -> f64 {
+        if self.bytes() == 0 { 0.0 } else { self.flops as f64 / self.bytes() as f64 }
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.flops += other.flops;
+        self.quantised_flops += other.quantised_flops;
+        self.bytes_read += other.bytes_read;
+        self.matrix_bytes += other.matrix_bytes;
+        self.bytes_written += other.bytes_written;
+    }
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl Activation {
+    /// Operations of one element, the product with `up` included.
+    const fn flops(self) -> u64 {
+        match self {
+            Self::Silu => 5,      // -x, exp, +, /, ·
+            Self::GeluTanh => 10, // x·x, ·x, ·c, +, ·c, tanh, +, ·x, /2, ·
+        }
+    }
+}
+
+/// A cost without products.
+fn plain(flops: usize, bytes_read: u64, bytes_written: u64) -> Cost {
+    Cost { flops: flops as u64, bytes_read, bytes_written, ..Cost::default() }
+}
+
+/// Bytes of so many activations.
+fn floats(count: usize) -> u64 {
+    count as u64 * FLOAT
+}
+
+/// How many rows a step has of each kind.
+#[derive(Clone, Copy)]
+struct Counts {
+    tokens: usize,
+    samples: usize,
+}
+
+impl Shapes {
+    fn weight(&self, weight: Weight) -> &WeightShape {
+        &self.weights[weight.0 as usize]
+    }
+
+    fn width(&self, buffer: Buffer) -> usize {
+        self.buffers[buffer.0 as usize].1
+    }
+
+    fn rows(&self, buffer: Buffer, counts: Counts) -> usize {
+        match self.buffers[buffer.0 as usize].0 {
+            Rows::Tokens => counts.tokens,
+            Rows::Samples => counts.samples,
+        }
+    }
+}
+
+impl Op {
+    /// What the op costs in a step. Panics where `shapes` are not those of the op's graph.
+    pub fn cost(&self, shapes: &Shapes, batch: &Batch) -> Cost {
+        let counts = Counts { tokens: batch.tokens(), samples: batch.samples().len() };
+        match self {
+            Self::Embed { table, y, .. } => {
+                let table = shapes.weight(*table);
+                let (row, all) = (table.bytes / table.rows, counts.tokens * shapes.width(*y));
+                plain(all, (counts.tokens * row) as u64, floats(all))
+            }
+            Self::Norm { x, gain, y, add, .. } => {
+                let all = shapes.rows(*x, counts) * shapes.width(*y);
+                let gain = if all == 0 { 0 } else { shapes.weight(*gain).cols };
+                let (added, reads) = if *add { (all, 2 * all) } else { (0, all) };
+                plain(4 * all + added, floats(reads + gain), floats(all)) // ·, +, ·scale, ·gain
+            }
+            Self::MatMul { x, outs } => product(shapes, counts, *x, outs),
+            Self::Angles { freqs, y, .. } => {
+                let all = counts.tokens * shapes.width(*y);
+                let freqs = if all == 0 { 0 } else { size_of_val(&**freqs) };
+                plain(all / 2 * 5, freqs as u64, floats(all)) // ·, sin, cos, 2 · scale
+            }
+            Self::Rope { x, angles, dim, .. } => {
+                let (heads, rotated) = (shapes.width(*x) / dim, shapes.width(*angles));
+                let all = counts.tokens * heads * rotated;
+                plain(all / 2 * 6, floats(all + counts.tokens * rotated), floats(all))
+            }
+            Self::Attend(attend) => attention(shapes, attend, batch),
+            Self::Gather { y, .. } => {
+                let all = counts.samples * shapes.width(*y);
+                plain(0, floats(all), floats(all))
+            }
+        }
+    }
+}
+
+/// `2 · rows · width of y · width of x` a matrix; each matrix and the input pass once.
+fn product(shapes: &Shapes, counts: Counts, x: Input, outs: &[Out]) -> Cost {
+    let (buffer, flops, inputs, gain) = match x {
+        Input::Plain(x) => (x, 0, 1, 0),
+        Input::Normed { x, gain, .. } => (x, 4, 1, shapes.weight(gain).cols),
+        Input::Gated { gate, act, .. } => (gate, act.flops() as usize, 2, 0),
+    };
+    let (rows, cols) = (shapes.rows(buffer, counts), shapes.width(buffer));
+    if rows == 0 {
+        return Cost::default();
+    }
+    let mut cost = plain(flops * rows * cols, floats(inputs * rows * cols + gain), 0);
+    for out in outs {
+        let w = shapes.weight(out.w);
+        let all = rows * w.rows;
+        let flops = 2 * (all * cols) as u64;
+        let (bias, biased) = if out.bias.is_some() { (w.rows, all) } else { (0, 0) };
+        let added = if out.add { all } else { 0 };
+        cost += Cost {
+            flops: flops + (biased + added) as u64,
+            quantised_flops: if w.format.grid().is_some() { flops } else { 0 },
+            bytes_read: w.bytes as u64 + floats(bias + added),
+            matrix_bytes: w.bytes as u64,
+            bytes_written: floats(all),
+        };
+    }
+    cost
+}
+
+/// For each token and query head, `4 · dim + 5` a position that it sees (a key's and a value's
+/// multiply-adds; scale, maximum, difference, exponential, sum), and `dim` divisions. Each cached
+/// position that any token of a span sees is read once, and the step's own are written.
+fn attention(shapes: &Shapes, a: &Attend, batch: &Batch) -> Cost {
+    let cached = (2 * a.kv_heads * a.dim * shapes.cached_float_bytes) as u64;
+    let mut cost = Cost::default();
+    for span in &batch.spans {
+        let (tokens, end) = (span.tokens.len(), span.start + span.tokens.len());
+        if tokens == 0 {
+            continue;
+        }
+        let seen = |position: usize| (position + 1).min(a.window.unwrap_or(usize::MAX));
+        let pairs: usize = (span.start..end).map(seen).sum();
+        let first = span.start + 1 - seen(span.start);
+        let own = tokens * 2 * (a.heads + a.kv_heads) * a.dim; // q, y; k, v
+        let y = tokens * a.heads * a.dim;
+        cost += Cost {
+            flops: (a.heads * (pairs * (4 * a.dim + 5) + tokens * a.dim)) as u64,
+            bytes_read: floats(own - y) + (end - first) as u64 * cached,
+            bytes_written: floats(y) + tokens as u64 * cached,
+            ..Cost::default()
+        };
+    }
+    cost
+}
+
+#[cfg(test)]
+mod tests;
