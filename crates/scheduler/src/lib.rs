@@ -9,7 +9,12 @@
 //! everyone who runs advances in every step. Who must make room is the youngest, too; it goes back
 //! to the head of the queue, and what it had published is found again if it was not needed.
 //!
-//! Absent here: text, sampling, devices, and time.
+//! A sequence that has caught up may be computed beyond its last token, over tokens that somebody
+//! drafted for it. They take what everyone else has left of the step and of the blocks, so that they
+//! hold up nobody; what sampling makes of them is compared here, and KV of a token that did not come
+//! true is never counted as computed.
+//!
+//! Absent here: text, sampling, devices, time, and where drafts come from.
 #![forbid(unsafe_code)]
 
 mod blocks;
@@ -83,14 +88,17 @@ impl std::error::Error for Reject {}
 pub struct Chunk {
     /// Whose tokens.
     pub seq: SeqId,
-    /// Which of its tokens, counted from the start of its prompt; never empty. Starts at 0 again
-    /// after the sequence had to make room.
+    /// Which of its tokens, counted from the start of its prompt, then those of `draft`; never
+    /// empty. Starts at 0 again after the sequence had to make room.
     pub positions: Range<usize>,
     /// Position `p` lies in slot `p % block_tokens` of `blocks[p / block_tokens]`; the last
     /// position of the chunk lies in the last block. Valid for this step only.
     pub blocks: Vec<BlockId>,
     /// True when the chunk reaches the last token, so its logits are sampled.
     pub sample: bool,
+    /// Tokens that may come next, at the last of the positions. Each one's logits are sampled too,
+    /// if it came true. Empty without `sample`.
+    pub draft: Vec<Token>,
 }
 
 /// What sampling made of a sequence.
@@ -133,6 +141,8 @@ struct Seq {
     computed: usize,
     /// Tokens after those that the current step computes.
     planned: usize,
+    /// Drafted tokens after those that it computes.
+    drafted: usize,
     /// It ends with this many tokens.
     len_max: usize,
     /// Whether its full blocks are published, and published ones used for it.
@@ -166,6 +176,8 @@ pub struct Scheduler {
     waiting: VecDeque<SeqId>,
     /// Oldest first, so the last one is the first to make room.
     running: Vec<SeqId>,
+    /// For the next plan.
+    drafts: BTreeMap<SeqId, Vec<Token>>,
     next: u64,
     preemptions: u64,
 }
@@ -187,6 +199,7 @@ impl Scheduler {
             seqs: BTreeMap::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
+            drafts: BTreeMap::new(),
             next: 0,
             preemptions: 0,
         }
@@ -222,6 +235,7 @@ impl Scheduler {
             tokens: prompt,
             computed: 0,
             planned: 0,
+            drafted: 0,
             len_max,
             share,
             blocks: Vec::new(),
@@ -273,6 +287,14 @@ impl Scheduler {
         }
     }
 
+    /// Proposes what may follow a sequence's tokens, for the next plan alone. A plan takes the
+    /// leading part that fits; a sequence that is gone, or does not catch up, takes nothing.
+    pub fn draft(&mut self, id: SeqId, tokens: &[Token]) {
+        if self.seqs.contains_key(&id) {
+            self.drafts.insert(id, tokens.to_vec());
+        }
+    }
+
     /// The next step's work, oldest sequence first; empty only when [`idle`](Self::idle).
     pub fn plan(&mut self) -> Vec<Chunk> {
         let mut budget = self.limits.step_tokens;
@@ -291,11 +313,18 @@ impl Scheduler {
             self.running.extend(self.waiting.pop_front());
             chunks.push(chunk);
         }
+        let mut drafts = std::mem::take(&mut self.drafts);
+        for chunk in chunks.iter_mut().filter(|chunk| chunk.sample) {
+            if let Some(draft) = drafts.remove(&chunk.seq) {
+                self.speculate(chunk, draft, &mut budget);
+            }
+        }
         assert!(!chunks.is_empty() || self.idle(), "a step without progress; this is a bug");
         chunks
     }
 
-    /// Takes in the step's results. `outcome` is asked once per chunk that has `sample`, in order.
+    /// Takes in the step's results. `outcome` is asked once per chunk that has `sample`, in order,
+    /// and once more for each leading token of its draft that came true.
     /// Returns the sequences that ended; they are forgotten. Where a step failed, its KV is
     /// unknown: drop the whole scheduler rather than call this.
     pub fn apply(
@@ -305,12 +334,15 @@ impl Scheduler {
     ) -> Vec<(SeqId, Ended)> {
         let mut ended = Vec::new();
         for chunk in step {
-            self.advance(chunk);
-            if chunk.sample
-                && let Some(how) = self.extend(chunk.seq, outcome(chunk.seq))
-            {
-                ended.push((chunk.seq, how));
+            let (mut accepted, mut goes_on) = (0, chunk.sample);
+            while goes_on {
+                let came = outcome(chunk.seq);
+                ended.extend(self.extend(chunk.seq, came).map(|how| (chunk.seq, how)));
+                let drafted = chunk.draft.get(accepted);
+                goes_on = drafted.is_some_and(|&drafted| came == Outcome::Continue(drafted));
+                accepted += usize::from(goes_on);
             }
+            self.advance(chunk, accepted);
         }
         ended.iter().for_each(|&(id, _)| self.forget(id));
         ended
@@ -344,7 +376,25 @@ impl Scheduler {
         seq.seen = seq.seen.max(end);
         *budget -= seq.planned;
         let sample = end == seq.tokens.len();
-        Some(Chunk { seq: id, positions: start..end, blocks: seq.blocks.clone(), sample })
+        let (positions, blocks, draft) = (start..end, seq.blocks.clone(), Vec::new());
+        Some(Chunk { seq: id, positions, blocks, sample, draft })
+    }
+
+    /// Adds as much of a draft as is left of the step, of the blocks and of the sequence.
+    fn speculate(&mut self, chunk: &mut Chunk, mut draft: Vec<Token>, budget: &mut usize) {
+        let block_tokens = self.limits.block_tokens;
+        let seq = self.seqs.get_mut(&chunk.seq).expect("live sequence");
+        let room = (seq.blocks.len() + self.pool.available()) * block_tokens;
+        // The last token that it may have ends it, so there is no use in computing that one.
+        let end_max = room.min(seq.len_max - 1).min(chunk.positions.end.saturating_add(*budget));
+        draft.truncate(end_max - chunk.positions.end);
+        seq.drafted = draft.len();
+        *budget -= draft.len();
+        chunk.positions.end += draft.len();
+        let missing = chunk.positions.end.div_ceil(block_tokens) - seq.blocks.len();
+        seq.blocks.extend(self.pool.take(missing));
+        chunk.blocks.clone_from(&seq.blocks);
+        chunk.draft = draft;
     }
 
     fn preempt_last(&mut self) {
@@ -356,13 +406,18 @@ impl Scheduler {
         self.preemptions += 1;
     }
 
-    /// Counts a chunk as computed and publishes the blocks that it filled.
-    fn advance(&mut self, chunk: &Chunk) {
+    /// Counts a chunk as computed, gives back the blocks of drafts that did not come true, and
+    /// publishes the blocks that it filled.
+    fn advance(&mut self, chunk: &Chunk, accepted: usize) {
         let block_tokens = self.limits.block_tokens;
+        let end = chunk.positions.end - chunk.draft.len() + accepted;
         let seq = self.seqs.get_mut(&chunk.seq).expect("cancel waits for the step to end");
-        assert_eq!(chunk.positions, seq.computed..seq.computed + seq.planned, "not as planned");
-        let filled = seq.computed / block_tokens..chunk.positions.end / block_tokens;
-        (seq.computed, seq.planned) = (chunk.positions.end, 0);
+        let planned = seq.computed..seq.computed + seq.planned + seq.drafted;
+        assert_eq!(chunk.positions, planned, "not as planned");
+        let filled = seq.computed / block_tokens..end / block_tokens;
+        (seq.computed, seq.planned, seq.drafted) = (end, 0, 0);
+        seq.seen = seq.seen.max(end);
+        self.pool.release(seq.blocks.split_off(end.div_ceil(block_tokens)));
         if !seq.share {
             return;
         }
@@ -385,6 +440,7 @@ impl Scheduler {
             self.pool.release(seq.blocks);
             self.waiting.retain(|&other| other != id);
             self.running.retain(|&other| other != id);
+            self.drafts.remove(&id);
         }
     }
 
@@ -407,12 +463,13 @@ impl Scheduler {
             let behind = seq.tokens.len() - seq.computed;
             let left = behind - seq.planned + usize::from(inside_step);
             assert!(seq.computed <= seq.seen && seq.cached <= seq.seen);
-            assert!(seq.tokens.len() < seq.len_max, "it ends when it is full");
+            assert!(seq.tokens.len() + seq.drafted < seq.len_max, "it ends when it is full");
+            assert!(seq.drafted == 0 || seq.planned == behind, "drafts follow the last token");
             assert!(0 < behind && seq.planned <= behind, "one token is left to compute");
             assert!(running || seq.blocks.is_empty(), "who waits holds no memory");
             assert_eq!(seq.planned > 0, running && inside_step, "who runs advances in every step");
             assert!(at + 1 >= self.running.len() || left == 1, "only the youngest is behind");
-            let blocks = self.blocks_for(seq.computed + seq.planned);
+            let blocks = self.blocks_for(seq.computed + seq.planned + seq.drafted);
             assert_eq!(seq.blocks.len(), blocks, "blocks for what is computed, and no more");
         }
         self.pool.check(self.seqs.values().flat_map(|seq| &seq.blocks));

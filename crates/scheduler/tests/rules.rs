@@ -35,6 +35,47 @@ fn a_long_prompt_is_computed_in_chunks_and_holds_up_no_older_answer() {
     assert_eq!(step(&mut scheduler, &ids), [(1, 18, 19), (2, 3, 4)]);
 }
 
+/// How many drafted tokens a sequence takes, and what it has after a step in which tokens 7, 8 and
+/// 9 come true.
+#[test]
+fn a_draft_is_computed_as_far_as_there_is_room_and_counts_as_far_as_it_comes_true() {
+    let check = |new_max: usize, draft: &[Token], taken: usize, after: &[Token]| {
+        let mut scheduler = Scheduler::new(LIMITS);
+        let id = scheduler.add(vec![1, 2, 3], new_max, true).expect("fits");
+        scheduler.draft(id, draft);
+        let step = scheduler.plan();
+        scheduler.check();
+        assert_eq!(step[0].draft, draft[..taken]);
+        assert_eq!(step[0].positions, 0..3 + taken);
+        let mut coming = [7, 8, 9].into_iter();
+        let ended = scheduler.apply(&step, |_| Outcome::Continue(coming.next().expect("three")));
+        scheduler.check();
+        let tokens = scheduler.tokens(id).unwrap_or(&[]);
+        assert_eq!((tokens, ended.is_empty()), (after, !after.is_empty()));
+        assert!(scheduler.plan().iter().all(|chunk| chunk.draft.is_empty()), "for one plan alone");
+    };
+    check(9, &[], 0, &[1, 2, 3, 7]);
+    check(9, &[4], 1, &[1, 2, 3, 7]);
+    check(9, &[7], 1, &[1, 2, 3, 7, 8]);
+    check(9, &[7, 4, 9], 3, &[1, 2, 3, 7, 8]);
+    check(9, &[7, 8], 2, &[1, 2, 3, 7, 8, 9]);
+    check(9, &[0; 10], 7, &[1, 2, 3, 7]);
+    check(1, &[7, 8], 0, &[]);
+    check(3, &[7, 8, 9], 2, &[]);
+}
+
+#[test]
+fn a_draft_holds_up_nobody() {
+    let mut scheduler = Scheduler::new(Limits { blocks: 3, ..LIMITS });
+    let ids = [4, 4].map(|length| scheduler.add(prompt(length), 4, false).expect("fits"));
+    scheduler.draft(ids[0], &[9; 8]);
+    let chunks = scheduler.plan();
+    assert_eq!(chunks.iter().map(|chunk| chunk.draft.len()).collect::<Vec<_>>(), [2, 0]);
+    scheduler.apply(&chunks, |_| Outcome::Continue(5));
+    assert_eq!(scheduler.counts().blocks_used, 2, "what was for the draft is given back");
+    assert_eq!(scheduler.counts().preemptions, 0);
+}
+
 #[test]
 fn a_prefix_is_found_again_but_for_its_last_token() {
     let check = |length: u32, share: bool, found: usize| {

@@ -12,7 +12,7 @@
 #![allow(clippy::print_stdout, reason = "what the lives were made of is worth a line")]
 
 use ingle_scheduler::{BlockId, Chunk, Ended, Limits, Outcome, Reject, Scheduler, SeqId, Token};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
 
 /// SplitMix64.
@@ -46,6 +46,11 @@ enum Origin {
     Computed,
 }
 
+/// The digest of a prefix that ends with `token`, from that of the prefix before it.
+fn digest(before: u64, token: Token) -> u64 {
+    mix(before ^ (u64::from(token) << 32))
+}
+
 /// What the world knows of a live sequence.
 struct Life {
     tokens: Vec<Token>,
@@ -77,8 +82,17 @@ impl Life {
 
     fn push(&mut self, token: Token) {
         let before = self.digests.last().copied().unwrap_or(1);
-        self.digests.push(mix(before ^ (u64::from(token) << 32)));
+        self.digests.push(digest(before, token));
         self.tokens.push(token);
+    }
+
+    /// The digests of what a chunk computes and of all before it, its draft included.
+    fn digests_with(&self, draft: &[Token]) -> Vec<u64> {
+        let mut digests = self.digests.clone();
+        for &token in draft {
+            digests.push(digest(digests[digests.len() - 1], token));
+        }
+        digests
     }
 }
 
@@ -108,10 +122,11 @@ impl Memory {
         let mut written = BTreeSet::new();
         for chunk in step {
             let life = &lives[&chunk.seq];
+            let digests = life.digests_with(&chunk.draft);
             for at in chunk.positions.clone() {
                 let place = self.place(chunk, at);
                 assert!(written.insert(place), "slot {place} written twice in a step");
-                let slot = Slot { digest: life.digests[at], writer: chunk.seq, share: life.share };
+                let slot = Slot { digest: digests[at], writer: chunk.seq, share: life.share };
                 self.slots[place] = Some(slot);
             }
         }
@@ -121,9 +136,10 @@ impl Memory {
     }
 
     fn read(&self, chunk: &Chunk, positions: std::ops::Range<usize>, life: &Life) {
+        let digests = life.digests_with(&chunk.draft);
         for at in positions {
             let slot = self.slots[self.place(chunk, at)].expect("KV that nobody computed");
-            assert_eq!(slot.digest, life.digests[at], "foreign KV at {at} of {:?}", chunk.seq);
+            assert_eq!(slot.digest, digests[at], "foreign KV at {at} of {:?}", chunk.seq);
             let shared = slot.share && life.share;
             assert!(slot.writer == chunk.seq || shared, "private KV shared at {at}");
         }
@@ -145,6 +161,13 @@ struct Story {
     refused: u64,
     stopped: u64,
     full: u64,
+    /// Drafted tokens that came true, and those that did not.
+    accepted: u64,
+    rejected: u64,
+    /// Drafts that were cut because the step, the blocks or the sequence had no more room.
+    cut: [u64; 3],
+    /// Blocks that were taken for drafts in vain.
+    given_back: u64,
 }
 
 impl Story {
@@ -160,6 +183,10 @@ impl Story {
         self.refused += other.refused;
         self.stopped += other.stopped;
         self.full += other.full;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.given_back += other.given_back;
+        (0..3).for_each(|at| self.cut[at] += other.cut[at]);
     }
 }
 
@@ -176,6 +203,8 @@ struct World {
     /// When each block was last released.
     released: Vec<u64>,
     releases: u64,
+    /// What was drafted for the next plan.
+    drafts: BTreeMap<SeqId, Vec<Token>>,
     /// Prompts and answers of the past, to be asked again.
     past: Vec<Vec<Token>>,
     /// Positions that all sequences together may take at most: a bound on the steps.
@@ -204,6 +233,7 @@ impl World {
             published: BTreeMap::new(),
             released: vec![0; limits.blocks],
             releases: 0,
+            drafts: BTreeMap::new(),
             past: Vec::new(),
             steps_max: 0,
             story: Story::default(),
@@ -284,6 +314,18 @@ impl World {
         self.scheduler.cancel(id);
     }
 
+    /// Proposes tokens for some, whether or not they can take them; now and then twice.
+    fn draft(&mut self, rng: &mut Rng) {
+        for &id in self.lives.keys() {
+            for _ in 0..[0, 1, 1, 1, 2][rng.below(5)] {
+                let mut draft = vec![0; rng.below(9)];
+                draft.fill_with(|| rng.below(3) as Token);
+                self.scheduler.draft(id, &draft);
+                self.drafts.insert(id, draft);
+            }
+        }
+    }
+
     fn plan(&mut self) -> Vec<Chunk> {
         let mut running: Vec<SeqId> = Vec::new();
         running.extend(self.lives.iter().filter(|(_, life)| !life.blocks.is_empty()).map(|l| l.0));
@@ -313,7 +355,35 @@ impl World {
             at += 1;
         }
         assert_eq!(at, step.len(), "more run than may");
+        let mut drafts = std::mem::take(&mut self.drafts);
+        for chunk in &step {
+            let draft = drafts.remove(&chunk.seq).filter(|_| chunk.sample).unwrap_or_default();
+            self.speculate(chunk, &draft, &mut budget);
+        }
         step
+    }
+
+    /// A chunk has as much of its draft as everyone else left room for.
+    fn speculate(&mut self, chunk: &Chunk, draft: &[Token], budget: &mut usize) {
+        let block_tokens = self.limits.block_tokens;
+        let life = &self.lives[&chunk.seq];
+        let end = chunk.positions.end - chunk.draft.len();
+        let held = end.div_ceil(block_tokens);
+        let in_blocks = (held + self.unused()) * block_tokens - end;
+        let bounds = [*budget, in_blocks, life.len_max - 1 - life.tokens.len()];
+        let room = bounds.into_iter().min().unwrap_or(0).min(draft.len());
+        assert_eq!(chunk.draft, draft[..room], "the part of the draft that there is room for");
+        for (cut, bound) in self.story.cut.iter_mut().zip(bounds) {
+            *cut += u64::from(bound < draft.len() && bound == room);
+        }
+        assert_eq!(
+            chunk.blocks.len(),
+            chunk.positions.end.div_ceil(block_tokens),
+            "no more blocks"
+        );
+        chunk.blocks[held..].iter().for_each(|&block| self.take(block));
+        self.lives.get_mut(&chunk.seq).expect("live").blocks.clone_from(&chunk.blocks);
+        *budget -= room;
     }
 
     /// Where a sequence goes on from, and the blocks that it holds then.
@@ -349,19 +419,21 @@ impl World {
         let life = &self.lives[&id];
         let (start, kept) = self.outset(life);
         let end = (start + *budget).min(life.tokens.len());
-        assert_eq!(chunk.positions, start..end, "catches up from what is found to the budget");
+        let planned = chunk.positions.start..chunk.positions.end - chunk.draft.len();
+        assert_eq!(planned, start..end, "catches up from what is found to the budget");
         assert!(start < end, "nothing to compute");
         assert_eq!(chunk.sample, end == life.tokens.len(), "sampled at its last token");
-        assert_eq!(chunk.blocks.len(), end.div_ceil(block_tokens), "blocks up to the last token");
+        let own = end.div_ceil(block_tokens);
+        assert!(chunk.blocks.len() >= own, "blocks up to the last token");
         assert_eq!(chunk.blocks[..kept.len()], kept, "the blocks it had, and those it found");
         for block in &kept[life.blocks.len()..] {
             self.users[block.0 as usize] += 1;
             self.story.found += 1;
             self.story.found_midway += u64::from(life.end > 0);
         }
-        chunk.blocks[kept.len()..].iter().for_each(|&block| self.take(block));
+        chunk.blocks[kept.len()..own].iter().for_each(|&block| self.take(block));
         let life = self.lives.get_mut(&id).expect("live");
-        life.blocks.clone_from(&chunk.blocks);
+        life.blocks = chunk.blocks[..own].to_vec();
         life.origins.resize(life.origins.len().max(start), Origin::Found);
         life.origins.resize(life.origins.len().max(end), Origin::Computed);
         *budget -= end - start;
@@ -386,28 +458,26 @@ impl World {
     fn apply(&mut self, step: &[Chunk], rng: &mut Rng) {
         self.memory.run(step, &self.lives);
         let mut expected = Vec::new();
-        let mut outcomes = BTreeMap::new();
+        let mut outcomes = VecDeque::new();
         for chunk in step {
-            self.publish(chunk);
-            if !chunk.sample {
-                continue;
-            }
-            let life = self.lives.get_mut(&chunk.seq).expect("live");
-            if rng.one_in(12) {
-                outcomes.insert(chunk.seq, Outcome::Stop);
-                expected.push((chunk.seq, Ended::Stopped));
-                self.story.stopped += 1;
-                continue;
-            }
-            let token = rng.below(3) as Token;
-            life.push(token);
-            outcomes.insert(chunk.seq, Outcome::Continue(token));
-            if life.tokens.len() == life.len_max {
-                expected.push((chunk.seq, Ended::Full));
-                self.story.full += 1;
+            let end = chunk.positions.end - chunk.draft.len();
+            if chunk.sample {
+                let told = self.sample(chunk, rng);
+                expected.extend(told.1.map(|how| (chunk.seq, how)));
+                outcomes.extend(told.0.iter().map(|&outcome| (chunk.seq, outcome)));
+                let accepted = told.0.len() - 1;
+                self.story.accepted += accepted as u64;
+                self.story.rejected += (chunk.draft.len() - accepted) as u64;
+                self.publish(chunk, end + accepted);
+            } else {
+                self.publish(chunk, end);
             }
         }
-        let ended = self.scheduler.apply(step, |id| outcomes.remove(&id).expect("asked once"));
+        let ended = self.scheduler.apply(step, |id| {
+            let (of, outcome) = outcomes.pop_front().expect("asked as often as tokens came true");
+            assert_eq!(of, id, "asked in order");
+            outcome
+        });
         assert!(outcomes.is_empty(), "a sample was not asked for");
         assert_eq!(ended, expected, "who ends, and how");
         for (id, _) in ended {
@@ -418,12 +488,43 @@ impl World {
         }
     }
 
-    /// What the step filled becomes findable, unless it is already.
-    fn publish(&mut self, chunk: &Chunk) {
+    /// What becomes of a sequence: a draft often comes true, and sometimes not at all.
+    fn sample(&mut self, chunk: &Chunk, rng: &mut Rng) -> (Vec<Outcome>, Option<Ended>) {
+        let life = self.lives.get_mut(&chunk.seq).expect("live");
+        let mut outcomes = Vec::new();
+        loop {
+            if rng.one_in(12) {
+                outcomes.push(Outcome::Stop);
+                self.story.stopped += 1;
+                return (outcomes, Some(Ended::Stopped));
+            }
+            let drafted = chunk.draft.get(outcomes.len()).copied();
+            let random = rng.below(3) as Token;
+            let token = drafted.filter(|_| !rng.one_in(3)).unwrap_or(random);
+            life.push(token);
+            outcomes.push(Outcome::Continue(token));
+            if life.tokens.len() == life.len_max {
+                self.story.full += 1;
+                return (outcomes, Some(Ended::Full));
+            }
+            if drafted != Some(token) {
+                return (outcomes, None);
+            }
+        }
+    }
+
+    /// What the step filled up to `end` becomes findable, unless it is already; blocks beyond that
+    /// were for drafts that did not come true.
+    fn publish(&mut self, chunk: &Chunk, end: usize) {
         let block_tokens = self.limits.block_tokens;
         let life = self.lives.get_mut(&chunk.seq).expect("live");
-        let filled = life.end / block_tokens..chunk.positions.end / block_tokens;
-        life.end = chunk.positions.end;
+        let filled = life.end / block_tokens..end / block_tokens;
+        life.end = end;
+        life.origins.resize(life.origins.len().max(end), Origin::Computed);
+        let spare = life.blocks.split_off(end.div_ceil(block_tokens));
+        self.story.given_back += spare.len() as u64;
+        self.release(&spare);
+        let life = self.lives.get_mut(&chunk.seq).expect("live");
         for at in filled.filter(|_| life.share) {
             let (own, name) = (life.blocks[at], life.digests[(at + 1) * block_tokens - 1]);
             if let Some(&twin) = self.published.get(&name) {
@@ -462,6 +563,7 @@ fn live(seed: u64) -> Story {
     let mut rng = Rng(mix(seed));
     let mut world = World::new(&mut rng);
     let mut left = 1 + rng.below(24);
+    let drafts = !rng.one_in(4);
     while left > 0 || !world.scheduler.idle() {
         while left > 0 && !rng.one_in(3) {
             left -= 1;
@@ -469,6 +571,9 @@ fn live(seed: u64) -> Story {
         }
         if rng.one_in(20) {
             world.cancel(&mut rng);
+        }
+        if drafts {
+            world.draft(&mut rng);
         }
         let step = world.plan();
         world.check();
@@ -527,6 +632,12 @@ fn every_seed_lives_well() {
         all.refused,
         all.stopped,
         all.full,
+        all.accepted,
+        all.rejected,
+        all.cut[0],
+        all.cut[1],
+        all.cut[2],
+        all.given_back,
     ];
     let often = |&count: &u64| seeds < 20_000 || count * 200 > seeds;
     assert!(happened.iter().all(often), "a workload that tries too little: {all:?}");
