@@ -192,6 +192,8 @@ pub enum Sample {
     None,
     /// The last one, to go on from it.
     Last,
+    /// So many of the last: one to go on from, and drafts to verify. At most as many as there are.
+    Tail(usize),
     /// Every one, to score the prompt.
     All,
 }
@@ -231,6 +233,7 @@ impl Batch {
             match span.sample {
                 Sample::None => {}
                 Sample::Last => samples.push(end - 1),
+                Sample::Tail(count) => samples.extend(end - count..end),
                 Sample::All => samples.extend(first..end),
             }
             first = end;
@@ -301,8 +304,14 @@ mod tests {
         let span =
             |n: u32, sample| Span { start: 0, tokens: (0..n).collect(), blocks: vec![], sample };
         let batch = Batch {
-            spans: vec![span(3, Sample::Last), span(2, Sample::None), span(2, Sample::All)],
+            spans: vec![
+                span(3, Sample::Last),
+                span(2, Sample::None),
+                span(2, Sample::All),
+                span(4, Sample::Tail(3)),
+                span(2, Sample::Tail(0)),
+            ],
         };
-        assert_eq!((batch.tokens(), batch.samples()), (7, vec![2, 5, 6]));
+        assert_eq!((batch.tokens(), batch.samples()), (13, vec![2, 5, 6, 8, 9, 10]));
     }
 }
