@@ -176,6 +176,7 @@ impl Gguf {
             place(tensor, data, alignment, bytes.len() as u64)
                 .map_err(|what| malformed(tensor.at, format!("tensor {}: {what}", tensor.name)))?;
         }
+        apart(&tensors)?;
         let mut file = Self { arch: String::new(), version, entries, keys, tensors, names, bytes };
         file.arch = file.str("general.architecture")?.to_owned();
         Ok(file)
@@ -437,4 +438,18 @@ fn place(tensor: &mut TensorInfo, data: u64, alignment: u64, file: u64) -> Resul
         }
     }
     Ok(())
+}
+
+/// No two tensors lie on the same bytes: else a short file could claim weights without end, each of
+/// which is repacked.
+fn apart(tensors: &[TensorInfo]) -> Result<(), Error> {
+    let mut placed: Vec<&TensorInfo> = tensors.iter().filter(|tensor| tensor.bytes > 0).collect();
+    placed.sort_unstable_by_key(|tensor| tensor.offset);
+    match placed.array_windows().find(|[a, b]| a.offset + a.bytes > b.offset) {
+        Some([a, b]) => {
+            let what = format!("tensors {} and {} lie on the same bytes", a.name, b.name);
+            Err(malformed(a.at.max(b.at), what))
+        }
+        None => Ok(()),
+    }
 }

@@ -230,6 +230,9 @@ fn broken_tensors_are_refused() {
     refused(&tensor(&[4], 0).tensor("w", &[4], 0, &weights), "tensor w is there twice");
     let at = |offset: u64| tensor(&[4], 0).tensor_at("v", &[4], 0, offset);
     assert!(read(at(32).bytes()).is_ok());
+    refused(&at(0), "tensors w and v lie on the same bytes");
+    let long = tensor(&[12], 0).tensor_at("v", &[4], 0, 32);
+    refused(&long, "tensors w and v lie on the same bytes");
     refused(&at(33), "tensor v: its offset 33 is no multiple of 32");
     refused(&at(64), "past the end of the file");
     refused(&at(u64::MAX - 31), "past the end of the file");

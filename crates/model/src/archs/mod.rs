@@ -92,6 +92,12 @@ pub struct Shape {
     pub eps: f32,
 }
 
+/// The widest row of activations, in floats: a step holds one for each of its tokens, however small
+/// the file's own weights are.
+const WIDTH_MAX: usize = 1 << 18;
+/// The most tokens of a vocabulary; a row of logits is as wide.
+const VOCABULARY_MAX: usize = 1 << 20;
+
 fn bad(what: String) -> Error {
     Error::Unsupported(what)
 }
@@ -111,17 +117,46 @@ impl Shape {
             dim: or("attention.key_length", width / heads)?,
             vocabulary: embeddings.rows,
             context: count("context_length")?,
-            eps: gguf.float(&gguf.key("attention.layer_norm_rms_epsilon"))? as f32,
+            eps: epsilon(gguf)?,
         };
         let values = or("attention.value_length", shape.dim)?;
         if values != shape.dim {
             return Err(bad(format!("keys of {} and values of {values} floats", shape.dim)));
         }
-        if !shape.heads.is_multiple_of(shape.kv_heads) || !shape.dim.is_multiple_of(2) {
-            let Self { heads, kv_heads, dim, .. } = shape;
-            return Err(bad(format!("{heads} heads over {kv_heads} KV heads of {dim} floats")));
-        }
+        shape.check()?;
         Ok(shape)
+    }
+
+    /// What the kernels and their memory rely on.
+    fn check(&self) -> Result<(), Error> {
+        let Self { width, hidden, heads, kv_heads, dim, vocabulary, .. } = *self;
+        if !heads.is_multiple_of(kv_heads) || dim == 0 || !dim.is_multiple_of(2) {
+            return Err(bad(format!(
+                "the model file gives {heads} heads over {kv_heads} KV heads of {dim} floats"
+            )));
+        }
+        for (what, size, most) in [
+            ("embedding_length", width, WIDTH_MAX),
+            ("feed_forward_length", hidden, WIDTH_MAX),
+            ("attention.head_count times the floats of a head", heads * dim, WIDTH_MAX),
+            ("the vocabulary", vocabulary, VOCABULARY_MAX),
+        ] {
+            if size > most {
+                return Err(bad(format!(
+                    "the model file gives {what} as {size}; at most {most} is supported"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What keeps the norms' root from zero: 0 to 1.
+fn epsilon(gguf: &Gguf) -> Result<f32, Error> {
+    let key = gguf.key("attention.layer_norm_rms_epsilon");
+    match gguf.float(&key)? {
+        eps if (0.0..=1.0).contains(&eps) => Ok(eps as f32),
+        eps => Err(bad(format!("the model file gives {key} as {eps}"))),
     }
 }
 

@@ -39,14 +39,20 @@ fn scaling(gguf: &Gguf) -> Result<Scaling, Error> {
             Err(bad(format!("a rope scaling factor of {factor}")))
         }
         ("linear", Some(factor)) => Ok(Scaling::Linear(factor)),
-        ("yarn", Some(factor)) => Ok(Scaling::Yarn(Yarn {
-            factor,
-            trained: number("rope.scaling.original_context_length")?
-                .ok_or_else(|| Error::Missing("rope.scaling.original_context_length".into()))?,
-            fast: number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-            slow: number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-            attention: number("rope.scaling.attn_factor")?.unwrap_or(1.0),
-        })),
+        ("yarn", Some(factor)) => {
+            let positive = |suffix: &str, usual: Option<f64>| match number(suffix)?.or(usual) {
+                Some(x) if x > 0.0 => Ok(x),
+                Some(x) => Err(bad(format!("{} is {x}", gguf.key(suffix)))),
+                None => Err(Error::Missing(gguf.key(suffix))),
+            };
+            Ok(Scaling::Yarn(Yarn {
+                factor,
+                trained: positive("rope.scaling.original_context_length", None)?,
+                fast: positive("rope.scaling.yarn_beta_fast", Some(32.0))?,
+                slow: positive("rope.scaling.yarn_beta_slow", Some(1.0))?,
+                attention: positive("rope.scaling.attn_factor", Some(1.0))?,
+            }))
+        }
         (other, _) => Err(bad(format!("rope scaling of type `{other}` is not supported"))),
     }
 }
@@ -118,6 +124,9 @@ impl Recorder<'_> {
         let pairs = rotated as usize / 2;
         let factors = self.factors(pairs)?;
         let (freqs, scale) = frequencies(base, pairs, scaling, factors.as_deref());
+        if !(scale.is_finite() && freqs.iter().all(|freq| freq.is_finite())) {
+            return Err(bad("the model file's rope settings give infinite angles".into()));
+        }
         let y = self.tokens(2 * pairs);
         self.op(Op::Angles { freqs, y, scale });
         Ok(y)
