@@ -119,6 +119,16 @@ fn stop_texts_span_tokens() {
     }
 }
 
+/// The limit ends the answer while its last characters may still become a stop text.
+#[test]
+fn what_was_held_back_is_told_at_the_end() {
+    let plain = drawn(text("Held"), 30, Some(6));
+    let all = answer(&TINY, &plain).text();
+    let stop = format!("{}, and more", all.chars().next_back().expect("has text"));
+    let told = answer(&TINY, &Request { stop: vec![stop], ..plain });
+    assert_eq!((told.text(), usage(&told)), (all, (Finish::Length, 30)));
+}
+
 #[test]
 fn a_stop_text_of_words_ends_a_real_answer() {
     let Some(model) = &*SMOLLM2 else { return };
@@ -168,6 +178,25 @@ fn a_bias_forces_and_bans() {
     let banned = biased(seen.iter().map(|&token| (token, -100.0)).collect());
     assert!(banned.iter().all(|token| !seen.contains(token)), "{banned:?}");
     assert_eq!(biased(vec![(77, 100.0)]), [77; 30]);
+}
+
+/// The penalties of presence and frequency look at the answer alone, that of repetition at the
+/// prompt, too.
+#[test]
+fn penalties_know_the_prompt_from_the_answer() {
+    let first = |prompt: &[Token], change: fn(&mut Sampling)| {
+        let input = Input::Tokens(prompt.to_vec());
+        let mut ask = Request { logprobs: Some(0), ..request(input, 1) };
+        change(&mut ask.sampling);
+        answer(&TINY, &ask).tokens()[0]
+    };
+    let mut prompts = (1..40).map(|step| (0..60).map(|at| at * step % 256).collect::<Vec<_>>());
+    let repeats = |prompt: &Vec<Token>| prompt.contains(&first(prompt, |_| ()));
+    let prompt = prompts.find(repeats).expect("a prompt whose likeliest next token is in it");
+    let free = first(&prompt, |_| ());
+    assert_eq!(first(&prompt, |rules| rules.presence_penalty = 2.0), free);
+    assert_eq!(first(&prompt, |rules| rules.frequency_penalty = 2.0), free);
+    assert_ne!(first(&prompt, |rules| rules.repetition_penalty = 100.0), free);
 }
 
 #[test]

@@ -5,9 +5,11 @@
 mod support;
 
 use ingle_engine::{Local, Options};
-use ingle_protocol::{Request, Sampling, Token, Usage};
+use ingle_protocol::{Input, Request, Sampling, Token, Usage};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::mpsc::sync_channel;
 use support::{Asked, Told, answer, ask, fetched, open, request, text};
 
 const OPENING: &str = "Marie Curie was born in Warsaw, in what was then the Kingdom of Poland. She \
@@ -34,13 +36,13 @@ fn watched() -> [Request; 2] {
 }
 
 /// Fourteen others, of lengths of their own; some begin as the first of the watched ones does.
-fn others(least: u32) -> Vec<Request> {
+fn others() -> Vec<Request> {
     let prompt = |at: usize| match at % 3 {
         0 => OPENING[..20 + 7 * at].to_owned(),
         1 => format!("{at} ").repeat(1 + 2 * at),
         _ => format!("Chapter {at}. In which"),
     };
-    (0..14).map(|at| request(text(&prompt(at)), least + 2 * (at as u32 % 4))).collect()
+    (0..14).map(|at| request(text(&prompt(at)), 2 + 2 * (at as u32 % 4))).collect()
 }
 
 fn model(path: &Path, threads: usize, step_tokens: usize, kv_tokens: usize) -> Local {
@@ -54,10 +56,11 @@ fn model(path: &Path, threads: usize, step_tokens: usize, kv_tokens: usize) -> L
     open(path, &options)
 }
 
-/// Sends some of the others, the watched ones, and the rest; gives what the watched ones were told.
-fn crowded(model: &Local, step_tokens: u64, crowd: &[Request], ahead: usize) -> [Told; 2] {
+/// Sends half of the others, the watched ones, and the rest; gives what the watched ones were told.
+fn crowded(model: &Local, step_tokens: u64) -> [Told; 2] {
     let send = |request: &Request| ask(model, request).expect("is taken in");
-    let (before, after) = crowd.split_at(ahead);
+    let crowd = others();
+    let (before, after) = crowd.split_at(crowd.len() / 2);
     let mut asked: Vec<Asked> = before.iter().map(send).collect();
     let own = watched().each_ref().map(send);
     asked.extend(after.iter().map(send));
@@ -93,7 +96,7 @@ fn the_crowd_the_chunks_and_the_threads_change_nothing() {
     let expect = alone(&path);
     for (threads, step_tokens) in [(1, 33), (2, 512), (2, 16), (3, 7)] {
         let model = model(&path, threads, step_tokens, 4096);
-        let told = crowded(&model, step_tokens as u64, &others(2), 7);
+        let told = crowded(&model, step_tokens as u64);
         same(expect, &told, &format!("{threads} threads, steps of {step_tokens}"));
         assert_eq!(model.stats().counts.preemptions, 0);
     }
@@ -112,14 +115,27 @@ fn a_cached_prefix_changes_nothing() {
     }
 }
 
+/// Six blocks: two for the elder ones, who need more with every sixteenth token, three for the
+/// first of those watched and one for the second. Both are younger, so both make room.
 #[test]
 fn making_room_changes_nothing() {
     let Some(path) = fetched("smollm2") else { return };
-    let expect = alone(&path);
-    // Seven blocks hold two or three of them; the youngest makes room, and those watched are it.
-    let model = model(&path, 2, 512, 16 * 7);
-    let told = crowded(&model, 512, &others(8), 14);
-    same(expect, &told, "little memory");
+    let model = model(&path, 2, 512, 16 * 6);
+    let elder = |tokens: u32| {
+        let request = request(Input::Tokens((1000..1000 + tokens).collect()), 24);
+        Request { logprobs: Some(0), ..request }
+    };
+    let (go, gate) = sync_channel::<()>(1);
+    let sink = Box::new(move |_| {
+        let _ = gate.recv(); // stands still at its first token, until everybody is there
+        ControlFlow::Continue(())
+    });
+    let _call = model.send(&elder(13), sink).expect("is taken in");
+    let second = ask(&model, &elder(12)).expect("is taken in");
+    let own = watched().each_ref().map(|request| ask(&model, request).expect("is taken in"));
+    drop(go);
+    same(alone(&path), &own.map(Asked::wait), "little memory");
+    second.wait().end.expect("is answered");
     let counts = model.stats().counts;
-    assert!(counts.preemptions > 0, "{counts:?}");
+    assert!(counts.preemptions >= 2, "{counts:?}");
 }

@@ -302,7 +302,8 @@ impl Fault {
 /// that the caller went away.
 pub type Sink = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
 
-/// A request under way. Dropping it cancels the request; its sink then gets no more events.
+/// A request under way. Dropping it cancels the request; its sink still gets what was on its way,
+/// and the end.
 #[derive(Debug)]
 pub struct Call {
     cancelled: Arc<AtomicBool>,
