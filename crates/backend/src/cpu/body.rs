@@ -15,36 +15,38 @@ pub(crate) struct ActRow {
     pub(crate) x: *const f32,
     pub(crate) q: *const i8,
     pub(crate) scale: *const f32,
-    pub(crate) sum: *const i32,
+    pub(crate) sum: *const f32,
 }
 
-/// Quantises one row: 16-bit integers as two signed bytes, a scale per 32.
+/// Quantises one row: 16-bit integers as two signed bytes, a scale per 32, and per 16 their sum
+/// times the scale.
+///
+/// # Safety
+/// The outputs have a place for every whole block of `x`.
 #[inline(always)]
-pub(crate) fn quantise(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
-    let blocks = x.as_chunks::<BLOCK>().0.iter();
-    let out = q.as_chunks_mut::<{ 2 * BLOCK }>().0.iter_mut();
-    for (b, (x, q)) in blocks.zip(out).enumerate() {
-        let mut largest = [0.0f32; LANES];
-        for i in 0..BLOCK {
-            largest[i % LANES] = largest[i % LANES].max(x[i].abs());
+pub(crate) unsafe fn quantise<S: Simd>(
+    x: &[f32],
+    q: &mut [i8],
+    scale: &mut [f32],
+    sum: &mut [f32],
+) {
+    for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+        // SAFETY: a block has 32 floats and becomes 64 bytes.
+        unsafe {
+            let (low, high) =
+                (S::load_f32(x.as_ptr().cast()), S::load_f32(x[LANES..].as_ptr().cast()));
+            let largest = S::max(S::abs(low), S::abs(high));
+            let mut lanes = [0.0f32; LANES];
+            S::store(largest, lanes.as_mut_ptr());
+            let max = fold(lanes, |a, b| if a > b { a } else { b });
+            let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
+            scale[b] = max / ACT_MAX;
+            let q = q[b * 2 * BLOCK..][..2 * BLOCK].as_mut_ptr();
+            for (half, x) in [low, high].into_iter().enumerate() {
+                let total = S::split(S::mul(x, S::floats(inverse)), q.add(half * LANES));
+                sum[2 * b + half] = total as f32 * scale[b];
+            }
         }
-        let mut max = 0.0f32;
-        for lane in largest {
-            max = max.max(lane);
-        }
-        let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
-        scale[b] = max / ACT_MAX;
-        let mut sums = [0i32; 2];
-        for i in 0..BLOCK {
-            let int = (x[i] * inverse).round_ties_even() as i32;
-            let int = int.clamp(-(ACT_MAX as i32), ACT_MAX as i32);
-            let high = (int + 128) >> 8;
-            q[i] = high as i8;
-            q[BLOCK + i] = (int - (high << 8)) as i8;
-            sums[i / (BLOCK / 2)] += int;
-        }
-        sum[2 * b] = sums[0];
-        sum[2 * b + 1] = sums[1];
     }
 }
 
@@ -71,7 +73,11 @@ unsafe fn group<S: Simd, const BITS: u8>(planes: *const u8, g: usize) -> S::Byte
 }
 
 /// 16 rows of a packed matrix times `T` rows of activations, into `y[t][0..16]`:
-/// `Σ_block xs · (d · Σ(u - offset)·q + m · Σq)`, block after block.
+/// `Σ_block d·xs · Σ(u·q) + m · xs·Σq`, block after block, where `m` is the minimum, or what makes
+/// the unsigned `u` signed again.
+///
+/// A block's weights are unpacked to registers once; each row of activations then needs one sum of
+/// integers, first of the high bytes, then, shifted, of the low ones.
 ///
 /// # Safety
 /// The packed matrix has this layout; the activations have its columns; `y` has room.
@@ -97,40 +103,28 @@ pub(crate) unsafe fn tile<
     unsafe {
         let mut planes = w.lines.as_ptr().add(at * w.group_lines).cast::<u8>();
         let mut scales = w.scales.as_ptr().add(at * w.group_scales);
-        let load = |from| if F16 { S::load_f16(from) } else { S::load_f32(from) };
         let mut acc = [S::floats(0.0); T];
         for block in 0..w.cols / BLOCK {
             for half in 0..HALVES {
-                let mut high = [S::ints(0); T];
-                let mut low = [S::ints(0); T];
-                let mut sums = [0i32; T];
-                for t in 0..T {
-                    let sum = x[t].sum.add(2 * block);
-                    sums[t] = if HALVES == 2 { *sum.add(half) } else { *sum + *sum.add(1) };
-                    low[t] = S::ints(-OFFSET * sums[t]);
+                let d = if F16 { S::load_f16(scales) } else { S::load_f32(scales) };
+                let m = match (MINS, F16) {
+                    (true, true) => S::load_f16(scales.add(LANES * size)),
+                    (true, false) => S::load_f32(scales.add(LANES * size)),
+                    (false, _) => S::mul(d, S::floats(-OFFSET as f32)),
+                };
+                let count = 8 / HALVES;
+                let mut v = [S::zero(); 8];
+                for g in 0..count {
+                    v[g] = group::<S, BITS>(planes, g + half * count);
                 }
-                for g in 0..8 / HALVES {
-                    let g = g + half * (8 / HALVES);
-                    let v = group::<S, BITS>(planes, g);
-                    for t in 0..T {
-                        let q = x[t].q.add(block * 2 * BLOCK + 4 * g);
-                        if BITS == 8 {
-                            high[t] = S::dot::<false>(high[t], v, q);
-                            low[t] = S::dot::<false>(low[t], v, q.add(BLOCK));
-                        } else {
-                            high[t] = S::dot::<true>(high[t], v, q);
-                            low[t] = S::dot::<true>(low[t], v, q.add(BLOCK));
-                        }
-                    }
-                }
-                let d = load(scales);
                 for t in 0..T {
-                    let mut part = S::mul(S::join(high[t], low[t]), d);
-                    if MINS {
-                        let m = load(scales.add(LANES * size));
-                        part = S::fma(m, S::floats(sums[t] as f32), part);
-                    }
-                    acc[t] = S::fma(part, S::floats(*x[t].scale.add(block)), acc[t]);
+                    let q = x[t].q.add(block * 2 * BLOCK + half * LANES);
+                    let sum = integers::<S, BITS, T>(&v, count, q);
+                    let by = S::mul(d, S::floats(*x[t].scale.add(block)));
+                    acc[t] = S::fma(S::to_floats(sum), by, acc[t]);
+                    let sums = x[t].sum.add(2 * block);
+                    let sum = if HALVES == 2 { *sums.add(half) } else { *sums + *sums.add(1) };
+                    acc[t] = S::fma(m, S::floats(sum), acc[t]);
                 }
                 scales = scales.add(per_scale);
             }
@@ -142,7 +136,44 @@ pub(crate) unsafe fn tile<
     }
 }
 
-/// As [`tile`], for weights stored as floats: four sums, by column modulo 4.
+/// `Σ (256·high + low) · u` over a block, or half of one. Sums of integers are exact in any order:
+/// where few rows keep the processor busy, four shorter chains of additions replace one.
+#[inline(always)]
+unsafe fn integers<S: Simd, const BITS: u8, const T: usize>(
+    v: &[S::Bytes; 8],
+    count: usize,
+    q: *const i8,
+) -> S::Ints {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if T <= 2 {
+            let (mut high, mut low) = ([S::none(); 2], [S::none(); 2]);
+            for g in 0..count {
+                high[g % 2] = dot::<S, BITS>(high[g % 2], v[g], q.add(4 * g));
+                low[g % 2] = dot::<S, BITS>(low[g % 2], v[g], q.add(BLOCK + 4 * g));
+            }
+            let high = S::shift(S::plus(high[0], high[1]));
+            return S::plus(high, S::plus(low[0], low[1]));
+        }
+        let mut sum = S::none();
+        for g in 0..count {
+            sum = dot::<S, BITS>(sum, v[g], q.add(4 * g));
+        }
+        sum = S::shift(sum);
+        for g in 0..count {
+            sum = dot::<S, BITS>(sum, v[g], q.add(BLOCK + 4 * g));
+        }
+        sum
+    }
+}
+
+#[inline(always)]
+unsafe fn dot<S: Simd, const BITS: u8>(sum: S::Ints, w: S::Bytes, x: *const i8) -> S::Ints {
+    // SAFETY: the caller's promise.
+    unsafe { if BITS == 8 { S::dot::<false>(sum, w, x) } else { S::dot::<true>(sum, w, x) } }
+}
+
+/// As [`tile`], for weights stored as floats: four sums a row, by column modulo 4.
 ///
 /// # Safety
 /// As [`tile`].
@@ -310,8 +341,15 @@ pub(crate) struct Keys<'a> {
     pub(crate) scale: f32,
 }
 
+/// Positions that one update of the softmax takes in, counted from the sequence's start: enough
+/// that the update costs little beside the products.
+const STRIDE: usize = 64;
+/// Blocks of a stride.
+const BLOCKS: usize = STRIDE / BLOCK_TOKENS;
+const _: () = assert!(BLOCKS * BLOCK_TOKENS == STRIDE && BLOCK_TOKENS == LANES);
+
 /// `R` query rows over the KV blocks that any of them sees, with an online softmax (Milakov and
-/// Gimelshein, 2018), block after block of 16 positions.
+/// Gimelshein, 2018), stride after stride of 64 positions.
 ///
 /// # Safety
 /// Pointers as described; `out` has `R · dim` floats; every seen position was stored.
@@ -327,23 +365,26 @@ pub(crate) unsafe fn attend<S: Simd, const R: usize>(
     out[..R * dim].fill(0.0);
     let from = rows.iter().map(|row| row.from).min().unwrap_or(0);
     let to = rows.iter().map(|row| row.to).max().unwrap_or(0);
-    for block in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
-        let at = kv.blocks[block] as usize * kv.stride;
-        let first = block * BLOCK_TOKENS;
-        let mut p = [[0.0f32; BLOCK_TOKENS]; R];
-        // SAFETY: the block is one of the cache's.
-        unsafe { scores::<S, R>(kv.keys.add(at), kv, rows, &mut p) };
+    let mut p = [[0.0f32; STRIDE]; R];
+    for stride in from / STRIDE..to.div_ceil(STRIDE) {
+        let first = stride * STRIDE;
+        let seen = (from / BLOCK_TOKENS).max(stride * BLOCKS)
+            ..to.div_ceil(BLOCK_TOKENS).min((stride + 1) * BLOCKS);
+        for block in seen.clone() {
+            let keys = kv.keys.wrapping_add(kv.blocks[block] as usize * kv.stride);
+            // SAFETY: the block is one of the cache's.
+            unsafe { scores::<S, R>(keys, kv, rows, block * BLOCK_TOKENS - first, &mut p) };
+        }
         let mut grown = [1.0f32; R];
         for r in 0..R {
-            let low = rows[r].from.saturating_sub(first).min(BLOCK_TOKENS);
-            let high = rows[r].to.saturating_sub(first).min(BLOCK_TOKENS);
+            let low = rows[r].from.saturating_sub(first).min(STRIDE);
+            let high = rows[r].to.saturating_sub(first).min(STRIDE);
             // SAFETY: arithmetic on arrays.
             grown[r] = unsafe { soften::<S>(&mut p[r], low..high, &mut most[r], &mut total[r]) };
         }
-        let last = to.saturating_sub(first).min(BLOCK_TOKENS);
-        let skip = from.saturating_sub(first);
+        let seen = from.max(first)..to.min(first + STRIDE);
         // SAFETY: as above.
-        unsafe { mix::<S, R>(kv.values.add(at), dim, skip..last, (&p, &grown), out) };
+        unsafe { mix::<S, R>(kv, seen, &p, &grown, out) };
     }
     for r in 0..R {
         let inverse = 1.0 / total[r];
@@ -354,13 +395,14 @@ pub(crate) unsafe fn attend<S: Simd, const R: usize>(
     }
 }
 
-/// `p[r][j] = scale · q[r] · key[j]`
+/// `p[r][at + j] = scale · q[r] · key[j]`
 #[inline(always)]
 unsafe fn scores<S: Simd, const R: usize>(
     keys: *const f32,
     kv: &Keys<'_>,
     rows: &[Query; R],
-    p: &mut [[f32; BLOCK_TOKENS]; R],
+    at: usize,
+    p: &mut [[f32; STRIDE]; R],
 ) {
     // SAFETY: a head's block has `dim` rows of 16 keys; `q` has `dim` floats.
     unsafe {
@@ -372,14 +414,15 @@ unsafe fn scores<S: Simd, const R: usize>(
             }
         }
         for r in 0..R {
-            S::store(S::mul(sums[r], S::floats(kv.scale)), p[r].as_mut_ptr());
+            let p = p[r][at..at + LANES].as_mut_ptr();
+            S::store(S::mul(sums[r], S::floats(kv.scale)), p);
         }
     }
 }
 
 /// A reduction of 16 lanes, halving.
 #[inline(always)]
-fn fold(mut v: [f32; BLOCK_TOKENS], of: impl Fn(f32, f32) -> f32) -> f32 {
+fn fold(mut v: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
         for i in 0..half {
             v[i] = of(v[i], v[i + half]);
@@ -392,49 +435,65 @@ fn fold(mut v: [f32; BLOCK_TOKENS], of: impl Fn(f32, f32) -> f32) -> f32 {
 /// earlier sums are to be multiplied by.
 #[inline(always)]
 unsafe fn soften<S: Simd>(
-    p: &mut [f32; BLOCK_TOKENS],
+    p: &mut [f32; STRIDE],
     seen: std::ops::Range<usize>,
     most: &mut f32,
     total: &mut f32,
 ) -> f32 {
     if seen.is_empty() {
-        *p = [0.0; BLOCK_TOKENS];
+        *p = [0.0; STRIDE];
         return 1.0;
     }
-    let hidden = (0..seen.start).chain(seen.end..BLOCK_TOKENS);
-    for j in hidden.clone() {
-        p[j] = f32::NEG_INFINITY;
-    }
-    let max = most.max(fold(*p, f32::max));
-    // SAFETY: 16 floats.
+    p[..seen.start].fill(f32::NEG_INFINITY);
+    p[seen.end..].fill(f32::NEG_INFINITY);
+    let (mut lanes, mut grown) = ([0.0f32; LANES], [1.0f32; LANES]);
+    // SAFETY: 16 floats at a time.
     unsafe {
-        let weights = exp::<S>(S::sub(S::load_f32(p.as_ptr().cast()), S::floats(max)));
-        S::store(weights, p.as_mut_ptr());
+        let part = |p: &[f32; STRIDE], i: usize| S::load_f32(p[i * LANES..].as_ptr().cast());
+        let pairs = (S::max(part(p, 0), part(p, 1)), S::max(part(p, 2), part(p, 3)));
+        S::store(S::max(pairs.0, pairs.1), lanes.as_mut_ptr());
+        let max = most.max(fold(lanes, |a, b| if a > b { a } else { b }));
+        let mut sum = S::floats(0.0);
+        for i in 0..BLOCKS {
+            let weights = exp::<S>(S::sub(part(p, i), S::floats(max)));
+            S::store(weights, p[i * LANES..].as_mut_ptr());
+        }
+        p[..seen.start].fill(0.0);
+        p[seen.end..].fill(0.0);
+        for i in 0..BLOCKS {
+            sum = S::add(sum, part(p, i));
+        }
+        if *most != max {
+            S::store(exp::<S>(S::floats(*most - max)), grown.as_mut_ptr());
+        }
+        S::store(sum, lanes.as_mut_ptr());
+        *most = max;
     }
-    for j in hidden {
-        p[j] = 0.0;
-    }
-    let mut grown = [1.0f32; BLOCK_TOKENS];
-    if *most != max {
-        // SAFETY: arithmetic on registers; 16 floats are stored.
-        unsafe { S::store(exp::<S>(S::floats(*most - max)), grown.as_mut_ptr()) };
-    }
-    *total = total.mul_add(grown[0], fold(*p, |a, b| a + b));
-    *most = max;
+    *total = total.mul_add(grown[0], fold(lanes, |a, b| a + b));
     grown[0]
 }
 
-/// `out[r] = grown[r] · out[r] + Σ p[r][j] · value[j]`
+/// `out[r] = grown[r] · out[r] + Σ p[r][j] · value[j]`, over the positions seen of one stride.
 #[inline(always)]
 unsafe fn mix<S: Simd, const R: usize>(
-    values: *const f32,
-    dim: usize,
+    kv: &Keys<'_>,
     seen: std::ops::Range<usize>,
-    (p, grown): (&[[f32; BLOCK_TOKENS]; R], &[f32; R]),
+    p: &[[f32; STRIDE]; R],
+    grown: &[f32; R],
     out: &mut [f32],
 ) {
+    let dim = kv.dim;
+    let value = |position: usize| {
+        let block = kv.blocks[position / BLOCK_TOKENS] as usize * kv.stride;
+        kv.values.wrapping_add(block + position % BLOCK_TOKENS * dim)
+    };
+    let mut values = [std::ptr::null::<f32>(); STRIDE];
+    for position in seen.clone() {
+        values[position % STRIDE] = value(position);
+    }
+    let (first, last) = (seen.start % STRIDE, seen.start % STRIDE + seen.len());
     let whole = dim - dim % LANES;
-    // SAFETY: a head's block has 16 values of `dim` floats; `out` has `R · dim`.
+    // SAFETY: each value has `dim` floats; `out` has `R · dim`.
     unsafe {
         for at in (0..whole).step_by(LANES) {
             let mut sums = [S::floats(0.0); R];
@@ -442,8 +501,8 @@ unsafe fn mix<S: Simd, const R: usize>(
                 let old = S::load_f32(out.as_ptr().add(r * dim + at).cast());
                 sums[r] = S::mul(S::floats(grown[r]), old);
             }
-            for j in seen.clone() {
-                let value = S::load_f32(values.add(j * dim + at).cast());
+            for j in first..last {
+                let value = S::load_f32(values[j].add(at).cast());
                 for r in 0..R {
                     sums[r] = S::fma(S::floats(p[r][j]), value, sums[r]);
                 }
@@ -455,8 +514,8 @@ unsafe fn mix<S: Simd, const R: usize>(
         for at in whole..dim {
             for r in 0..R {
                 let mut sum = grown[r] * out[r * dim + at];
-                for j in seen.clone() {
-                    sum = p[r][j].mul_add(*values.add(j * dim + at), sum);
+                for j in first..last {
+                    sum = p[r][j].mul_add(*values[j].add(at), sum);
                 }
                 out[r * dim + at] = sum;
             }

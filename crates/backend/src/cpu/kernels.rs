@@ -10,12 +10,12 @@ use crate::Activation;
 
 /// 16 rows of weights times some rows of activations; see [`Kernels::product`].
 type Product = unsafe fn(&Packed, usize, &[ActRow], &mut [[f32; LANES]]);
-type Quantise = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]);
+type Quantise = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [f32]);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type AttendRows = unsafe fn(&Keys<'_>, &[Query], &mut [f32]);
 
-/// Rows of activations that one tile takes at most.
+/// Query rows that one attention tile takes at most.
 pub const TILE: usize = 8;
 
 /// One row of the table. Its functions may be called only where [`Kernels::runs_here`].
@@ -85,13 +85,16 @@ unsafe fn tile<S: Simd, const T: usize>(
 #[inline(always)]
 unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; LANES]]) {
     let mut done = 0;
+    // A tile of floats keeps four sums a row in registers.
+    let most = if w.layout == Layout::Float { 4 } else { 16 };
     while done < x.len() {
-        let left = x.len() - done;
-        let take = [8, 4, 2, 1].into_iter().find(|&take| take <= left).unwrap_or(1);
+        let left = most.min(x.len() - done);
+        let take = [16, 8, 4, 2, 1].into_iter().find(|&take| take <= left).unwrap_or(1);
         let (x, y) = (&x[done..done + take], &mut y[done..done + take]);
         // SAFETY: the caller's promise.
         unsafe {
             match take {
+                16 => tile::<S, 16>(w, at, x, y),
                 8 => tile::<S, 8>(w, at, x, y),
                 4 => tile::<S, 4>(w, at, x, y),
                 2 => tile::<S, 2>(w, at, x, y),
@@ -134,9 +137,10 @@ macro_rules! row {
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn quantise(
-                x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32],
+                x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32],
             ) {
-                body::quantise(x, q, scale, sum)
+                // SAFETY: the caller's promise.
+                unsafe { body::quantise::<$simd>(x, q, scale, sum) }
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {

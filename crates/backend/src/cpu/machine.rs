@@ -40,7 +40,7 @@ pub fn float_products(threads: usize) -> Peak {
 }
 
 fn fastest(chains: &[Chain], threads: usize) -> Peak {
-    let mut pool = Pool::new(threads);
+    let pool = Pool::new(threads);
     let mut best = Peak { by: "nothing", per_second: 0.0 };
     for chain in chains.iter().filter(|chain| (chain.runs)()) {
         let seconds = quickest(SHORT_PASSES, || {
@@ -57,7 +57,7 @@ fn fastest(chains: &[Chain], threads: usize) -> Peak {
 
 /// Seconds that a barrier takes when all threads arrive at once: what an op with no work costs.
 pub fn barrier(threads: usize) -> f64 {
-    let mut pool = Pool::new(threads);
+    let pool = Pool::new(threads);
     let pass = || pool.run(&|member| (0..BARRIERS).for_each(|_| member.barrier()));
     quickest(SHORT_PASSES, pass) / BARRIERS as f64
 }
@@ -75,7 +75,7 @@ fn quickest(passes: usize, mut pass: impl FnMut()) -> f64 {
 /// Bytes per second that `threads` threads read from memory, together.
 pub fn read_bandwidth(threads: usize) -> f64 {
     let memory = vec![1u64; BYTES / size_of::<u64>()];
-    let mut pool = Pool::new(threads);
+    let pool = Pool::new(threads);
     let share = memory.len().div_ceil(pool.threads());
     let sums: Vec<Mutex<u64>> = memory.chunks(share).map(|_| Mutex::new(0)).collect();
     let seconds = quickest(PASSES, || {

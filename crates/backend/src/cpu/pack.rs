@@ -220,8 +220,8 @@ pub(crate) struct Acts {
     pub(crate) q: Vec<i8>,
     /// `[row][block]`
     pub(crate) scale: Vec<f32>,
-    /// `[row][block][half]`: sums of the quantised values.
-    pub(crate) sum: Vec<i32>,
+    /// `[row][block][half]`: sums of the quantised values, times the scale.
+    pub(crate) sum: Vec<f32>,
 }
 
 impl Acts {
@@ -231,6 +231,6 @@ impl Acts {
         self.x.resize(self.x.len().max(rows * cols), 0.0);
         self.q.resize(self.q.len().max(rows * blocks * 2 * BLOCK), 0);
         self.scale.resize(self.scale.len().max(rows * blocks), 0.0);
-        self.sum.resize(self.sum.len().max(rows * blocks * 2), 0);
+        self.sum.resize(self.sum.len().max(rows * blocks * 2), 0.0);
     }
 }

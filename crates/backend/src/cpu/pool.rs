@@ -73,6 +73,8 @@ unsafe impl Send for JobCell {}
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Held while a job runs: one at a time.
+    busy: Mutex<()>,
 }
 
 /// One thread of the team, inside a job.
@@ -139,7 +141,7 @@ impl Pool {
             builder.spawn(move || work(&shared, index)).expect("the system refused a thread")
         };
         let threads = (1..threads).map(spawn).collect();
-        Self { shared, threads }
+        Self { shared, threads, busy: Mutex::new(()) }
     }
 
     /// Threads in the team.
@@ -147,8 +149,10 @@ impl Pool {
         self.shared.threads
     }
 
-    /// Runs `job` once on every thread and returns when all are done.
-    pub fn run(&mut self, job: &(dyn Fn(Member<'_>) + Sync)) {
+    /// Runs `job` once on every thread and returns when all are done. A job that calls this waits
+    /// for itself.
+    pub fn run(&self, job: &(dyn Fn(Member<'_>) + Sync)) {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         shared.failed.store(false, Ordering::Relaxed);
         shared.arrived.store(0, Ordering::Relaxed);
@@ -219,7 +223,7 @@ mod tests {
     #[test]
     fn every_thread_meets_at_every_barrier() {
         for threads in [1, 2, 3, 7] {
-            let mut pool = Pool::new(threads);
+            let pool = Pool::new(threads);
             let counts: Vec<AtomicUsize> = (0..200).map(|_| AtomicUsize::new(0)).collect();
             for _ in 0..3 {
                 counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_one_thread_ends_the_job_and_not_the_team() {
-        let mut pool = Pool::new(3);
+        let pool = Pool::new(3);
         let job = |member: Member<'_>| {
             member.barrier();
             assert_ne!(member.index, 1, "planted");

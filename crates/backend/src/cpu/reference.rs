@@ -9,7 +9,7 @@ use crate::{Activation, BLOCK_TOKENS, Bytes, Format};
 pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, attend);
 
 /// The reference multiplies floats.
-unsafe fn quantise(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [i32]) {}
+unsafe fn quantise(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [f32]) {}
 
 /// One row of weights times rows of activations: `y[t] = Σ w[col] · x[t][col]`.
 pub(crate) fn product(w: &[f32], x: &[f32], y: &mut [f32]) {

@@ -171,15 +171,13 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let caches = cpu.caches.iter_mut().map(|c| (c.keys.as_mut_ptr(), c.values.as_mut_ptr()));
     let caches = caches.collect();
     let acts = View::of(&mut cpu.acts);
-    let mut pool = std::mem::replace(&mut cpu.pool, super::pool::Pool::new(1));
     let place = |span: &crate::Span| {
         let start = span.start;
         span.tokens.iter().enumerate().map(move |(i, t)| (*t, start + i)).collect::<Vec<_>>()
     };
     let places = batch.spans.iter().flat_map(place).collect();
     let step = Step { cpu, graph, batch, samples, places, mem, caches, acts };
-    pool.run(&|member| walk(&step, member));
-    cpu.pool = pool;
+    cpu.pool.run(&|member| walk(&step, member));
 }
 
 impl Step<'_> {
@@ -366,8 +364,7 @@ impl Step<'_> {
             first += span.tokens.len();
         }
         member.barrier();
-        let group = a.heads / a.kv_heads;
-        let tokens = (super::kernels::TILE / group).max(1);
+        let tokens = super::kernels::TILE; // so that its query heads fill whole tiles
         let tiles: Vec<usize> =
             self.batch.spans.iter().map(|span| span.tokens.len().div_ceil(tokens)).collect();
         scratch.floats.resize(scratch.floats.len().max(super::kernels::TILE * a.dim), 0.0);
@@ -490,7 +487,7 @@ struct View {
     x: *mut f32,
     q: *mut i8,
     scale: *mut f32,
-    sum: *mut i32,
+    sum: *mut f32,
     cols: usize,
     blocks: usize,
 }
@@ -518,7 +515,7 @@ impl View {
     /// # Safety
     /// The row was reserved, and no other thread touches it meanwhile.
     #[allow(clippy::mut_from_ref, clippy::type_complexity, reason = "see `Mem::write`")]
-    unsafe fn row_mut(&self, row: usize) -> (&mut [f32], &mut [i8], &mut [f32], &mut [i32]) {
+    unsafe fn row_mut(&self, row: usize) -> (&mut [f32], &mut [i8], &mut [f32], &mut [f32]) {
         let at = self.row(row);
         // SAFETY: the caller's promise.
         unsafe {

@@ -23,13 +23,23 @@ pub(crate) trait Simd: Copy {
     unsafe fn nibble<const HIGH: bool>(v: Self::Bytes) -> Self::Bytes;
     /// `low | ((plane >> from) << 4) & mask`, byte by byte; `from` is 0 to 7.
     unsafe fn above(low: Self::Bytes, plane: Self::Bytes, from: u32, mask: u8) -> Self::Bytes;
-    /// All lanes the same.
-    unsafe fn ints(value: i32) -> Self::Ints;
+    /// All bits zero.
+    unsafe fn zero() -> Self::Bytes;
+    /// All sums zero.
+    unsafe fn none() -> Self::Ints;
     /// `sum + Σ w·x` over each lane's four bytes, with the same four signed `x` for all lanes.
     /// `SMALL` promises that every `w` is below 64.
     unsafe fn dot<const SMALL: bool>(sum: Self::Ints, w: Self::Bytes, x: *const i8) -> Self::Ints;
-    /// `256·high + low`, as floats.
-    unsafe fn join(high: Self::Ints, low: Self::Ints) -> Self::Floats;
+    /// `a + b`
+    unsafe fn plus(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// `256 · sum`
+    unsafe fn shift(sum: Self::Ints) -> Self::Ints;
+    /// The nearest floats.
+    unsafe fn to_floats(sum: Self::Ints) -> Self::Floats;
+    /// Rounds 16 floats (of at most [`super::pack::ACT_MAX`], ties to even; NaN counts as any
+    /// integer) and writes them as 16 high bytes and, 32 further on, 16 low bytes, both signed:
+    /// `256·high + low`. Returns the integers' sum.
+    unsafe fn split(v: Self::Floats, to: *mut i8) -> i32;
     /// All lanes the same.
     unsafe fn floats(value: f32) -> Self::Floats;
     /// 16 floats.
@@ -46,6 +56,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a - b`
     unsafe fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `|v|`
+    unsafe fn abs(v: Self::Floats) -> Self::Floats;
     /// `a / b`
     unsafe fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// The larger; `b` where one is NaN.
@@ -89,8 +101,12 @@ impl Simd for Portable {
         low
     }
     #[inline(always)]
-    unsafe fn ints(value: i32) -> [i32; 16] {
-        [value; 16]
+    unsafe fn zero() -> [u8; 64] {
+        [0; 64]
+    }
+    #[inline(always)]
+    unsafe fn none() -> [i32; 16] {
+        [0; 16]
     }
     #[inline(always)]
     unsafe fn dot<const SMALL: bool>(mut sum: [i32; 16], w: [u8; 64], x: *const i8) -> [i32; 16] {
@@ -104,12 +120,48 @@ impl Simd for Portable {
         sum
     }
     #[inline(always)]
-    unsafe fn join(high: [i32; 16], low: [i32; 16]) -> [f32; 16] {
+    unsafe fn plus(mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        for i in 0..16 {
+            a[i] += b[i];
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn shift(mut sum: [i32; 16]) -> [i32; 16] {
+        for i in 0..16 {
+            sum[i] <<= 8;
+        }
+        sum
+    }
+    #[inline(always)]
+    unsafe fn to_floats(sum: [i32; 16]) -> [f32; 16] {
         let mut out = [0.0; 16];
         for i in 0..16 {
-            out[i] = ((high[i] << 8) + low[i]) as f32;
+            out[i] = sum[i] as f32;
         }
         out
+    }
+    #[inline(always)]
+    unsafe fn split(v: [f32; 16], to: *mut i8) -> i32 {
+        let mut sum = 0;
+        for i in 0..16 {
+            let int = v[i].round_ties_even() as i32;
+            let high = (int + 128) >> 8;
+            // SAFETY: the caller gives 48 bytes.
+            unsafe {
+                *to.add(i) = high as i8;
+                *to.add(super::pack::BLOCK + i) = (int - (high << 8)) as i8;
+            }
+            sum += int;
+        }
+        sum
+    }
+    #[inline(always)]
+    unsafe fn abs(mut a: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] = a[i].abs();
+        }
+        a
     }
     #[inline(always)]
     unsafe fn floats(value: f32) -> [f32; 16] {

@@ -39,16 +39,43 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn ints(value: i32) -> __m512i {
-        unsafe { _mm512_set1_epi32(value) }
+    unsafe fn zero() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    unsafe fn none() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
     unsafe fn dot<const SMALL: bool>(sum: __m512i, w: __m512i, x: *const i8) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(x.cast::<i32>().read_unaligned())) }
     }
     #[inline(always)]
-    unsafe fn join(high: __m512i, low: __m512i) -> __m512 {
-        unsafe { _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)) }
+    unsafe fn plus(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn shift(sum: __m512i) -> __m512i {
+        unsafe { _mm512_slli_epi32::<8>(sum) }
+    }
+    #[inline(always)]
+    unsafe fn to_floats(sum: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(sum) }
+    }
+    #[inline(always)]
+    unsafe fn split(v: __m512, to: *mut i8) -> i32 {
+        unsafe {
+            let ints = _mm512_cvtps_epi32(v);
+            let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(ints, _mm512_set1_epi32(128)));
+            let low = _mm512_sub_epi32(ints, _mm512_slli_epi32::<8>(high));
+            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(high));
+            _mm_storeu_si128(to.add(super::pack::BLOCK).cast(), _mm512_cvtepi32_epi8(low));
+            _mm512_reduce_add_epi32(ints)
+        }
+    }
+    #[inline(always)]
+    unsafe fn abs(v: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(v) }
     }
     #[inline(always)]
     unsafe fn floats(value: f32) -> __m512 {
@@ -154,8 +181,12 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn ints(value: i32) -> [__m256i; 2] {
-        unsafe { [_mm256_set1_epi32(value); 2] }
+    unsafe fn zero() -> [__m256i; 2] {
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn none() -> [__m256i; 2] {
+        unsafe { [_mm256_setzero_si256(); 2] }
     }
     /// Byte products are summed in pairs to 16 bits: below 64 · 128 · 2 they fit. Larger weights
     /// are widened first.
@@ -182,11 +213,38 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn join(high: [__m256i; 2], low: [__m256i; 2]) -> [__m256; 2] {
+    unsafe fn plus(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn shift(sum: [__m256i; 2]) -> [__m256i; 2] {
+        unsafe { [_mm256_slli_epi32::<8>(sum[0]), _mm256_slli_epi32::<8>(sum[1])] }
+    }
+    #[inline(always)]
+    unsafe fn to_floats(sum: [__m256i; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_cvtepi32_ps(sum[0]), _mm256_cvtepi32_ps(sum[1])] }
+    }
+    #[inline(always)]
+    unsafe fn split(v: [__m256; 2], to: *mut i8) -> i32 {
         unsafe {
-            let one =
-                |high, low| _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32::<8>(high), low));
-            [one(high[0], low[0]), one(high[1], low[1])]
+            let mut ints = [0i32; 16];
+            _mm256_storeu_si256(ints.as_mut_ptr().cast(), _mm256_cvtps_epi32(v[0]));
+            _mm256_storeu_si256(ints.as_mut_ptr().add(8).cast(), _mm256_cvtps_epi32(v[1]));
+            let mut sum = 0;
+            for (i, int) in ints.into_iter().enumerate() {
+                let high = int.wrapping_add(128) >> 8;
+                *to.add(i) = high as i8;
+                *to.add(super::pack::BLOCK + i) = int.wrapping_sub(high << 8) as i8;
+                sum = i32::wrapping_add(sum, int);
+            }
+            sum
+        }
+    }
+    #[inline(always)]
+    unsafe fn abs(v: [__m256; 2]) -> [__m256; 2] {
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            [_mm256_andnot_ps(sign, v[0]), _mm256_andnot_ps(sign, v[1])]
         }
     }
     #[inline(always)]
