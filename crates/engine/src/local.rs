@@ -15,6 +15,7 @@ use ingle_protocol::{
     Call, Chat, Event, Fault, Finish, Input, Piece, Receipt, Request, Scored, Sink, Step, Timings,
     Token, TokenScore, Usage,
 };
+use ingle_scheduler::Rank;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -42,6 +43,10 @@ pub struct Info {
     pub weight_bytes: usize,
 }
 
+/// A tokenizer may shorten a text before it cuts it into tokens: "e" and an accent become "é". No
+/// is left with less than a quarter was no text.
+const SHORTENED: usize = 4;
+
 enum Command {
     Run(Box<Job>),
     Quit,
@@ -53,6 +58,8 @@ pub struct Local {
     info: Info,
     tokenizer: Tokenizer,
     template: Option<Template>,
+    /// Bytes of a text that can no more fit the context than be worth encoding.
+    prompt_bytes: usize,
     commands: SyncSender<Command>,
     /// Requests under way, and the most there may be.
     under_way: Arc<AtomicUsize>,
@@ -97,6 +104,10 @@ impl Local {
             kernels,
             weight_bytes: core.weight_bytes(),
         };
+        let longest = (0..tokenizer.vocab_len() as Token)
+            .filter_map(|token| tokenizer.bytes_with_markup(token))
+            .fold(1, |longest, bytes| longest.max(bytes.len()));
+        let prompt_bytes = core.context().saturating_mul(longest).saturating_mul(SHORTENED);
         // A request holds its place while it is in here, so whoever brings one never waits.
         let most = options.running.max(1) + options.waiting.max(1);
         let (commands, inbox) = sync_channel(most);
@@ -110,6 +121,7 @@ impl Local {
             info,
             tokenizer,
             template,
+            prompt_bytes,
             commands,
             under_way: Arc::default(),
             most,
@@ -156,11 +168,32 @@ impl Local {
     /// The tokens of a request's input.
     pub fn prompt(&self, input: &Input) -> Result<Vec<Token>, Fault> {
         match input {
-            // A template writes BOS itself where its model wants one.
-            Input::Chat(chat) => Ok(self.tokenizer.encode(&self.render(chat)?, Special::Parse)),
-            Input::Text(text) => Ok(self.tokenizer.encode_prompt(text, Special::Parse)),
+            Input::Chat(chat) => {
+                let text = self.render(chat)?;
+                self.may_fit(&text)?;
+                // A template writes BOS itself where its model wants one.
+                Ok(self.tokenizer.encode(&text, Special::Parse))
+            }
+            Input::Text(text) => {
+                self.may_fit(text)?;
+                Ok(self.tokenizer.encode_prompt(text, Special::Parse))
+            }
             Input::Tokens(tokens) => Ok(tokens.clone()),
         }
+    }
+
+    /// Refuses a text before it is encoded where no tokens of this model could fit the context:
+    /// encoding takes seconds for some texts of megabytes.
+    fn may_fit(&self, text: &str) -> Result<(), Fault> {
+        if text.len() <= self.prompt_bytes {
+            return Ok(());
+        }
+        Err(Fault::caller(format!(
+            "the prompt has {} bytes, far more than the {} tokens of the context hold: shorten the \
+             prompt, or load the model with a larger --context",
+            text.len(),
+            self.info.context
+        )))
     }
 
     /// Starts answering. Events come through `sink`, on the engine's thread.
@@ -204,6 +237,8 @@ impl Local {
             new_max: asked.min(context - used),
             sampler: Some(Sampler::new(&request.sampling, seed)),
             share: true,
+            rank: Rank { priority: request.priority, owner: request.owner },
+            deadline: request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into())),
             cancelled,
             watch: Box::new(answer),
         };
@@ -260,12 +295,14 @@ fn drive(mut core: Core, inbox: &Receiver<Command>, stats: &Mutex<Stats>) {
         };
         match command {
             Ok(Command::Run(job)) => {
+                core.set_time(Instant::now());
                 core.submit(*job);
                 continue;
             }
             Ok(Command::Quit) | Err(TryRecvError::Disconnected) => return core.close(),
             Err(TryRecvError::Empty) => {}
         }
+        core.set_time(Instant::now());
         core.turn();
         *stats.lock().unwrap_or_else(PoisonError::into_inner) = core.stats();
     }
@@ -384,6 +421,10 @@ impl Watch for Answer {
                 let _ = (self.sink)(Event::Failed(fault));
                 return;
             }
+            Ending::Expired => {
+                let _ = (self.sink)(Event::Failed(expired()));
+                return;
+            }
         };
         if finish != Finish::Cancelled {
             let rest = self.decoder.flush();
@@ -394,6 +435,12 @@ impl Watch for Answer {
         let receipt = Box::new(self.receipt(finish));
         let _ = (self.sink)(Event::Done(receipt));
     }
+}
+
+fn expired() -> Fault {
+    let message = "the time given passed before the answer was complete: allow more of it, or ask \
+                   for fewer tokens";
+    Fault::late(Duration::from_secs(1), message).at("timeout_ms")
 }
 
 /// What the decoder and the stop texts still held back.

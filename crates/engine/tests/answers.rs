@@ -353,6 +353,7 @@ fn wrong_requests_are_refused() {
     check(request(Input::Tokens(Vec::new()), 4), None, &["the prompt is empty"]);
     check(request(text(&"a".repeat(600)), 4), None, &["600 tokens", "512"]);
     check(request(text(&"a".repeat(512)), 4), None, &["512 tokens"]);
+    check(request(text(&"a".repeat(1 << 20)), 4), None, &["1048576 bytes", "512 tokens"]);
     check(request(Input::Tokens(vec![5, 259, 5]), 4), None, &["token 259", "vocabulary"]);
     check(request(Input::Tokens(vec![Token::MAX]), 4), None, &["4294967295"]);
     check(
