@@ -43,8 +43,8 @@ pub struct Info {
     pub weight_bytes: usize,
 }
 
-/// A tokenizer may shorten a text before it cuts it into tokens: "e" and an accent become "é". No
-/// is left with less than a quarter was no text.
+/// A tokenizer may shorten a text before it cuts it into tokens ("e" and an accent become "é"), but
+/// not to less than a quarter.
 const SHORTENED: usize = 4;
 
 enum Command {
