@@ -49,6 +49,8 @@ pub struct Limits {
     pub choices: usize,
     /// A request's body, in bytes.
     pub body_bytes: usize,
+    /// All bodies that are being received and read, together, in bytes; a request beyond gets 429.
+    pub all_bodies_bytes: usize,
     /// For a request's head, counted from the connection's start or the last answer's end.
     pub head_read: Duration,
     /// For a request's body.
@@ -71,6 +73,7 @@ impl Default for Limits {
             answers: 256,
             choices: 64,
             body_bytes: 16 << 20,
+            all_bodies_bytes: 64 << 20,
             head_read: Duration::from_secs(30),
             body_read: Duration::from_secs(30),
             stall: Duration::from_secs(60),

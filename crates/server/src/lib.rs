@@ -38,6 +38,8 @@ pub struct State {
     pub(crate) metrics: metrics::Metrics,
     /// One permit a choice under way.
     pub(crate) answers: Arc<Semaphore>,
+    /// One permit a KiB of the bodies that are being received and read.
+    pub(crate) bodies: Arc<Semaphore>,
     pub(crate) stop: watch::Sender<Stop>,
 }
 
@@ -46,6 +48,7 @@ impl State {
     pub fn new(config: Config) -> Self {
         Self {
             answers: Arc::new(Semaphore::new(config.limits.answers)),
+            bodies: Arc::new(Semaphore::new(config.limits.all_bodies_bytes / 1024)),
             config,
             slot: Slot::default(),
             metrics: metrics::Metrics::default(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State as Shared};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
@@ -69,9 +69,9 @@ fn cors(origins: &[String]) -> tower_http::cors::CorsLayer {
 
 async fn generate(format: Format, state: Shared<Arc<State>>, request: Request) -> Outcome {
     let Shared(state) = state;
-    let body = body(&state, request).await?;
+    let (body, room) = body(&state, request).await?;
     let mut asked = openai::read_request(format, &body)?;
-    drop(body);
+    drop((body, room));
     let provider = Arc::clone(provider(&state)?);
     let card = card(&*provider, &asked.requests[0].model)?;
     let permit = admit(&state, &asked)?;
@@ -127,8 +127,12 @@ fn card(provider: &dyn Provider, name: &str) -> Result<ModelCard, Refusal> {
     found.ok_or_else(|| Refusal::new(Kind::NoModel, message).at("model"))
 }
 
-/// A JSON request's body, within its bounds of size and time.
-async fn body(state: &State, request: Request<Body>) -> Result<Bytes, Refusal> {
+/// A JSON request's body, within its bounds of size and time, and the room that it takes until it
+/// has been read.
+async fn body(
+    state: &State,
+    request: Request<Body>,
+) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -138,9 +142,10 @@ async fn body(state: &State, request: Request<Body>) -> Result<Bytes, Refusal> {
         return Err(Refusal::new(Kind::MediaType, message));
     }
     let limits = &state.config.limits;
+    let room = room(state, request.body().size_hint().upper())?;
     let body = Limited::new(request.into_body(), limits.body_bytes);
     match timeout(limits.body_read, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok((body.to_bytes(), room)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("the body is longer than {} bytes", limits.body_bytes);
             Err(Refusal::new(Kind::TooLarge, message))
@@ -150,6 +155,18 @@ async fn body(state: &State, request: Request<Body>) -> Result<Bytes, Refusal> {
         }
         Err(_) => Err(Refusal::new(Kind::Slow, "the body did not arrive in time")),
     }
+}
+
+/// Room for a body among all that are being received; who does not tell its size takes the most.
+fn room(state: &State, size: Option<u64>) -> Result<OwnedSemaphorePermit, Refusal> {
+    let limits = &state.config.limits;
+    let most = limits.body_bytes;
+    let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(most).min(most);
+    let permits = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX);
+    Arc::clone(&state.bodies).try_acquire_many_owned(permits).map_err(|_| {
+        let message = "too many large requests are arriving at once: try again later";
+        Fault::busy(limits.retry_after, message).into()
+    })
 }
 
 fn line(card: &ModelCard) -> ModelLine<'_> {
@@ -174,7 +191,7 @@ async fn model(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Out
 }
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
-    let body = body(&state, request).await?;
+    let (body, _room) = body(&state, request).await?;
     let ask = openai::read_tokenize(&body)?;
     let provider = Arc::clone(provider(&state)?);
     let card = card(&*provider, &ask.model)?;
@@ -184,7 +201,7 @@ async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcom
 }
 
 async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
-    let body = body(&state, request).await?;
+    let (body, _room) = body(&state, request).await?;
     let ask = openai::read_detokenize(&body)?;
     let provider = Arc::clone(provider(&state)?);
     let name = card(&*provider, &ask.model)?.name;

@@ -161,6 +161,22 @@ async fn answers_under_way_are_bounded() {
 }
 
 #[tokio::test]
+async fn bodies_on_their_way_are_bounded() {
+    let limits = Limits { all_bodies_bytes: 4096, ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let slow = |length: usize| {
+        format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n{JSON}content-length: {length}\r\n\r\n")
+    };
+    let mut socket = TcpStream::connect(server.address).await.expect("it listens");
+    socket.write_all(slow(3000).as_bytes()).await.expect("open");
+    let long = chat(&"x".repeat(1500), "");
+    until(async || server.post(CHAT, &long).await.status == 429).await;
+    assert_eq!(server.post(CHAT, &chat("short", "")).await.status, 200);
+    drop(socket);
+    until(async || server.post(CHAT, &long).await.status == 200).await;
+}
+
+#[tokio::test]
 async fn keys_open_everything_but_health() {
     let keys = vec!["the-first-key".to_owned(), "the-second-key".to_owned()];
     let server = start(Config { keys, ..config() }).await;
