@@ -129,7 +129,9 @@ proptest! {
 
     /// Any tokens, most of which are no text that anybody would write.
     #[test]
-    fn decoding_step_by_step_is_decoding_at_once(tokens in prop::collection::vec(0..49152u32, 0..40)) {
+    fn decoding_step_by_step_is_decoding_at_once(
+        tokens in prop::collection::vec(0..49152u32, 0..40),
+    ) {
         for tokenizer in [&*SMOLLM2, &*GEMMA3] {
             prop_assert_eq!(step_by_step(tokenizer, &tokens), at_once(tokenizer, &tokens));
             prop_assert_eq!(tokenizer.decode(&tokens), at_once(tokenizer, &tokens));
@@ -138,7 +140,9 @@ proptest! {
 
     /// The bytes of whole characters, and then some, in any order.
     #[test]
-    fn broken_characters_are_replaced_as_they_are_at_once(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+    fn broken_characters_are_replaced_as_they_are_at_once(
+        bytes in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
         let byte = |byte: &u8| {
             let token = (0..256).find(|&token| GEMMA3_BYTES[token as usize] == Some(*byte));
             token.expect("every byte has a token")

@@ -55,8 +55,8 @@ impl Bound {
         self.address
     }
 
-    /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own meanwhile and fills
-    /// the slot; if it fails, so does this.
+    /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own
+    /// meanwhile and fills the slot; if it fails, so does this.
     pub async fn serve<E: std::fmt::Display>(
         self,
         load: impl FnOnce(&Slot) -> Result<(), E> + Send + 'static,

@@ -260,7 +260,8 @@ impl Recorder<'_> {
         let last = self.backend.alloc(Rows::Samples, width);
         let logits = self.backend.alloc(Rows::Samples, vocabulary);
         self.op(Op::Gather { x, y: last }); // [samples, width]
-        self.multiply(Input::Normed { x: last, gain, eps }, w, logits, false); // [samples, vocabulary]
+        // [samples, vocabulary]
+        self.multiply(Input::Normed { x: last, gain, eps }, w, logits, false);
         self.graph.logits = Some(logits);
         Ok(())
     }
