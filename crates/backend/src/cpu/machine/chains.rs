@@ -132,7 +132,8 @@ mod x86 {
     }
 
     /// Two vectors of weights times two of activations a round, loaded afresh: the products of
-    /// operands that stay could be made once. Weights below 16 can be summed eight times in 16 bits.
+    /// operands that stay could be made once. Weights below 16 can be summed eight times in 16
+    /// bits.
     #[target_feature(enable = "avx2")]
     pub(super) fn maddubs() {
         const VECTORS: usize = 64;

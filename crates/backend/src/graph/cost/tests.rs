@@ -1,3 +1,5 @@
+//! One layer, counted by hand.
+
 use super::*;
 use crate::{Cache, Graph, Pairing, Role, Sample, Span};
 
