@@ -11,14 +11,15 @@ use std::time::Instant;
 /// More than any cache holds.
 const BYTES: usize = 512 << 20;
 /// Passes; the best one counts, since other programs only make it slower.
-const PASSES: usize = 4;
+const PASSES: usize = 12;
 
 /// Short passes, of a millisecond at most: some of many fall between what other programs do.
 const SHORT_PASSES: usize = 40;
 /// Calls of a chain in a short pass.
 const CALLS: usize = 100;
-/// Barriers in a short pass.
-const BARRIERS: usize = 200;
+/// Barriers in a pass of microseconds, and such passes.
+const BARRIERS: usize = 20;
+const BARRIER_PASSES: usize = 500;
 
 /// What multiply-adds reach with nothing to wait for.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ fn fastest(chains: &[Chain], threads: usize) -> Peak {
 pub fn barrier(threads: usize) -> f64 {
     let pool = Pool::new(threads);
     let pass = || pool.run(&|member| (0..BARRIERS).for_each(|_| member.barrier()));
-    quickest(SHORT_PASSES, pass) / BARRIERS as f64
+    quickest(BARRIER_PASSES, pass) / BARRIERS as f64
 }
 
 /// The least seconds that one of the passes took.

@@ -116,7 +116,8 @@ struct Counts {
 }
 
 impl Shapes {
-    fn weight(&self, weight: Weight) -> &WeightShape {
+    /// The matrix or vector of this number, which is one of the backend's that made the shapes.
+    pub fn weight(&self, weight: Weight) -> &WeightShape {
         &self.weights[weight.0 as usize]
     }
 

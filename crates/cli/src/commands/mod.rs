@@ -37,6 +37,7 @@ commands! {
     Score => score,
     Tokenize => tokenize,
     Bench => bench,
+    Inspect => inspect,
 }
 
 /// The model that runs where none is named.

@@ -1,19 +1,34 @@
 //! What every command that runs a model has in common: which one, and on what.
 
+use std::path::PathBuf;
+
 use clap::Args as ClapArgs;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
+use ingle_backend::cpu::{Cpu, pool};
 use ingle_engine::{Local, Options};
 use ingle_model::pull::{Reference, Store};
 
 use crate::ui::{Ui, Usage};
 
+/// What the model is computed with.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "How the model is run")]
+pub(crate) struct ComputeArgs {
+    /// Threads that compute [default: the cores that this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// Kernels to compute with: `best`, or one of avx512, avx2, portable, reference
+    #[arg(long, value_name = "NAME", default_value = "best", value_parser = kernels)]
+    kernels: Choice,
+}
+
 /// How the model is run.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "How the model is run")]
 pub(crate) struct ModelArgs {
-    /// Threads that compute [default: the cores that this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    compute: ComputeArgs,
 
     /// The longest prompt and answer together, in tokens [default: the model's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
@@ -22,10 +37,6 @@ pub(crate) struct ModelArgs {
     /// Memory for the KV cache, in MB [default: a quarter of what is free, at most 2 GiB]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     kv_mb: Option<u32>,
-
-    /// Kernels to compute with: `best`, or one of avx512, avx2, portable, reference
-    #[arg(long, value_name = "NAME", default_value = "best", value_parser = kernels)]
-    kernels: Choice,
 
     /// Do not reuse the KV of prompts that begin alike
     #[arg(long)]
@@ -46,12 +57,20 @@ fn kernels(name: &str) -> Result<Choice, String> {
     Ok(Choice::new(Some(found)))
 }
 
+impl ComputeArgs {
+    /// The backend, with no model yet.
+    pub(crate) fn cpu(&self) -> Cpu {
+        let threads = self.threads.map_or_else(pool::cores, usize::from);
+        Cpu::new(self.kernels.unwrap_or_else(Kernels::best), threads)
+    }
+}
+
 impl ModelArgs {
     /// The engine's options.
     pub(crate) fn options(&self) -> Options {
         Options {
-            threads: self.threads.map(usize::from),
-            kernels: *self.kernels,
+            threads: self.compute.threads.map(usize::from),
+            kernels: *self.compute.kernels,
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
@@ -60,10 +79,15 @@ impl ModelArgs {
     }
 }
 
-/// Fetches a model if it is not here, with a progress bar, and loads it.
-pub(crate) fn open(reference: &Reference, options: &Options, ui: &Ui) -> anyhow::Result<Local> {
+/// Fetches a model if it is not here, with a progress bar; returns its file.
+pub(crate) fn fetch(reference: &Reference, ui: &Ui) -> anyhow::Result<PathBuf> {
     let title = reference.file_name().map_or_else(|| reference.to_string(), Into::into);
-    let path = Store::open_default()?.resolve(&reference.to_string(), &mut ui.progress(&title))?;
+    Ok(Store::open_default()?.resolve(&reference.to_string(), &mut ui.progress(&title))?)
+}
+
+/// Fetches a model if it is not here, and loads it.
+pub(crate) fn open(reference: &Reference, options: &Options, ui: &Ui) -> anyhow::Result<Local> {
+    let path = fetch(reference, ui)?;
     let name = reference.to_string();
     Ok(Local::open(&name, &path, options, &mut |_| {})?)
 }
