@@ -3,15 +3,16 @@
 //! that a native thread and a web page can both drive it.
 
 use crate::Options;
+use crate::pace::Pace;
 use crate::sampling::Sampler;
 use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Sample, Span, Ticket};
 use ingle_model::archs::Network;
 use ingle_protocol::{Fault, Token};
-use ingle_scheduler::{Chunk, Counts, Ended, Limits, Outcome, Reject, Scheduler, SeqId};
+use ingle_scheduler::{Chunk, Counts, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many seconds a refused caller is told to wait.
 const RETRY_S: u64 = 1;
@@ -52,6 +53,8 @@ pub enum Ending {
 
 /// A sequence to be continued or scored.
 #[expect(missing_debug_implementations, reason = "holds its maker's callback")]
+    /// Its deadline passed.
+    Expired,
 pub struct Job {
     /// At least one token.
     pub prompt: Vec<Token>,
@@ -65,6 +68,10 @@ pub struct Job {
     pub cancelled: Arc<AtomicBool>,
     /// Hears of it.
     pub watch: Box<dyn Watch>,
+    /// Its priority and its owner.
+    pub rank: Rank,
+    /// It is ended then, complete or not, and refused where its first token would come later.
+    pub deadline: Option<Instant>,
 }
 
 struct Live {
@@ -74,6 +81,7 @@ struct Live {
     cancelled: Arc<AtomicBool>,
     watch: Box<dyn Watch>,
 }
+    deadline: Option<Instant>,
 
 /// Totals since the start, and how things stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +133,8 @@ fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
     }
     let each = context.div_ceil(BLOCK_TOKENS);
     Ok((affordable.min(each.saturating_mul(options.running.max(1))), context))
+    /// Jobs whose deadline passed, those refused for it included.
+    pub late: u64,
 }
 
 impl Core {
@@ -143,6 +153,10 @@ impl Core {
         let limits = Limits {
             block_tokens: BLOCK_TOKENS,
             blocks,
+    prefill_tokens: Option<usize>,
+    pace: Pace,
+    now: Option<Instant>,
+    departed: Option<Instant>,
             step_tokens: options.step_tokens.max(1),
             running: options.running.max(1),
             // Whoever comes waits for a step, even if there is room in it.
@@ -182,22 +196,31 @@ impl Core {
 
     /// Takes a job in, or ends it with what is wrong with it.
     pub fn submit(&mut self, job: Job) {
-        let Job { prompt, new_max, sampler, share, cancelled, watch } = job;
+        let Job { prompt, new_max, sampler, share, rank, deadline, cancelled, watch } = job;
         let known = |token: &Token| (*token as usize) < self.network.vocabulary;
         if let Some(alien) = prompt.iter().find(|token| !known(token)) {
             let message = format!("token {alien} is not in the vocabulary");
             return watch.ended(Ending::Refused(Fault::caller(message)));
         }
         let len = prompt.len();
-        match self.scheduler.add(prompt, new_max, share && self.share) {
+        let ahead = self.scheduler.ahead(&prompt, share && self.share, rank);
+        if let Some(fault) = self.too_late(ahead, deadline) {
+            self.stats.late += 1;
+            return watch.ended(Ending::Refused(fault));
+        }
+        match self.scheduler.add(prompt, new_max, share && self.share, rank) {
             Ok(id) => {
-                let live = Live { prompt: len, started: false, sampler, cancelled, watch };
+                let live = Live { prompt: len, started: false, deadline, sampler, cancelled, watch };
                 self.live.insert(id, live);
             }
             Err(reject) => watch.ended(Ending::Refused(refused(reject))),
         }
     }
 
+            prefill_tokens: options.prefill_tokens,
+            pace: Pace::default(),
+            now: None,
+            departed: None,
     /// Whether there is nothing to do.
     pub fn idle(&self) -> bool {
         self.scheduler.idle() && self.flight.is_none()
@@ -215,16 +238,22 @@ impl Core {
         }
     }
 
-    /// Forgets whoever was cancelled, then starts the next step.
+    /// Forgets whoever was cancelled or is too late, then starts the next step.
     fn depart(&mut self) {
-        let raised = |live: &Live| live.cancelled.load(Ordering::Acquire);
-        let gone: Vec<SeqId> =
-            self.live.iter().filter(|(_, live)| raised(live)).map(|(id, _)| *id).collect();
-        for id in gone {
+        let late = |live: &Live| live.deadline.zip(self.now).is_some_and(|(last, now)| last <= now);
+        let why = |live: &Live| match live.cancelled.load(Ordering::Acquire) {
+            true => Some(Ending::Cancelled),
+            false => late(live).then_some(Ending::Expired),
+        };
+        let gone: Vec<(SeqId, Ending)> =
+            self.live.iter().filter_map(|(id, live)| Some((*id, why(live)?))).collect();
+        for (id, ending) in gone {
+            self.stats.late += u64::from(ending == Ending::Expired);
             self.scheduler.cancel(id);
-            self.end(id, Ending::Cancelled);
+            self.end(id, ending);
         }
-        let step = self.scheduler.plan();
+        let beside = self.prefill_tokens.unwrap_or_else(|| self.pace.prefill_tokens());
+        let step = self.scheduler.plan(beside);
         if step.is_empty() {
             return;
         }
@@ -246,6 +275,27 @@ impl Core {
             blocks: chunk.blocks.iter().map(|block| block.0).collect(),
             sample: match (scored, chunk.sample) {
                 (true, _) => Sample::All,
+    /// Says how late it is: to be told before every turn. A core that is never told the time
+    /// learns nothing of its pace and misses no deadline.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
+    /// What is wrong with a deadline, if the first token comes after so many of prompts.
+    fn too_late(&self, ahead: usize, deadline: Option<Instant>) -> Option<Fault> {
+        let left = deadline?.saturating_duration_since(self.now?);
+        let least = self.pace.prefill(ahead)?;
+        let message = format!(
+            "the first token would come after {} ms at the earliest, since {ahead} tokens of prompts \
+             come before it, and the time left is {} ms: allow more time, shorten the prompt, or try \
+             again when less is waiting",
+            least.as_millis(),
+            left.as_millis()
+        );
+        let retry = Duration::from_secs(RETRY_S);
+        (least > left).then(|| Fault::late(retry, message).at("timeout_ms"))
+    }
+
                 (false, true) => Sample::Last,
                 (false, false) => Sample::None,
             },
@@ -277,6 +327,7 @@ impl Core {
             };
             self.end(id, ending);
         }
+        self.departed = self.now;
         true
     }
 
@@ -327,3 +378,13 @@ fn refused(reject: Reject) -> Fault {
         Reject::Empty | Reject::NeverFits { .. } => Fault::caller(reject.to_string()),
     }
 }
+        self.learn(step);
+    /// Learns from how long a step took.
+    fn learn(&mut self, step: &[Chunk]) {
+        let Some((departed, now)) = self.departed.zip(self.now) else { return };
+        let of_prompt = |chunk: &&Chunk| chunk.positions.start < self.live[&chunk.seq].prompt;
+        let prompts = step.iter().filter(of_prompt).map(|chunk| chunk.positions.len()).sum();
+        let answers = step.iter().filter(|chunk| !of_prompt(chunk)).count();
+        self.pace.step(answers, prompts, now.saturating_duration_since(departed));
+    }
+

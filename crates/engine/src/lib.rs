@@ -10,12 +10,14 @@ mod core;
 mod local;
 mod memory;
 pub mod sampling;
+mod pace;
 mod score;
 pub mod stop;
 
 pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 pub use local::{Info, Local};
 pub use score::{Case, Gold, Report, Scored};
+pub use ingle_scheduler::Rank;
 
 use ingle_backend::cpu::kernels::Kernels;
 
@@ -45,6 +47,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             threads: None,
+    /// The most tokens of prompts computed in a step with running answers; `None` takes what was
+    /// learned to hold them up by no more than half again the time between their tokens.
+    pub prefill_tokens: Option<usize>,
             kernels: None,
             context: None,
             kv_bytes: None,
@@ -55,3 +60,4 @@ impl Default for Options {
         }
     }
 }
+            prefill_tokens: None,

@@ -4,6 +4,7 @@
 use crate::core::{Ending, Job, Reply, Watch};
 use crate::local::Local;
 use ingle_protocol::{Fault, Token};
+use ingle_scheduler::Rank;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -97,6 +98,8 @@ impl Local {
             new_max: 1,
             sampler: None,
             share: false,
+            rank: Rank::default(),
+            deadline: None,
             cancelled: Arc::default(),
             watch: Box::new(Scorer { wanted, scored, done }),
         };
@@ -134,7 +137,7 @@ impl Watch for Scorer {
     fn ended(self: Box<Self>, how: Ending) {
         let outcome = match how {
             Ending::Refused(fault) => Err(fault),
-            Ending::Cancelled => Err(Fault::ours("scoring was cancelled")),
+            Ending::Cancelled | Ending::Expired => Err(Fault::ours("scoring was cancelled")),
             Ending::Stopped | Ending::Full => {
                 let scored: Option<Vec<Scored>> = self.scored.into_iter().collect();
                 scored

@@ -6,7 +6,7 @@ mod support;
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::kernels::Kernels;
 use ingle_engine::sampling::Sampler;
-use ingle_engine::{Core, Ending, Job, Options, Reply, Watch};
+use ingle_engine::{Core, Ending, Job, Options, Rank, Reply, Watch};
 use ingle_model::{archs, gguf::Gguf};
 use ingle_protocol::{Retry, Sampling, Token};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +65,8 @@ fn job(prompt: usize, new_max: usize) -> (Job, Arc<Mutex<Heard>>, Arc<AtomicBool
         new_max,
         sampler: Some(Sampler::new(&rules, 0)),
         share: false,
+        rank: Rank::default(),
+        deadline: None,
         cancelled: Arc::clone(&cancelled),
         watch: Box::new(Ear { heard: Arc::clone(&heard), stop_after: usize::MAX }),
     };

@@ -28,6 +28,14 @@ pub struct Request {
     pub max_tokens: Option<u32>,
     /// `Some(k)`: report each generated token's log-probability and the `k` likeliest ones.
     pub logprobs: Option<u8>,
+    /// Lower is computed sooner; 0 is usual.
+    pub priority: i32,
+    /// From its arrival, in milliseconds: then it is ended, complete or not, and it is refused at
+    /// once where its first token would come later.
+    pub timeout_ms: Option<u32>,
+    /// On whose account it is computed: a number that the server gives each of its keys. Part of
+    /// no wire format.
+    pub owner: u32,
 }
 
 /// The text, tokens or conversation to be continued.
@@ -294,6 +302,11 @@ impl Fault {
     #[must_use]
     pub fn at(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
+    /// The caller's time is too short, or was; with less to do here it may suffice.
+    pub fn late(after: Duration, message: impl Into<String>) -> Self {
+        Self { blame: Blame::Caller, ..Self::busy(after, message) }
+    }
+
         self
     }
 }

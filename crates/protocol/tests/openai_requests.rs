@@ -47,6 +47,9 @@ fn a_plain_request_is_all_defaults() {
         stop: vec![],
         max_tokens: None,
         logprobs: None,
+        priority: 0,
+        timeout_ms: None,
+        owner: 0,
     };
     assert_eq!(asked, Asked { requests: vec![request], options: Options::default() });
     let asked = read(TEXT, "");
@@ -72,6 +75,9 @@ fn honoured_fields_reach_the_request() {
         (CHAT, r#""logit_bias":{"5":-100,"7":1.5}"#, |r, _| r.sampling.logit_bias == [(5, -100.0), (7, 1.5)]),
         (CHAT, r#""seed":-1"#, |r, _| r.sampling.seed == Some(u64::MAX)),
         (CHAT, r#""seed":18446744073709551615"#, |r, _| r.sampling.seed == Some(u64::MAX)),
+        (CHAT, r#""priority":-3"#, |r, _| r.priority == -3),
+        (TEXT, r#""priority":2147483647"#, |r, _| r.priority == i32::MAX),
+        (CHAT, r#""timeout_ms":250"#, |r, _| r.timeout_ms == Some(250)),
         (CHAT, r#""ignore_eos":true"#, |r, _| r.sampling.ignore_eos),
         (CHAT, r#""stop":"x""#, |r, _| r.stop == ["x"]),
         (CHAT, r#""stop":["x","y"]"#, |r, _| r.stop == ["x", "y"]),
@@ -106,6 +112,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (CHAT, r#""temperature":2.5"#, "temperature", "between 0 and 2"),
         (CHAT, r#""temperature":"hot""#, "temperature", "a string"),
         (CHAT, r#""temperature":1e999"#, "", "no JSON"),
+        (CHAT, r#""priority":0.5"#, "priority", "whole number"),
+        (CHAT, r#""priority":2147483648"#, "priority", "to 2147483647"),
+        (CHAT, r#""timeout_ms":0"#, "timeout_ms", "from 1"),
         (CHAT, r#""n":0"#, "n", "from 1 to 16"),
         (CHAT, r#""n":1.5"#, "n", "whole number"),
         (CHAT, r#""max_tokens":0"#, "max_tokens", "from 1"),
@@ -350,8 +359,9 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
     let limits = (1..u32::MAX, prop::option::of(0..=20u8), any::<bool>());
     let stops = prop::collection::vec(".+", 0..4);
     let options = (any::<bool>(), any::<bool>(), 1..=16u32, any::<bool>());
-    (".*", inputs, any_sampling(), stops, limits, options).prop_map(
-        move |(model, inputs, sampling, stop, (most, logprobs, endless), options)| {
+    let terms = (any::<i32>(), prop::option::of(1..u32::MAX));
+    (".*", inputs, any_sampling(), stops, limits, options, terms).prop_map(
+        move |(model, inputs, sampling, stop, (most, logprobs, endless), options, terms)| {
             let legacy = format == Format::Completions;
             let request = |input| Request {
                 model: model.clone(),
@@ -360,6 +370,9 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 stop: stop.clone(),
                 max_tokens: Some(most).filter(|_| legacy || !endless),
                 logprobs,
+                priority: terms.0,
+                timeout_ms: terms.1,
+                owner: 0,
             };
             let options = Options {
                 stream: options.0,

@@ -4,24 +4,29 @@
 //! already `computed`; each step lets it catch up, as far as the budget and the blocks allow.
 //! Chunked prefill, prefix reuse and preemption are all the same rule applied to other numbers.
 //!
-//! First come, first served: whoever runs is older than whoever waits. Of those who run, only the
-//! youngest can be more than one token behind, so a long prompt never holds up an older answer, and
-//! everyone who runs advances in every step. Who must make room is the youngest, too; it goes back
-//! to the head of the queue, and what it had published is found again if it was not needed.
+//! Whoever is one token behind comes first in every step, so that no prompt stops an answer; those
+//! who are further behind, and those who wait, share what is left by their turn: priority, then
+//! fairness between owners, then age (see `fairness`). The caller says how many tokens that may be
+//! beside answers, for it knows how long they take. Nobody is stopped for another's sake but where
+//! memory runs out: then the last one admitted of the lowest priority makes room and waits again,
+//! and what it had published is found again if it was not needed.
 //!
 //! A sequence that has caught up may be computed beyond its last token, over tokens that somebody
-//! drafted for it. They take what everyone else has left of the step and of the blocks, so that they
-//! hold up nobody; what sampling makes of them is compared here, and KV of a token that did not come
-//! true is never counted as computed.
+//! drafted for it. They take what everyone else has left of the step and of the blocks, so that
+//! they hold up nobody; what sampling makes of them is compared here, and KV of a token that did
+//! not come true is never counted as computed.
 //!
 //! Absent here: text, sampling, devices, time, and where drafts come from.
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod fairness;
 
 pub use blocks::BlockId;
 use blocks::{BlockPool, Chain};
-use std::collections::{BTreeMap, VecDeque};
+use fairness::Fairness;
+pub use fairness::Rank;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -41,12 +46,17 @@ pub struct Limits {
     pub blocks: usize,
     /// The most positions computed in one step, all sequences together.
     pub step_tokens: usize,
-    /// The most sequences in one step. More than `step_tokens` has no effect: everyone who runs
-    /// advances in every step, and nobody is admitted once the step's tokens are spent.
+    /// The most sequences that run at once. More than `step_tokens` has no effect, so that
+    /// everyone who is one token behind has a place in the step.
     pub running: usize,
     /// The most sequences that wait, those aside that had to make room.
     pub waiting: usize,
 }
+
+/// What a prompt token weighs in an owner's account.
+pub const PROMPT_WEIGHT: u64 = 1;
+/// What a generated token weighs: it takes a step, where a prompt's tokens share one.
+pub const OUTPUT_WEIGHT: u64 = 2;
 
 /// Why a sequence was refused. Refusing at the door is what lets `plan` never fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +132,7 @@ pub enum Ended {
 /// How things stand, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Sequences that take part in every step.
+    /// Sequences that were admitted and hold blocks.
     pub running: usize,
     /// Sequences that wait.
     pub waiting: usize,
@@ -137,6 +147,8 @@ pub struct Counts {
 #[derive(Debug)]
 struct Seq {
     tokens: Vec<Token>,
+    prompt: usize,
+    rank: Rank,
     /// Leading tokens whose KV is in `blocks`.
     computed: usize,
     /// Tokens after those that the current step computes.
@@ -157,6 +169,11 @@ struct Seq {
 }
 
 impl Seq {
+    /// Tokens that are neither computed nor planned.
+    fn behind(&self) -> usize {
+        self.tokens.len() - self.computed - self.planned
+    }
+
     /// Published blocks that continue what is computed, always leaving one token to compute.
     fn findable(&self, pool: &BlockPool, block_tokens: usize) -> Vec<BlockId> {
         if !self.share || self.computed != self.blocks.len() * block_tokens {
@@ -172,9 +189,9 @@ pub struct Scheduler {
     limits: Limits,
     pool: BlockPool,
     seqs: BTreeMap<SeqId, Seq>,
-    /// Oldest first.
-    waiting: VecDeque<SeqId>,
-    /// Oldest first, so the last one is the first to make room.
+    /// Who waits, and what everyone's owner has had.
+    fairness: Fairness,
+    /// By priority, then as they were admitted, so the last one is the first to make room.
     running: Vec<SeqId>,
     /// For the next plan.
     drafts: BTreeMap<SeqId, Vec<Token>>,
@@ -194,10 +211,10 @@ impl Scheduler {
             "a limit is 0"
         );
         Self {
-            limits,
+            limits: Limits { running: running.min(step_tokens), ..limits },
             pool: BlockPool::new(blocks, block_tokens),
             seqs: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            fairness: Fairness::default(),
             running: Vec::new(),
             drafts: BTreeMap::new(),
             next: 0,
@@ -216,6 +233,7 @@ impl Scheduler {
         prompt: Vec<Token>,
         new_max: usize,
         share: bool,
+        rank: Rank,
     ) -> Result<SeqId, Reject> {
         if prompt.is_empty() || new_max == 0 {
             return Err(Reject::Empty);
@@ -226,13 +244,15 @@ impl Scheduler {
         if blocks_needed > self.limits.blocks {
             return Err(Reject::NeverFits { blocks_needed, blocks: self.limits.blocks });
         }
-        if self.waiting.len() >= self.limits.waiting {
+        if self.fairness.waiting() >= self.limits.waiting {
             return Err(Reject::QueueFull);
         }
         let id = SeqId(self.next);
         self.next += 1;
         let seq = Seq {
+            prompt: prompt.len(),
             tokens: prompt,
+            rank,
             computed: 0,
             planned: 0,
             drafted: 0,
@@ -244,7 +264,7 @@ impl Scheduler {
             cached: 0,
         };
         self.seqs.insert(id, seq);
-        self.waiting.push_back(id);
+        self.fairness.enter(rank, id);
         Ok(id)
     }
 
@@ -280,7 +300,7 @@ impl Scheduler {
     pub fn counts(&self) -> Counts {
         Counts {
             running: self.running.len(),
-            waiting: self.waiting.len(),
+            waiting: self.fairness.waiting(),
             blocks_used: self.limits.blocks - self.pool.available(),
             blocks_cached: self.pool.idle(),
             preemptions: self.preemptions,
@@ -295,24 +315,30 @@ impl Scheduler {
         }
     }
 
-    /// The next step's work, oldest sequence first; empty only when [`idle`](Self::idle).
-    pub fn plan(&mut self) -> Vec<Chunk> {
+    /// Prompt tokens that would have to be computed before a newcomer's first token: its own, and
+    /// those of everyone of a higher priority or of the same owner and priority. What others'
+    /// turns may take comes on top of it.
+    pub fn ahead(&self, prompt: &[Token], share: bool, rank: Rank) -> usize {
+        let found = if share { self.pool.find(Chain::ROOT, prompt).len() } else { 0 };
+        let before = |other: Rank| other == rank || other.priority < rank.priority;
+        let others = self.seqs.values().filter(|seq| before(seq.rank) && seq.behind() > 1);
+        let own = prompt.len().saturating_sub(found * self.limits.block_tokens).max(1);
+        own + others.map(Seq::behind).sum::<usize>()
+    }
+
+    /// The next step's work; empty only when [`idle`](Self::idle). Beside sequences that are one
+    /// token behind, at most `prefill_tokens` of others' are computed, but at least one if there
+    /// is room; without such, as many as fit the step.
+    pub fn plan(&mut self, prefill_tokens: usize) -> Vec<Chunk> {
+        let applied = |id: &SeqId| self.seqs[id].planned == 0;
+        assert!(self.running.iter().all(applied), "planned before the last step was applied");
         let mut budget = self.limits.step_tokens;
-        let mut chunks = Vec::new();
-        while let Some(&id) = self.running.get(chunks.len()) {
-            match self.grow(id, &mut budget) {
-                Some(chunk) => chunks.push(chunk),
-                None => self.preempt_last(),
-            }
-        }
-        while budget > 0
-            && self.running.len() < self.limits.running
-            && let Some(&id) = self.waiting.front()
-            && let Some(chunk) = self.grow(id, &mut budget)
-        {
-            self.running.extend(self.waiting.pop_front());
-            chunks.push(chunk);
-        }
+        let mut chunks = self.plan_answers(&mut budget);
+        let beside = if chunks.is_empty() { usize::MAX } else { prefill_tokens.max(1) };
+        let held_back = budget.saturating_sub(beside);
+        budget -= held_back;
+        self.plan_prompts(&mut budget, &mut chunks);
+        budget += held_back;
         let mut drafts = std::mem::take(&mut self.drafts);
         for chunk in chunks.iter_mut().filter(|chunk| chunk.sample) {
             if let Some(draft) = drafts.remove(&chunk.seq) {
@@ -321,6 +347,40 @@ impl Scheduler {
         }
         assert!(!chunks.is_empty() || self.idle(), "a step without progress; this is a bug");
         chunks
+    }
+
+    /// Everyone who is one token behind, or makes room.
+    fn plan_answers(&mut self, budget: &mut usize) -> Vec<Chunk> {
+        let (mut chunks, mut at) = (Vec::new(), 0);
+        while let Some(&id) = self.running.get(at) {
+            if self.seqs[&id].behind() == 1 {
+                let Some(chunk) = self.grow(id, budget) else {
+                    self.preempt_last();
+                    continue;
+                };
+                chunks.push(chunk);
+            }
+            at += 1;
+        }
+        chunks
+    }
+
+    /// Those further behind and those who wait, by turns, until the budget is spent. Where there
+    /// is no room, who runs already waits for others' ends, and no newcomer overtakes another.
+    fn plan_prompts(&mut self, budget: &mut usize, chunks: &mut Vec<Chunk>) {
+        let mut behind = self.running.clone();
+        behind.retain(|id| self.seqs[id].planned == 0);
+        let mut open = true;
+        while *budget > 0 {
+            open &= self.running.len() < self.limits.running;
+            let newcomer = self.fairness.next().filter(|_| open);
+            let turn = |id: &SeqId| self.fairness.turn(self.seqs[id].rank, *id);
+            let Some(id) = behind.iter().copied().chain(newcomer).min_by_key(turn) else { break };
+            let chunk = self.grow(id, budget);
+            open &= chunk.is_some() || newcomer != Some(id);
+            behind.retain(|&other| other != id);
+            chunks.extend(chunk);
+        }
     }
 
     /// Takes in the step's results. `outcome` is asked once per chunk that has `sample`, in order,
@@ -349,22 +409,27 @@ impl Scheduler {
     }
 
     /// Gives a sequence the blocks for its next tokens, found ones first, or leaves it as it was.
-    /// A newcomer needs room for all its tokens: with less it would soon have to make room again,
-    /// and what was computed for it would be lost.
+    /// Who waited runs then.
+    /// A newcomer needs room for all its tokens, beside what those who run still need for theirs:
+    /// with less it would soon have to make room again, and what was computed would be lost.
     fn grow(&mut self, id: SeqId, budget: &mut usize) -> Option<Chunk> {
         let block_tokens = self.limits.block_tokens;
-        let seq = self.seqs.get_mut(&id).expect("live sequence");
-        assert!(seq.planned == 0, "planned before the last step was applied; this is a bug");
+        let newcomer = self.seqs[&id].blocks.is_empty();
+        let reserved = if newcomer { self.reserved() } else { 0 };
+        let seq = &self.seqs[&id];
         let found = seq.findable(&self.pool, block_tokens);
-        let newcomer = seq.blocks.is_empty();
         let held = seq.blocks.len() + found.len();
         let start = if found.is_empty() { seq.computed } else { held * block_tokens };
         let end = seq.tokens.len().min(start.saturating_add(*budget));
         let reach = if newcomer { seq.tokens.len() } else { end };
-        let missing = reach.div_ceil(block_tokens) - held;
+        let missing = reach.div_ceil(block_tokens) - held + reserved;
         if missing + self.pool.idle_among(&found) > self.pool.available() {
             return None;
         }
+        if newcomer {
+            self.admit(id);
+        }
+        let seq = self.seqs.get_mut(&id).expect("live sequence");
         self.pool.hold(&found);
         if let Some(&last) = found.last() {
             seq.chain = self.pool.chain_of(last);
@@ -373,6 +438,9 @@ impl Scheduler {
         seq.blocks.extend(self.pool.take(end.div_ceil(block_tokens) - held));
         (seq.computed, seq.planned) = (start, end - start);
         seq.cached += start.saturating_sub(seq.seen);
+        // What had to be computed twice, or not at all, costs its owner nothing.
+        let fresh = end.min(seq.prompt).saturating_sub(start.max(seq.seen));
+        self.fairness.charge(seq.rank, fresh as u64 * PROMPT_WEIGHT);
         seq.seen = seq.seen.max(end);
         *budget -= seq.planned;
         let sample = end == seq.tokens.len();
@@ -380,11 +448,25 @@ impl Scheduler {
         Some(Chunk { seq: id, positions, blocks, sample, draft })
     }
 
+    fn admit(&mut self, id: SeqId) {
+        let rank = self.seqs[&id].rank;
+        self.fairness.admit(rank, id);
+        let before = |other: &SeqId| self.seqs[other].rank.priority <= rank.priority;
+        self.running.insert(self.running.partition_point(before), id);
+    }
+
+    /// Blocks that those who run still need for the tokens that they have.
+    fn reserved(&self) -> usize {
+        let needed = |seq: &Seq| self.blocks_for(seq.tokens.len()).saturating_sub(seq.blocks.len());
+        self.running.iter().map(|id| needed(&self.seqs[id])).sum()
+    }
+
     /// Adds as much of a draft as is left of the step, of the blocks and of the sequence.
     fn speculate(&mut self, chunk: &mut Chunk, mut draft: Vec<Token>, budget: &mut usize) {
         let block_tokens = self.limits.block_tokens;
+        let spare = self.pool.available().saturating_sub(self.reserved());
         let seq = self.seqs.get_mut(&chunk.seq).expect("live sequence");
-        let room = (seq.blocks.len() + self.pool.available()) * block_tokens;
+        let room = (seq.blocks.len() + spare) * block_tokens;
         // The last token that it may have ends it, so there is no use in computing that one.
         let end_max = room.min(seq.len_max - 1).min(chunk.positions.end.saturating_add(*budget));
         draft.truncate(end_max - chunk.positions.end);
@@ -402,7 +484,7 @@ impl Scheduler {
         let seq = self.seqs.get_mut(&id).expect("live sequence");
         self.pool.release(std::mem::take(&mut seq.blocks));
         (seq.computed, seq.chain) = (0, Chain::ROOT);
-        self.waiting.push_front(id);
+        self.fairness.wait(seq.rank, id);
         self.preemptions += 1;
     }
 
@@ -429,8 +511,9 @@ impl Scheduler {
     }
 
     fn extend(&mut self, id: SeqId, outcome: Outcome) -> Option<Ended> {
-        let Outcome::Continue(token) = outcome else { return Some(Ended::Stopped) };
         let seq = self.seqs.get_mut(&id).expect("live sequence");
+        self.fairness.charge(seq.rank, OUTPUT_WEIGHT);
+        let Outcome::Continue(token) = outcome else { return Some(Ended::Stopped) };
         seq.tokens.push(token);
         (seq.tokens.len() == seq.len_max).then_some(Ended::Full)
     }
@@ -438,7 +521,7 @@ impl Scheduler {
     fn forget(&mut self, id: SeqId) {
         if let Some(seq) = self.seqs.remove(&id) {
             self.pool.release(seq.blocks);
-            self.waiting.retain(|&other| other != id);
+            self.fairness.leave(seq.rank, id);
             self.running.retain(|&other| other != id);
             self.drafts.remove(&id);
         }
@@ -453,22 +536,25 @@ impl Scheduler {
     /// # Panics
     /// Where one does not hold, which is a bug.
     pub fn check(&self) {
-        let order = || self.running.iter().chain(&self.waiting);
-        assert!(order().is_sorted_by(|a, b| a < b), "first come, first served");
-        assert!(order().eq(self.seqs.keys()), "a sequence runs or waits");
+        let mut all: Vec<SeqId> = self.running.iter().copied().chain(self.fairness.ids()).collect();
+        all.sort_unstable();
+        assert!(all.iter().eq(self.seqs.keys()), "a sequence runs or waits");
+        let by_priority = |id: &SeqId| self.seqs[id].rank.priority;
+        assert!(self.running.is_sorted_by_key(by_priority), "the least urgent makes room first");
         assert!(self.running.len() <= self.limits.running);
+        self.fairness.check(self.seqs.values().map(|seq| seq.rank));
         let inside_step = self.seqs.values().any(|seq| seq.planned > 0);
-        for (at, id) in order().enumerate() {
-            let (seq, running) = (&self.seqs[id], at < self.running.len());
+        for (id, seq) in &self.seqs {
+            let running = self.running.contains(id);
             let behind = seq.tokens.len() - seq.computed;
-            let left = behind - seq.planned + usize::from(inside_step);
             assert!(seq.computed <= seq.seen && seq.cached <= seq.seen);
             assert!(seq.tokens.len() + seq.drafted < seq.len_max, "it ends when it is full");
             assert!(seq.drafted == 0 || seq.planned == behind, "drafts follow the last token");
             assert!(0 < behind && seq.planned <= behind, "one token is left to compute");
             assert!(running || seq.blocks.is_empty(), "who waits holds no memory");
-            assert_eq!(seq.planned > 0, running && inside_step, "who runs advances in every step");
-            assert!(at + 1 >= self.running.len() || left == 1, "only the youngest is behind");
+            assert!(running || seq.planned == 0, "who waits is not computed");
+            let left_out = running && inside_step && seq.planned == 0;
+            assert!(!left_out || behind > 1, "answers advance in every step");
             let blocks = self.blocks_for(seq.computed + seq.planned + seq.drafted);
             assert_eq!(seq.blocks.len(), blocks, "blocks for what is computed, and no more");
         }

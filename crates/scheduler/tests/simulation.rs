@@ -5,13 +5,16 @@
 //! freed early, shared wrongly or written twice shows up as foreign memory.
 //!
 //! `World` foretells every decision from the rules in plain words: who runs, from where, how far,
-//! on which blocks, who is preempted, what is found in the cache and what is evicted from it.
+//! on which blocks, who is preempted, what is found in the cache and what is evicted from it. It
+//! keeps accounts of its own, and so knows whose turn it is.
 //!
 //! `SEED=17` plays one life, `SEEDS=1000000` more of them.
 
 #![allow(clippy::print_stdout, reason = "what the lives were made of is worth a line")]
 
-use ingle_scheduler::{BlockId, Chunk, Ended, Limits, Outcome, Reject, Scheduler, SeqId, Token};
+use ingle_scheduler::{
+    BlockId, Chunk, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId, Token,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
 
@@ -59,25 +62,43 @@ struct Life {
     prompt: usize,
     len_max: usize,
     share: bool,
+    rank: Rank,
+    /// Its place among all who were ever admitted.
+    admitted: u64,
     blocks: Vec<BlockId>,
     end: usize,
     origins: Vec<Origin>,
 }
 
 impl Life {
-    fn new(prompt: &[Token], len_max: usize, share: bool) -> Self {
+    fn new(prompt: &[Token], len_max: usize, share: bool, rank: Rank) -> Self {
         let mut life = Self {
             tokens: Vec::new(),
             digests: Vec::new(),
             prompt: prompt.len(),
             len_max,
             share,
+            rank,
+            admitted: 0,
             blocks: Vec::new(),
             end: 0,
             origins: Vec::new(),
         };
         prompt.iter().for_each(|&token| life.push(token));
         life
+    }
+
+    fn runs(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
+    fn behind(&self) -> usize {
+        self.tokens.len() - self.end
+    }
+
+    /// What its owner pays for all of it at most.
+    fn cost_max(&self) -> u64 {
+        (self.prompt + 2 * (self.len_max - self.prompt)) as u64
     }
 
     fn push(&mut self, token: Token) {
@@ -166,6 +187,15 @@ struct Story {
     rejected: u64,
     /// Drafts that were cut because the step, the blocks or the sequence had no more room.
     cut: [u64; 3],
+    /// Newcomers that were admitted before an older one; those of them before one of their owner.
+    overtakes: u64,
+    urgent: u64,
+    /// Sequences that ran and had to let others go first, by turn or for want of room.
+    left_out: u64,
+    /// Steps in which answers kept prompts short.
+    held_back: u64,
+    /// The greatest difference between two owners who wait, in percents of what is allowed.
+    unfair_percent: u64,
     /// Blocks that were taken for drafts in vain.
     given_back: u64,
 }
@@ -186,6 +216,11 @@ impl Story {
         self.accepted += other.accepted;
         self.rejected += other.rejected;
         self.given_back += other.given_back;
+        self.overtakes += other.overtakes;
+        self.urgent += other.urgent;
+        self.left_out += other.left_out;
+        self.held_back += other.held_back;
+        self.unfair_percent = self.unfair_percent.max(other.unfair_percent);
         (0..3).for_each(|at| self.cut[at] += other.cut[at]);
     }
 }
@@ -203,6 +238,14 @@ struct World {
     /// When each block was last released.
     released: Vec<u64>,
     releases: u64,
+    /// Ranks are drawn from so many priorities and owners.
+    kinds: (usize, usize),
+    /// What each owner has had of a priority, and what the last one admitted of a priority had.
+    had: BTreeMap<Rank, u64>,
+    clocks: BTreeMap<i32, u64>,
+    admissions: u64,
+    /// The most that one sequence's owner pays for it.
+    cost_max: u64,
     /// What was drafted for the next plan.
     drafts: BTreeMap<SeqId, Vec<Token>>,
     /// Prompts and answers of the past, to be asked again.
@@ -222,6 +265,7 @@ impl World {
             running: 1 + rng.below(6),
             waiting: 1 + rng.below(12),
         };
+        let kinds = (1 + rng.below(2) * rng.below(3), 1 + rng.below(3));
         let slots = vec![None; limits.blocks * limits.block_tokens];
         Self {
             limits,
@@ -233,6 +277,11 @@ impl World {
             published: BTreeMap::new(),
             released: vec![0; limits.blocks],
             releases: 0,
+            kinds,
+            had: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            admissions: 0,
+            cost_max: 0,
             drafts: BTreeMap::new(),
             past: Vec::new(),
             steps_max: 0,
@@ -283,7 +332,11 @@ impl World {
         let share = !rng.one_in(6);
         let len_max = prompt.len().saturating_add(new_max);
         let blocks_needed = len_max.saturating_sub(1).div_ceil(self.limits.block_tokens);
-        let running = self.lives.values().filter(|life| !life.blocks.is_empty()).count();
+        let running = self.lives.values().filter(|life| life.runs()).count();
+        let rank = Rank {
+            priority: rng.below(self.kinds.0) as i32 - 1,
+            owner: rng.below(self.kinds.1) as u32,
+        };
         let refused = if prompt.is_empty() || new_max == 0 {
             Some(Reject::Empty)
         } else if blocks_needed > self.limits.blocks {
@@ -293,15 +346,44 @@ impl World {
         } else {
             None
         };
-        let answer = self.scheduler.add(prompt.clone(), new_max, share);
+        let answer = self.scheduler.add(prompt.clone(), new_max, share, rank);
         assert_eq!(answer.err(), refused, "refused at the door");
         self.story.refused += u64::from(refused.is_some());
         if let Ok(id) = answer {
             assert!(self.lives.keys().all(|&other| other < id), "an id is used twice");
-            self.lives.insert(id, Life::new(&prompt, len_max, share));
-            self.past.push(prompt);
+            let life = Life::new(&prompt, len_max, share, rank);
+            self.cost_max = self.cost_max.max(life.cost_max());
             self.steps_max += len_max as u64;
+            self.begin_to_wait(id, rank);
+            self.lives.insert(id, life);
+            self.past.push(prompt);
         }
+    }
+
+    /// Everyone else of a priority who waits.
+    fn queue(&self, priority: i32, but: SeqId) -> impl Iterator<Item = Rank> {
+        let of = move |life: &&Life| life.rank.priority == priority && !life.runs();
+        let others = self.lives.iter().filter(move |(id, _)| **id != but);
+        others.map(|(_, life)| life).filter(of).map(|life| life.rank)
+    }
+
+    /// Who begins to wait has had no less than anyone who waits, or than the last one admitted.
+    fn begin_to_wait(&mut self, id: SeqId, rank: Rank) {
+        if self
+            .lives
+            .iter()
+            .all(|(&other, life)| other == id || life.rank.priority != rank.priority)
+        {
+            self.had.retain(|other, _| other.priority != rank.priority);
+            self.clocks.remove(&rank.priority);
+        }
+        let had = |rank: Rank| self.had.get(&rank).copied().unwrap_or(0);
+        let least = self.queue(rank.priority, id).map(had).min();
+        let clock = self.clocks.get(&rank.priority).copied().unwrap_or(0);
+        let alone = self.queue(rank.priority, id).all(|other| other != rank);
+        let floor = if alone { least.unwrap_or(clock) } else { 0 };
+        let own = had(rank).max(floor);
+        self.had.insert(rank, own);
     }
 
     fn cancel(&mut self, rng: &mut Rng) {
@@ -326,35 +408,22 @@ impl World {
         }
     }
 
-    fn plan(&mut self) -> Vec<Chunk> {
-        let mut running: Vec<SeqId> = Vec::new();
-        running.extend(self.lives.iter().filter(|(_, life)| !life.blocks.is_empty()).map(|l| l.0));
-        let step = self.scheduler.plan();
-        let oldest: Vec<SeqId> = self.lives.keys().copied().collect();
-        assert!(
-            step.iter().map(|chunk| chunk.seq).eq(oldest[..step.len()].iter().copied()),
-            "FCFS"
-        );
-        assert!(step.len() <= self.limits.running, "too many run");
-        assert_eq!(step.is_empty(), oldest.is_empty(), "a step without progress");
+    fn plan(&mut self, prefill_tokens: usize) -> Vec<Chunk> {
+        let step = self.scheduler.plan(prefill_tokens);
+        let mut chunks = step.iter();
         let mut budget = self.limits.step_tokens;
-        let mut at = 0;
-        while let Some(&id) = running.get(at) {
-            if self.has_room(id, budget) {
-                self.follow(step.get(at), id, &mut budget);
-                at += 1;
-            } else {
-                self.preempt(running.pop().expect("one alone has room"));
-            }
-        }
-        for &id in &oldest[at..] {
-            if budget == 0 || at == self.limits.running || !self.has_room(id, budget) {
-                break;
-            }
-            self.follow(step.get(at), id, &mut budget);
-            at += 1;
-        }
-        assert_eq!(at, step.len(), "more run than may");
+        self.foretell_answers(&mut chunks, &mut budget);
+        let answers = step.len() - chunks.len();
+        let beside = if answers == 0 { usize::MAX } else { prefill_tokens.max(1) };
+        let mut share = budget.min(beside);
+        let rest = budget - share;
+        self.foretell_prompts(&mut chunks, &mut share);
+        budget = share + rest;
+        assert_eq!(chunks.next(), None, "more run than may");
+        assert_eq!(step.is_empty(), self.lives.is_empty(), "a step without progress");
+        let left_out = self.lives.values().filter(|life| life.runs()).count() - step.len();
+        self.story.left_out += left_out as u64;
+        self.story.held_back += u64::from(share == 0 && rest > 0);
         let mut drafts = std::mem::take(&mut self.drafts);
         for chunk in &step {
             let draft = drafts.remove(&chunk.seq).filter(|_| chunk.sample).unwrap_or_default();
@@ -363,13 +432,92 @@ impl World {
         step
     }
 
+    /// Who is one token behind comes first; who makes room is of the lowest priority, and then the
+    /// last one admitted.
+    fn foretell_answers(&mut self, chunks: &mut std::slice::Iter<'_, Chunk>, budget: &mut usize) {
+        let running = self.lives.iter().filter(|(_, life)| life.runs());
+        let place = |(&id, life): (&SeqId, &Life)| (life.rank.priority, life.admitted, id);
+        let mut running: Vec<_> = running.map(place).collect();
+        running.sort_unstable();
+        let mut at = 0;
+        while let Some(&(.., id)) = running.get(at) {
+            if self.lives[&id].behind() > 1 {
+                at += 1;
+            } else if self.has_room(id, *budget) {
+                self.follow(chunks.next(), id, budget);
+                at += 1;
+            } else {
+                let (.., last) = running.pop().expect("one alone has room");
+                self.preempt(last);
+            }
+        }
+    }
+
+    /// Everyone else by turn; of those who wait, nobody overtakes one who finds no room.
+    fn foretell_prompts(&mut self, chunks: &mut std::slice::Iter<'_, Chunk>, share: &mut usize) {
+        let done: BTreeSet<SeqId> = self
+            .lives
+            .iter()
+            .filter(|(_, life)| life.runs() && life.behind() == 1)
+            .map(|l| *l.0)
+            .collect();
+        let (mut passed, mut closed) = (done, false);
+        while *share > 0 {
+            let running = self.lives.values().filter(|life| life.runs()).count();
+            closed |= running >= self.limits.running.min(self.limits.step_tokens);
+            let turn =
+                |(&id, life): (&SeqId, &Life)| (life.rank.priority, self.had[&life.rank], id);
+            let may =
+                |(id, life): &(&SeqId, &Life)| !passed.contains(id) && (life.runs() || !closed);
+            let Some((.., id)) = self.lives.iter().filter(may).map(turn).min() else { return };
+            let newcomer = !self.lives[&id].runs();
+            if self.has_room(id, *share) {
+                if newcomer {
+                    self.admit(id);
+                }
+                self.follow(chunks.next(), id, share);
+                passed.insert(id);
+            } else if newcomer {
+                closed = true;
+            } else {
+                passed.insert(id);
+            }
+        }
+    }
+
+    fn admit(&mut self, id: SeqId) {
+        let rank = self.lives[&id].rank;
+        let older = || self.lives.iter().filter(|(other, life)| **other < id && !life.runs());
+        assert!(older().all(|(_, life)| life.rank != rank), "first come, first served");
+        assert!(older().all(|(_, life)| life.rank.priority >= rank.priority), "the urgent first");
+        self.story.overtakes += u64::from(older().count() > 0);
+        self.story.urgent += u64::from(older().any(|(_, life)| life.rank.owner == rank.owner));
+        let clock = self.clocks.entry(rank.priority).or_default();
+        *clock = (*clock).max(self.had[&rank]);
+        self.admissions += 1;
+        self.lives.get_mut(&id).expect("live").admitted = self.admissions;
+    }
+
+    /// Two owners who wait have had the same, but for what those who run can take.
+    fn check_fairness(&mut self) {
+        let allowed = self.cost_max * self.limits.running as u64;
+        for life in self.lives.values().filter(|life| !life.runs()) {
+            let others = self.lives.values().filter(|other| !other.runs());
+            let others = others.filter(|other| other.rank.priority == life.rank.priority);
+            let least = others.map(|other| self.had[&other.rank]).min().unwrap_or(0);
+            let apart = self.had[&life.rank] - least;
+            assert!(apart <= allowed, "unfair by {apart} of {allowed}");
+            self.story.unfair_percent = self.story.unfair_percent.max(apart * 100 / allowed);
+        }
+    }
+
     /// A chunk has as much of its draft as everyone else left room for.
     fn speculate(&mut self, chunk: &Chunk, draft: &[Token], budget: &mut usize) {
         let block_tokens = self.limits.block_tokens;
         let life = &self.lives[&chunk.seq];
         let end = chunk.positions.end - chunk.draft.len();
         let held = end.div_ceil(block_tokens);
-        let in_blocks = (held + self.unused()) * block_tokens - end;
+        let in_blocks = (held + self.unused().saturating_sub(self.reserved())) * block_tokens - end;
         let bounds = [*budget, in_blocks, life.len_max - 1 - life.tokens.len()];
         let room = bounds.into_iter().min().unwrap_or(0).min(draft.len());
         assert_eq!(chunk.draft, draft[..room], "the part of the draft that there is room for");
@@ -394,27 +542,38 @@ impl World {
         (if found.is_empty() { life.end } else { found_end }, blocks)
     }
 
-    /// Whether there are blocks for a sequence's next chunk; for all its tokens, if it waits.
+    /// Blocks that those who run will need for the tokens that they have.
+    fn reserved(&self) -> usize {
+        let needed = |life: &Life| life.tokens.len().div_ceil(self.limits.block_tokens);
+        let running = self.lives.values().filter(|life| life.runs());
+        running.map(|life| needed(life).saturating_sub(life.blocks.len())).sum()
+    }
+
+    /// Whether there are blocks for a sequence's next chunk; for all its tokens, if it waits, and
+    /// then for all of theirs who run, too.
     fn has_room(&self, id: SeqId, budget: usize) -> bool {
         let life = &self.lives[&id];
         let (start, blocks) = self.outset(life);
         let next = (start + budget).min(life.tokens.len());
-        let end = if life.blocks.is_empty() { life.tokens.len() } else { next };
+        let end = if life.runs() { next } else { life.tokens.len() };
+        let reserved = if life.runs() { 0 } else { self.reserved() };
         let idle = blocks.iter().filter(|block| self.users[block.0 as usize] == 0).count();
-        end.div_ceil(self.limits.block_tokens) - blocks.len() + idle <= self.unused()
+        end.div_ceil(self.limits.block_tokens) - blocks.len() + idle + reserved <= self.unused()
     }
 
     fn preempt(&mut self, id: SeqId) {
         let life = self.lives.get_mut(&id).expect("live");
         life.end = 0;
-        let blocks = std::mem::take(&mut life.blocks);
+        let (rank, blocks) = (life.rank, std::mem::take(&mut life.blocks));
         self.release(&blocks);
+        self.begin_to_wait(id, rank);
         self.story.preempted += 1;
     }
 
     /// Compares a chunk to what it has to be.
     fn follow(&mut self, chunk: Option<&Chunk>, id: SeqId, budget: &mut usize) {
         let chunk = chunk.expect("one more could run");
+        assert_eq!(chunk.seq, id, "whose turn it is");
         let block_tokens = self.limits.block_tokens;
         let life = &self.lives[&id];
         let (start, kept) = self.outset(life);
@@ -434,6 +593,8 @@ impl World {
         chunk.blocks[kept.len()..own].iter().for_each(|&block| self.take(block));
         let life = self.lives.get_mut(&id).expect("live");
         life.blocks = chunk.blocks[..own].to_vec();
+        let fresh = end.min(life.prompt).saturating_sub(start.max(life.origins.len()));
+        *self.had.get_mut(&life.rank).expect("waited") += fresh as u64;
         life.origins.resize(life.origins.len().max(start), Origin::Found);
         life.origins.resize(life.origins.len().max(end), Origin::Computed);
         *budget -= end - start;
@@ -493,6 +654,7 @@ impl World {
         let life = self.lives.get_mut(&chunk.seq).expect("live");
         let mut outcomes = Vec::new();
         loop {
+            *self.had.get_mut(&life.rank).expect("waited") += 2;
             if rng.one_in(12) {
                 outcomes.push(Outcome::Stop);
                 self.story.stopped += 1;
@@ -543,7 +705,7 @@ impl World {
     fn check(&self) {
         self.scheduler.check();
         let counts = self.scheduler.counts();
-        let running = self.lives.values().filter(|life| !life.blocks.is_empty()).count();
+        let running = self.lives.values().filter(|life| life.runs()).count();
         let counted = (counts.running, counts.waiting);
         assert_eq!(counted, (running, self.lives.len() - running), "who runs and who waits");
         assert_eq!(counts.blocks_used, self.limits.blocks - self.unused(), "blocks in use");
@@ -575,8 +737,9 @@ fn live(seed: u64) -> Story {
         if drafts {
             world.draft(&mut rng);
         }
-        let step = world.plan();
+        let step = world.plan([0, 1, 3, usize::MAX][rng.below(4)]);
         world.check();
+        world.check_fairness();
         for chunk in &step {
             let place = (chunk.positions.start as u64) << 32 | chunk.positions.end as u64;
             world.story.digest = mix(world.story.digest ^ place);
@@ -638,8 +801,13 @@ fn every_seed_lives_well() {
         all.cut[1],
         all.cut[2],
         all.given_back,
+        all.overtakes,
+        all.urgent,
+        all.left_out,
+        all.held_back,
     ];
     let often = |&count: &u64| seeds < 20_000 || count * 200 > seeds;
+    assert!(seeds < 20_000 || all.unfair_percent > 90, "the bound of unfairness was never near");
     assert!(happened.iter().all(often), "a workload that tries too little: {all:?}");
 }
 

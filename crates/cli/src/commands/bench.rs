@@ -76,7 +76,12 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     if !ui.json {
         ui.line(format_args!(
             "{}: {} threads, {} kernels, prompt {}, generate {}, repeat {}",
-            args.model, model.info().threads, model.info().kernels, args.prompt, args.generate, args.repeat
+            args.model,
+            model.info().threads,
+            model.info().kernels,
+            args.prompt,
+            args.generate,
+            args.repeat
         ))?;
         ui.line(format_args!("memory read bandwidth: {:.1} GB/s", bandwidth / 1e9))?;
     }
@@ -229,6 +234,9 @@ fn request(args: &Args, tokens: Vec<Token>) -> Request {
         stop: Vec::new(),
         max_tokens: Some(args.generate),
         logprobs: Some(0), // one score a token: tells tokens apart from pieces of text
+        priority: 0,
+        timeout_ms: None,
+        owner: 0,
     }
 }
 

@@ -181,6 +181,9 @@ fn request(args: &Args, prompt: String) -> Request {
         stop: args.stop.clone(),
         max_tokens: args.max_tokens,
         logprobs: None,
+        priority: 0,
+        timeout_ms: None,
+        owner: 0,
     }
 }
 

@@ -75,6 +75,9 @@ pub(crate) fn request(input: Input, tokens: u32) -> Request {
         stop: Vec::new(),
         max_tokens: Some(tokens),
         logprobs: None,
+        priority: 0,
+        timeout_ms: None,
+        owner: 0,
     }
 }
 

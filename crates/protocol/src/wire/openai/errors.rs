@@ -22,6 +22,8 @@ pub enum Kind {
     Method,
     /// The request was not sent in time.
     Slow,
+    /// The caller's own time was too short.
+    Late,
     /// The body is too long.
     TooLarge,
     /// The body is no JSON by its content type.
@@ -48,6 +50,7 @@ static KINDS: &[Row] = &[
     (Kind::NoModel, 404, "invalid_request_error", Some("model_not_found")),
     (Kind::Method, 405, "invalid_request_error", Some("method_not_allowed")),
     (Kind::Slow, 408, "invalid_request_error", Some("request_timeout")),
+    (Kind::Late, 408, "server_error", Some("deadline_exceeded")),
     (Kind::TooLarge, 413, "invalid_request_error", Some("request_too_large")),
     (Kind::MediaType, 415, "invalid_request_error", Some("unsupported_media_type")),
     (Kind::Busy, 429, "rate_limit_error", Some("busy")),
@@ -60,6 +63,7 @@ impl Kind {
     /// The kind that a fault tells by itself.
     pub fn of(fault: &Fault) -> Self {
         match (fault.blame, fault.retry) {
+            (Blame::Caller, Retry::After(_)) => Self::Late,
             (Blame::Caller, _) => Self::Invalid,
             (_, Retry::After(_)) => Self::Busy,
             (Blame::Provider, _) => Self::Provider,
@@ -111,7 +115,7 @@ mod tests {
     fn every_kind_is_one_row() {
         use Kind::*;
         let all = [
-            Invalid, Key, Forbidden, NoRoute, NoModel, Method, Slow, TooLarge, MediaType, Busy,
+            Invalid, Key, Forbidden, NoRoute, NoModel, Method, Slow, Late, TooLarge, MediaType, Busy,
             Ours, Provider, NotReady,
         ];
         for kind in all {
@@ -124,8 +128,14 @@ mod tests {
     fn a_fault_tells_its_status() {
         let busy = Fault::busy(std::time::Duration::from_secs(1), "full");
         let provider = Fault { blame: Blame::Provider, ..Fault::ours("gone") };
-        let rows =
-            [(Fault::caller("x"), 400), (busy, 429), (Fault::ours("x"), 500), (provider, 502)];
+        let late = Fault::late(std::time::Duration::from_secs(1), "too late");
+        let rows = [
+            (Fault::caller("x"), 400),
+            (late, 408),
+            (busy, 429),
+            (Fault::ours("x"), 500),
+            (provider, 502),
+        ];
         for (fault, status) in rows {
             assert_eq!(Kind::of(&fault).status(), status, "{fault:?}");
         }

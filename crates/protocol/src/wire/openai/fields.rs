@@ -54,6 +54,8 @@ pub(super) struct Draft {
     pub(super) logprobs: Option<u8>,
     pub(super) top_logprobs: Option<u8>,
     pub(super) best_of: Option<u32>,
+    pub(super) priority: i32,
+    pub(super) timeout_ms: Option<u32>,
     pub(super) no_tool_choice: bool,
     pub(super) stream_options: bool,
 }
@@ -197,6 +199,16 @@ static FIELDS: &[Field] = &[
         d.max_completion_tokens = Some(check::count(at, v, 1, u32::MAX)?);
         Ok(())
     }),
+    // When it is computed.
+    honoured(BOTH, "priority", |d, at, v| {
+        d.priority = i32::try_from(check::whole(at, v, i32::MIN.into(), i32::MAX.into())?)
+            .expect("the range was checked");
+        Ok(())
+    }),
+    honoured(BOTH, "timeout_ms", |d, at, v| {
+        d.timeout_ms = Some(check::count(at, v, 1, u32::MAX)?);
+        Ok(())
+    }),
     // What the answer looks like.
     honoured(BOTH, "n", |d, at, v| { d.options.n = check::count(at, v, 1, 16)?; Ok(()) }),
     honoured(COMPLETIONS, "best_of", |d, at, v| {
@@ -242,7 +254,6 @@ static FIELDS: &[Field] = &[
     neutral(BOTH, "spaces_between_special_tokens", &["true", "false"], SHAPE),
     neutral(BOTH, "allowed_token_ids", EMPTY, MASKS),
     neutral(BOTH, "bad_words", EMPTY, MASKS),
-    neutral(BOTH, "priority", ZERO, "requests are served in one order"),
     neutral(BOTH, "return_token_ids", FALSE, SHAPE),
     neutral(BOTH, "return_tokens_as_token_ids", FALSE, SHAPE),
     neutral(CHAT, "echo", FALSE, "a conversation is not returned"),

@@ -31,6 +31,9 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         stop: draft.stop.clone(),
         max_tokens,
         logprobs,
+        priority: draft.priority,
+        timeout_ms: draft.timeout_ms,
+        owner: 0,
     };
     Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
 }
@@ -92,6 +95,12 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
     write_sampling(&mut body, &request.sampling);
     if !request.stop.is_empty() {
         body.insert("stop".into(), json!(request.stop));
+    }
+    if request.priority != 0 {
+        body.insert("priority".into(), json!(request.priority));
+    }
+    if let Some(most) = request.timeout_ms {
+        body.insert("timeout_ms".into(), json!(most));
     }
     write_options(&mut body, &asked.options);
     Ok(Value::Object(body).to_string())
