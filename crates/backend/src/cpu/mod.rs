@@ -59,6 +59,13 @@ struct LayerCache {
     values: Vec<f32>,
 }
 
+/// Parts of an op that were taken, and those that are done.
+#[derive(Debug, Default)]
+struct Counter {
+    taken: AtomicUsize,
+    done: AtomicUsize,
+}
+
 /// One thread's own scratch.
 #[derive(Debug, Default)]
 struct Scratch {
@@ -76,8 +83,8 @@ pub struct Cpu {
     buffers: Vec<Activations>,
     caches: Vec<LayerCache>,
     stages: Vec<Range<usize>>,
-    /// Two a op: parts of its first and its second half that are taken.
-    counters: Vec<AtomicUsize>,
+    /// Two an op, for its first and its second half.
+    counters: Vec<Counter>,
     acts: Acts,
     scratch: Vec<Mutex<Scratch>>,
     logits: Option<(Ticket, Buffer, usize)>,
@@ -128,7 +135,7 @@ impl Cpu {
             .map(|lines| Mutex::new((lines, scales.next().unwrap_or_default())))
             .collect();
         let next = AtomicUsize::new(0);
-        self.pool.run(&|_| {
+        self.pool.share(&|_| {
             loop {
                 let part = next.fetch_add(1, Ordering::Relaxed);
                 let Some(cell) = parts.get(part) else { return };
@@ -171,9 +178,7 @@ impl Cpu {
     fn ready(&mut self, graph: &Graph, batch: &Batch) -> Vec<usize> {
         let samples = batch.samples();
         self.reserve(graph, batch.tokens(), samples.len());
-        for counter in &mut self.counters {
-            *counter.get_mut() = 0;
-        }
+        self.counters.fill_with(Counter::default);
         samples
     }
 
@@ -194,17 +199,27 @@ impl Cpu {
     }
 }
 
-/// Memory that may not be there: the system is asked before the zeroed pages are taken. Large runs
-/// ask for huge pages, since a step reads all weights and would miss the TLB at every 4 kB.
-pub(crate) fn zeroed<T: Clone>(zero: T, len: usize) -> Result<Vec<T>, Refusal> {
-    let mut asked = Vec::<T>::new();
-    asked
-        .try_reserve_exact(len)
-        .map_err(|_| Refusal::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
-    drop(asked);
-    let mut memory = vec![zero; len];
-    huge(&mut memory);
+/// Zeroed memory, untouched until it is used. The system is asked first, since it may refuse.
+fn zeroed<T: Clone>(zero: T, len: usize) -> Result<Vec<T>, Refusal> {
+    drop(capacity::<T>(len)?);
+    Ok(vec![zero; len])
+}
+
+/// Zeroed memory on huge pages where it is large: a step reads all weights, and would miss the TLB
+/// at every 4 kB.
+fn zeroed_huge<T: Clone>(zero: T, len: usize) -> Result<Vec<T>, Refusal> {
+    let mut memory = capacity(len)?;
+    huge(memory.spare_capacity_mut());
+    memory.resize(len, zero);
     Ok(memory)
+}
+
+fn capacity<T>(len: usize) -> Result<Vec<T>, Refusal> {
+    let mut memory = Vec::new();
+    match memory.try_reserve_exact(len) {
+        Ok(()) => Ok(memory),
+        Err(_) => Err(Refusal::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) }),
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -266,7 +281,7 @@ impl Backend for Cpu {
         assert_eq!(pages.block_tokens, BLOCK_TOKENS, "the kernels know one block size");
         run::check(self, graph);
         self.stages = run::stages(graph);
-        self.counters = (0..2 * graph.ops.len()).map(|_| AtomicUsize::new(0)).collect();
+        self.counters = (0..2 * graph.ops.len()).map(|_| Counter::default()).collect();
         for cache in &mut self.caches {
             let floats = pages.blocks * BLOCK_TOKENS * cache.heads * cache.dim;
             (cache.keys, cache.values) = (zeroed(0.0, floats)?, zeroed(0.0, floats)?);

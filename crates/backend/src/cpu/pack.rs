@@ -12,7 +12,7 @@
 //! signed bytes (`256·high + low`), because the byte products of two terms cost what one product
 //! of 16-bit integers costs, and need no widening of the weights. Nothing here knows a kernel.
 
-use super::zeroed;
+use super::zeroed_huge;
 use crate::formats::{Grid, Quants};
 use crate::{Bytes, Format, Refusal};
 
@@ -81,9 +81,9 @@ impl Packed {
             format,
             cols,
             layout,
-            lines: zeroed(Line([0; 64]), groups * group_lines)?,
+            lines: zeroed_huge(Line([0; 64]), groups * group_lines)?,
             group_lines,
-            scales: zeroed(0, groups * group_scales)?,
+            scales: zeroed_huge(0, groups * group_scales)?,
             group_scales,
         }))
     }

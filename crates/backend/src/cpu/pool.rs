@@ -1,7 +1,9 @@
-//! A team of threads that runs one step together and meets at barriers. Waiting spins for a
-//! bounded time, then yields, then sleeps, so that a team larger than its cores still moves on.
+//! A team of threads that works on one job together. Waiting spins for a bounded time, then yields,
+//! then sleeps, so that a team larger than its cores still moves on.
 //!
-//! There is no task queue: whoever is free takes the next number from a counter.
+//! There is no task queue: whoever is free takes the next number from a counter. In a shared job
+//! nobody waits for a thread, only for parts that were taken: one that lost its core to another
+//! process delays the others by no more than the part it holds.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -55,12 +57,23 @@ struct Shared {
     threads: usize,
     spins: u32,
     start: Epoch,
+    /// Moved on when a part that others may wait for is done.
+    news: Epoch,
     barrier: Epoch,
     arrived: AtomicUsize,
-    running: AtomicUsize,
     failed: AtomicBool,
     quit: AtomicBool,
-    job: Mutex<Option<JobCell>>,
+    job: Mutex<Slot>,
+    /// Moved on when a thread enters or leaves a job.
+    doors: Epoch,
+}
+
+/// The job, while it can be entered, and who is or was in it, the caller not counted.
+#[derive(Debug, Default)]
+struct Slot {
+    job: Option<JobCell>,
+    inside: usize,
+    entered: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +121,26 @@ impl Member<'_> {
         self.check();
     }
 
-    /// Whoever panicked set `failed` before it moved the barrier on, so no one waits for it.
+    /// Waits until `done`, which another thread makes true before it calls [`Member::announce`].
+    pub fn wait_until(&self, done: impl Fn() -> bool) {
+        loop {
+            let seen = self.shared.news.now.load(Ordering::SeqCst);
+            self.check();
+            if done() {
+                return;
+            }
+            self.shared.news.wait_past(seen, self.shared.spins);
+        }
+    }
+
+    /// Wakes whoever waits for something that is now done.
+    pub fn announce(&self) {
+        if self.shared.threads > 1 {
+            self.shared.news.advance();
+        }
+    }
+
+    /// Whoever panicked set `failed` before it moved the epochs on, so no one waits for it.
     fn check(&self) {
         let failed = self.shared.failed.load(Ordering::SeqCst);
         assert!(!failed, "another thread of the team panicked");
@@ -128,12 +160,13 @@ impl Pool {
             threads,
             spins: if threads > cores() { 0 } else { SPINS },
             start: Epoch::default(),
+            news: Epoch::default(),
             barrier: Epoch::default(),
             arrived: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             quit: AtomicBool::new(false),
-            job: Mutex::new(None),
+            job: Mutex::default(),
+            doors: Epoch::default(),
         });
         let spawn = |index| {
             let shared = Arc::clone(&shared);
@@ -152,25 +185,62 @@ impl Pool {
     /// Runs `job` once on every thread and returns when all are done. A job that calls this waits
     /// for itself.
     pub fn run(&self, job: &(dyn Fn(Member<'_>) + Sync)) {
+        self.start(job, true);
+    }
+
+    /// Runs `job` on this thread, and on every other that comes before this one is done. The job
+    /// shares its work by counters and meets at no barrier.
+    pub fn share(&self, job: &(dyn Fn(Member<'_>) + Sync)) {
+        self.start(job, false);
+    }
+
+    fn start(&self, job: &(dyn Fn(Member<'_>) + Sync), all: bool) {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         shared.failed.store(false, Ordering::Relaxed);
         shared.arrived.store(0, Ordering::Relaxed);
-        shared.running.store(self.threads.len(), Ordering::Release);
-        // SAFETY: only the lifetime is changed; below we wait until no thread runs the job.
-        let job_static: Job = unsafe { std::mem::transmute(std::ptr::from_ref(job)) };
-        *shared.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(JobCell(job_static));
+        // SAFETY: only the lifetime is changed; below we wait until no thread runs the job, nor can
+        // begin to.
+        let forever: Job = unsafe { std::mem::transmute(std::ptr::from_ref(job)) };
+        *shared.slot() = Slot { job: Some(JobCell(forever)), inside: 0, entered: 0 };
         shared.start.advance();
         let mine = guarded(shared, 0, job);
-        let mut spins = 0u32;
-        while shared.running.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            if spins < shared.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
+        loop {
+            let seen = shared.doors.now.load(Ordering::SeqCst);
+            let mut slot = shared.slot();
+            if !all || slot.entered == self.threads.len() {
+                slot.job = None;
+            }
+            if slot.job.is_none() && slot.inside == 0 {
+                break;
+            }
+            drop(slot);
+            shared.doors.wait_past(seen, shared.spins);
         }
         if let Err(panic) = mine {
             std::panic::resume_unwind(panic);
         }
-        assert!(!shared.failed.load(Ordering::Relaxed), "a thread of the team panicked");
+        assert!(!shared.failed.load(Ordering::SeqCst), "a thread of the team panicked");
+    }
+}
+
+impl Shared {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job, if it can still be entered.
+    fn enter(&self) -> Option<JobCell> {
+        let mut slot = self.slot();
+        let job = slot.job?;
+        slot.inside += 1;
+        slot.entered += 1;
+        Some(job)
+    }
+
+    fn leave(&self) {
+        self.slot().inside -= 1;
+        self.doors.advance();
     }
 }
 
@@ -185,6 +255,7 @@ fn guarded(
     if outcome.is_err() {
         shared.failed.store(true, Ordering::SeqCst);
         shared.barrier.advance();
+        shared.news.advance();
     }
     outcome
 }
@@ -193,16 +264,17 @@ fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
         shared.start.wait_past(seen, shared.spins);
-        seen = seen.wrapping_add(1);
+        // Read before the job is: a job that begins in between is entered twice, not never, and
+        // finds nothing left to do.
+        seen = shared.start.now.load(Ordering::SeqCst);
         if shared.quit.load(Ordering::Acquire) {
             return;
         }
-        let job = *shared.job.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(JobCell(job)) = job {
-            // SAFETY: `Pool::run` keeps the job alive until `running` is 0.
+        if let Some(JobCell(job)) = shared.enter() {
+            // SAFETY: `Pool::start` keeps the job alive until nobody is inside.
             let _ = guarded(shared, index, unsafe { &*job });
+            shared.leave();
         }
-        shared.running.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -234,6 +306,25 @@ mod tests {
                         assert_eq!(count.load(Ordering::Relaxed), threads);
                     }
                 });
+            }
+        }
+    }
+
+    #[test]
+    fn shared_work_is_done_by_whoever_comes() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads);
+            for _ in 0..500 {
+                let [taken, done] = [0, 0].map(AtomicUsize::new);
+                pool.share(&|member| {
+                    while taken.fetch_add(1, Ordering::Relaxed) < 10 {
+                        if done.fetch_add(1, Ordering::AcqRel) + 1 == 10 {
+                            member.announce();
+                        }
+                    }
+                    member.wait_until(|| done.load(Ordering::Acquire) == 10);
+                });
+                assert_eq!(done.load(Ordering::Relaxed), 10);
             }
         }
     }

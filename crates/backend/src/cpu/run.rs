@@ -7,15 +7,17 @@ pub use profile::OpTime;
 pub(super) use profile::profile;
 
 use super::body::{ActRow, Keys, Query};
+use super::kernels::TILE;
 use super::pack::{Acts, BLOCK, LANES};
 use super::pool::Member;
 use super::{Cpu, Matrix, Scratch, reference};
 use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Graph, Input, Op, Out, Pairing, Rows, Weight};
 use std::ops::Range;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-/// Up to so many rows every thread prepares a product's input for itself: cheaper than a barrier.
+/// Up to so many rows every thread prepares a product's input for itself: cheaper than
+/// waiting for each other.
 const PRIVATE_ROWS: usize = 4;
 /// Rows of activations that a part of a product takes at most: they stay in the L2 cache.
 const PART_ROWS: usize = 64;
@@ -143,6 +145,8 @@ struct Step<'a> {
     samples: Vec<usize>,
     /// For every row: its token and position.
     places: Vec<(u32, usize)>,
+    /// For every row: its span.
+    span_of: Vec<usize>,
     mem: Vec<Mem>,
     caches: Vec<(*mut f32, *mut f32)>,
     acts: View,
@@ -176,8 +180,10 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
         span.tokens.iter().enumerate().map(move |(i, t)| (*t, start + i)).collect::<Vec<_>>()
     };
     let places = batch.spans.iter().flat_map(place).collect();
-    let step = Step { cpu, graph, batch, samples, places, mem, caches, acts };
-    cpu.pool.run(&|member| walk(&step, member));
+    let spans = batch.spans.iter().enumerate();
+    let span_of = spans.flat_map(|(i, span)| std::iter::repeat_n(i, span.tokens.len())).collect();
+    let step = Step { cpu, graph, batch, samples, places, span_of, mem, caches, acts };
+    cpu.pool.share(&|member| walk(&step, member));
 }
 
 impl Step<'_> {
@@ -188,8 +194,42 @@ impl Step<'_> {
             for at in stage.clone() {
                 self.op(at, member, &mut scratch);
             }
-            member.barrier();
+            self.settle(stage.clone(), member);
         }
+    }
+
+    /// Returns when the ops are done; what they wrote can be read then.
+    fn settle(&self, ops: Range<usize>, member: Member<'_>) {
+        for at in ops {
+            let (half, parts) = self.last(at, member.threads());
+            self.settle_half(at, half, parts, member);
+        }
+    }
+
+    fn settle_half(&self, at: usize, half: usize, parts: usize, member: Member<'_>) {
+        let done = &self.cpu.counters[2 * at + half].done;
+        member.wait_until(|| done.load(Ordering::Acquire) >= parts);
+    }
+
+    /// An op's last half, and how many parts it has.
+    fn last(&self, at: usize, threads: usize) -> (usize, usize) {
+        match &self.graph.ops[at] {
+            Op::MatMul { x, outs } => (1, self.cut(*x, outs, threads).parts()),
+            Op::Attend(a) => (1, self.tiles().iter().sum::<usize>() * a.kv_heads),
+            Op::Norm { x, .. } => (0, self.mem(*x).rows),
+            Op::Embed { .. } | Op::Angles { .. } | Op::Rope { .. } => (0, self.places.len()),
+            Op::Gather { .. } => (0, self.samples.len()),
+        }
+    }
+
+    fn cut(&self, x: Input, outs: &[Out], threads: usize) -> Cut {
+        let rows = outs.iter().map(|out| self.weight(out.w).rows);
+        Cut::of(self.mem(width_of(x)).rows, rows, threads)
+    }
+
+    /// Attention tiles of each span, for each KV head.
+    fn tiles(&self) -> Vec<usize> {
+        self.batch.spans.iter().map(|span| span.tokens.len().div_ceil(TILE)).collect()
     }
 
     fn mem(&self, buffer: Buffer) -> &Mem {
@@ -200,13 +240,24 @@ impl Step<'_> {
         &self.cpu.weights[weight.0 as usize]
     }
 
-    /// Takes parts `0..parts` of the op's first or second half until none is left.
-    fn parts(&self, at: usize, half: usize, parts: usize, mut each: impl FnMut(usize)) {
-        let counter: &AtomicUsize = &self.cpu.counters[2 * at + half];
-        while counter.load(Ordering::Relaxed) < parts {
-            let part = counter.fetch_add(1, Ordering::Relaxed);
+    /// Takes parts `0..parts` of the op's first or second half until none is left. A part that was
+    /// taken keeps what it reads as it is: nobody goes on before it is done.
+    fn parts(
+        &self,
+        at: usize,
+        half: usize,
+        parts: usize,
+        member: Member<'_>,
+        mut each: impl FnMut(usize),
+    ) {
+        let counter = &self.cpu.counters[2 * at + half];
+        while counter.taken.load(Ordering::Relaxed) < parts {
+            let part = counter.taken.fetch_add(1, Ordering::Relaxed);
             if part < parts {
                 each(part);
+                if counter.done.fetch_add(1, Ordering::AcqRel) + 1 == parts {
+                    member.announce();
+                }
             }
         }
     }
@@ -214,7 +265,7 @@ impl Step<'_> {
     /// One op, this thread's share. Each part writes its own row (or rows, or heads).
     fn op(&self, at: usize, member: Member<'_>, scratch: &mut Scratch) {
         match &self.graph.ops[at] {
-            Op::Embed { table, y, scale } => self.parts(at, 0, self.places.len(), |row| {
+            Op::Embed { table, y, scale } => self.parts(at, 0, self.places.len(), member, |row| {
                 let table = self.weight(*table);
                 // SAFETY: this part's own row.
                 let y = unsafe { self.mem(*y).write(row) };
@@ -223,7 +274,7 @@ impl Step<'_> {
             }),
             Op::Norm { x, gain, y, eps, add } => {
                 let gain = &self.weight(*gain).floats;
-                self.parts(at, 0, self.mem(*x).rows, |row| {
+                self.parts(at, 0, self.mem(*x).rows, member, |row| {
                     let (x, y) = (self.mem(*x).row(row), self.mem(*y).row(row));
                     for from in (0..self.mem_width(at)).step_by(gain.len()) {
                         // SAFETY: this part's own row; the kernel row runs here.
@@ -234,18 +285,21 @@ impl Step<'_> {
                 });
             }
             Op::MatMul { x, outs } => self.product(at, *x, outs, member, scratch),
-            Op::Angles { freqs, y, scale } => self.parts(at, 0, self.places.len(), |row| {
+            Op::Angles { freqs, y, scale } => self.parts(at, 0, self.places.len(), member, |row| {
                 // SAFETY: this part's own row.
                 let y = unsafe { self.mem(*y).write(row) };
                 angles(freqs, self.places[row].1, *scale, y);
             }),
-            Op::Rope { x, angles, dim, pairing } => self.parts(at, 0, self.places.len(), |row| {
-                // SAFETY: this part's own row; the angles are of an earlier stage.
-                let (x, angles) = unsafe { (self.mem(*x).write(row), self.mem(*angles).read(row)) };
-                x.chunks_exact_mut(*dim).for_each(|head| rotate(head, angles, *pairing));
-            }),
+            Op::Rope { x, angles, dim, pairing } => {
+                self.parts(at, 0, self.places.len(), member, |row| {
+                    // SAFETY: this part's own row; the angles are of an earlier stage.
+                    let (x, angles) =
+                        unsafe { (self.mem(*x).write(row), self.mem(*angles).read(row)) };
+                    x.chunks_exact_mut(*dim).for_each(|head| rotate(head, angles, *pairing));
+                })
+            }
             Op::Attend(attend) => self.attend(at, attend, member, scratch),
-            Op::Gather { x, y } => self.parts(at, 0, self.samples.len(), |row| {
+            Op::Gather { x, y } => self.parts(at, 0, self.samples.len(), member, |row| {
                 // SAFETY: this part's own row; `x` is of an earlier stage.
                 unsafe {
                     self.mem(*y).write(row).copy_from_slice(self.mem(*x).read(self.samples[row]))
@@ -304,14 +358,19 @@ impl Step<'_> {
                 unsafe { (self.cpu.kernels.quantise)(x_row, q, scale, sum) };
             }
         };
-        if rows <= PRIVATE_ROWS {
-            (0..rows).for_each(prepare);
-        } else {
-            self.parts(at, 0, rows, prepare);
-            member.barrier();
+        let private = rows <= PRIVATE_ROWS;
+        if !private {
+            self.parts(at, 0, rows, member, prepare);
+            self.settle_half(at, 0, rows, member);
         }
-        let cut = Cut::of(rows, outs.iter().map(|out| self.weight(out.w).rows), member.threads());
-        self.parts(at, 1, cut.parts(), |part| {
+        let cut = self.cut(x, outs, member.threads());
+        let mut prepared = !private;
+        self.parts(at, 1, cut.parts(), member, |part| {
+            if !prepared {
+                // Only with a part in hand: the input may be overwritten once all are done.
+                (0..rows).for_each(prepare);
+                prepared = true;
+            }
             let (out, groups, rows) = cut.part(part);
             self.multiply(&outs[out], groups, rows, &view, scratch);
         });
@@ -354,21 +413,12 @@ impl Step<'_> {
     }
 
     fn attend(&self, at: usize, a: &Attend, member: Member<'_>, scratch: &mut Scratch) {
-        let mut first = 0;
-        for span in &self.batch.spans {
-            for i in
-                (0..span.tokens.len()).filter(|i| (first + i) % member.threads() == member.index)
-            {
-                self.store(a, first + i, span.start + i, &span.blocks);
-            }
-            first += span.tokens.len();
-        }
-        member.barrier();
-        let tokens = super::kernels::TILE; // so that its query heads fill whole tiles
-        let tiles: Vec<usize> =
-            self.batch.spans.iter().map(|span| span.tokens.len().div_ceil(tokens)).collect();
-        scratch.floats.resize(scratch.floats.len().max(super::kernels::TILE * a.dim), 0.0);
-        self.parts(at, 1, tiles.iter().sum::<usize>() * a.kv_heads, |part| {
+        let rows = self.places.len();
+        self.parts(at, 0, rows, member, |row| self.store(a, row));
+        self.settle_half(at, 0, rows, member);
+        let tiles = self.tiles();
+        scratch.floats.resize(scratch.floats.len().max(TILE * a.dim), 0.0);
+        self.parts(at, 1, tiles.iter().sum::<usize>() * a.kv_heads, member, |part| {
             let (head, mut tile) = (part % a.kv_heads, part / a.kv_heads);
             let (mut span, mut first) = (0, 0);
             while tile >= tiles[span] {
@@ -377,7 +427,7 @@ impl Step<'_> {
                 span += 1;
             }
             let span = &self.batch.spans[span];
-            let taken = tile * tokens..span.tokens.len().min((tile + 1) * tokens);
+            let taken = tile * TILE..span.tokens.len().min((tile + 1) * TILE);
             self.attend_tile(a, head, first, span, taken, &mut scratch.floats);
         });
     }
@@ -420,8 +470,10 @@ impl Step<'_> {
         unsafe { (self.cpu.kernels.attend)(&kv, &rows, out) };
     }
 
-    /// Stores one token's keys and values in its block.
-    fn store(&self, a: &Attend, row: usize, position: usize, blocks: &[u32]) {
+    /// Stores one row's keys and values in its token's block.
+    fn store(&self, a: &Attend, row: usize) {
+        let position = self.places[row].1;
+        let blocks = &self.batch.spans[self.span_of[row]].blocks;
         let (block, slot) = (blocks[position / BLOCK_TOKENS] as usize, position % BLOCK_TOKENS);
         let cache = &self.cpu.caches[a.cache.0 as usize];
         let part = BLOCK_TOKENS * a.dim;
