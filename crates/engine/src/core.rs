@@ -2,13 +2,15 @@
 //! known of the live sequences; [`Core::turn`] moves on by what can be done without waiting, so
 //! that a native thread and a web page can both drive it.
 
-use crate::Options;
+use crate::draft::Lookup;
 use crate::pace::Pace;
 use crate::sampling::Sampler;
+use crate::{Options, Speculation};
 use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Sample, Span, Ticket};
 use ingle_model::archs::Network;
 use ingle_protocol::{Fault, Token};
 use ingle_scheduler::{Chunk, Counts, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +27,8 @@ pub trait Watch: Send {
     fn logits(&mut self, _position: usize, _logits: &[f32]) {}
     /// A token was chosen, from these logits.
     fn token(&mut self, token: Token, logits: &[f32]) -> Reply;
+    /// So many drafted tokens came true and are part of the answer; so many did not.
+    fn speculated(&mut self, _accepted: usize, _rejected: usize) {}
     /// Nothing more comes.
     fn ended(self: Box<Self>, how: Ending);
 }
@@ -49,12 +53,12 @@ pub enum Ending {
     Cancelled,
     /// It could not be taken in.
     Refused(Fault),
+    /// Its deadline passed.
+    Expired,
 }
 
 /// A sequence to be continued or scored.
 #[expect(missing_debug_implementations, reason = "holds its maker's callback")]
-    /// Its deadline passed.
-    Expired,
 pub struct Job {
     /// At least one token.
     pub prompt: Vec<Token>,
@@ -64,24 +68,57 @@ pub struct Job {
     pub sampler: Option<Sampler>,
     /// Whether cached prefixes may be used.
     pub share: bool,
-    /// Raised when nobody wants the answer any more.
-    pub cancelled: Arc<AtomicBool>,
-    /// Hears of it.
-    pub watch: Box<dyn Watch>,
     /// Its priority and its owner.
     pub rank: Rank,
     /// It is ended then, complete or not, and refused where its first token would come later.
     pub deadline: Option<Instant>,
+    /// Raised when nobody wants the answer any more.
+    pub cancelled: Arc<AtomicBool>,
+    /// Hears of it.
+    pub watch: Box<dyn Watch>,
 }
 
 struct Live {
     prompt: usize,
     started: bool,
+    deadline: Option<Instant>,
     sampler: Option<Sampler>,
     cancelled: Arc<AtomicBool>,
+    /// It was cancelled in the middle of a draft that came true.
+    withdrawn: bool,
+    lookup: Option<Lookup>,
     watch: Box<dyn Watch>,
 }
-    deadline: Option<Instant>,
+
+impl Live {
+    /// Chooses what follows the last token, and then what follows each drafted token that came
+    /// true. Draws go by position and logits by the tokens before, so these are the tokens, and
+    /// the logits, that as many steps without a draft would give.
+    fn choose(&mut self, tokens: &[Token], draft: &[Token], rows: &[&[f32]]) -> Vec<Outcome> {
+        let Some(sampler) = &mut self.sampler else { return vec![Outcome::Stop] };
+        let (prompt, generated) = tokens.split_at(self.prompt);
+        let mut generated = Cow::Borrowed(generated);
+        let mut outcomes = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            if at > 0 && self.cancelled.load(Ordering::Acquire) {
+                self.withdrawn = true;
+                outcomes.push(Outcome::Stop);
+                break;
+            }
+            let token = sampler.sample(row, prompt, &generated);
+            if self.watch.token(token, row) == Reply::Stop {
+                outcomes.push(Outcome::Stop);
+                break;
+            }
+            outcomes.push(Outcome::Continue(token));
+            if draft.get(at) != Some(&token) {
+                break;
+            }
+            generated.to_mut().push(token);
+        }
+        outcomes
+    }
+}
 
 /// Totals since the start, and how things stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +133,12 @@ pub struct Stats {
     pub cached_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
+    /// Tokens drafted and computed.
+    pub drafted_tokens: u64,
+    /// Those of them that came true.
+    pub accepted_tokens: u64,
+    /// Jobs whose deadline passed, those refused for it included.
+    pub late: u64,
     /// KV blocks in all.
     pub blocks: usize,
 }
@@ -110,6 +153,11 @@ pub struct Core {
     flight: Option<(Vec<Chunk>, Ticket)>,
     context: usize,
     share: bool,
+    prefill_tokens: Option<usize>,
+    pace: Pace,
+    now: Option<Instant>,
+    departed: Option<Instant>,
+    speculation: Speculation,
     stats: Stats,
 }
 
@@ -133,8 +181,6 @@ fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
     }
     let each = context.div_ceil(BLOCK_TOKENS);
     Ok((affordable.min(each.saturating_mul(options.running.max(1))), context))
-    /// Jobs whose deadline passed, those refused for it included.
-    pub late: u64,
 }
 
 impl Core {
@@ -153,10 +199,6 @@ impl Core {
         let limits = Limits {
             block_tokens: BLOCK_TOKENS,
             blocks,
-    prefill_tokens: Option<usize>,
-    pace: Pace,
-    now: Option<Instant>,
-    departed: Option<Instant>,
             step_tokens: options.step_tokens.max(1),
             running: options.running.max(1),
             // Whoever comes waits for a step, even if there is room in it.
@@ -170,6 +212,11 @@ impl Core {
             flight: None,
             context,
             share: options.prefix_cache,
+            speculation: options.speculation,
+            prefill_tokens: options.prefill_tokens,
+            pace: Pace::default(),
+            now: None,
+            departed: None,
             stats: Stats { blocks, ..Stats::default() },
         })
     }
@@ -210,20 +257,46 @@ impl Core {
         }
         match self.scheduler.add(prompt, new_max, share && self.share, rank) {
             Ok(id) => {
-                let live = Live { prompt: len, started: false, deadline, sampler, cancelled, watch };
+                let live = Live {
+                    prompt: len,
+                    started: false,
+                    deadline,
+                    sampler,
+                    cancelled,
+                    withdrawn: false,
+                    lookup: None,
+                    watch,
+                };
                 self.live.insert(id, live);
             }
             Err(reject) => watch.ended(Ending::Refused(refused(reject))),
         }
     }
 
-            prefill_tokens: options.prefill_tokens,
-            pace: Pace::default(),
-            now: None,
-            departed: None,
     /// Whether there is nothing to do.
     pub fn idle(&self) -> bool {
         self.scheduler.idle() && self.flight.is_none()
+    }
+
+    /// Says how late it is: to be told before every turn. A core that is never told the time
+    /// learns nothing of its pace and misses no deadline.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
+    /// What is wrong with a deadline, if the first token comes after so many of prompts.
+    fn too_late(&self, ahead: usize, deadline: Option<Instant>) -> Option<Fault> {
+        let left = deadline?.saturating_duration_since(self.now?);
+        let least = self.pace.prefill(ahead)?;
+        let message = format!(
+            "the first token would come after {} ms at the earliest, since {ahead} tokens of prompts \
+             come before it, and the time left is {} ms: allow more time, shorten the prompt, or try \
+             again when less is waiting",
+            least.as_millis(),
+            left.as_millis()
+        );
+        let retry = Duration::from_secs(RETRY_S);
+        (least > left).then(|| Fault::late(retry, message).at("timeout_ms"))
     }
 
     /// Moves on by what can be done without waiting.
@@ -252,6 +325,7 @@ impl Core {
             self.scheduler.cancel(id);
             self.end(id, ending);
         }
+        self.draft();
         let beside = self.prefill_tokens.unwrap_or_else(|| self.pace.prefill_tokens());
         let step = self.scheduler.plan(beside);
         if step.is_empty() {
@@ -262,41 +336,47 @@ impl Core {
             self.begin(chunk);
         }
         self.stats.steps += 1;
+        self.departed = self.now;
         let ticket = self.backend.submit(&self.network.graph, &Batch { spans });
         self.flight = Some((step, ticket));
     }
 
+    /// Proposes to the scheduler what may follow the tokens of those who decode.
+    fn draft(&mut self) {
+        if self.speculation == Speculation::None {
+            return;
+        }
+        let tokens = |id| self.scheduler.tokens(id).expect("forgotten together");
+        let decodes = |(id, live): (&SeqId, &Live)| tokens(*id).len() > live.prompt;
+        let decoding = self.live.iter().filter(|&live| decodes(live)).count();
+        let mut drafts = Vec::new();
+        for (&id, live) in &mut self.live {
+            if !live.started || live.sampler.is_none() {
+                continue;
+            }
+            let tokens = self.scheduler.tokens(id).expect("forgotten together");
+            let lookup = live.lookup.get_or_insert_with(|| Lookup::new(self.context));
+            lookup.read(tokens);
+            if tokens.len() > live.prompt {
+                drafts.push((id, lookup.propose(tokens, decoding)));
+            }
+        }
+        for (id, draft) in drafts.iter().filter(|(_, draft)| !draft.is_empty()) {
+            self.scheduler.draft(*id, draft);
+        }
+    }
+
     fn span(&self, chunk: &Chunk) -> Span {
         let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
+        let own = chunk.positions.start..chunk.positions.end - chunk.draft.len();
         let scored = self.live[&chunk.seq].sampler.is_none();
         Span {
             start: chunk.positions.start,
-            tokens: tokens[chunk.positions.clone()].to_vec(),
+            tokens: [&tokens[own], &chunk.draft].concat(),
             blocks: chunk.blocks.iter().map(|block| block.0).collect(),
             sample: match (scored, chunk.sample) {
                 (true, _) => Sample::All,
-    /// Says how late it is: to be told before every turn. A core that is never told the time
-    /// learns nothing of its pace and misses no deadline.
-    pub fn set_time(&mut self, now: Instant) {
-        self.now = Some(now);
-    }
-
-    /// What is wrong with a deadline, if the first token comes after so many of prompts.
-    fn too_late(&self, ahead: usize, deadline: Option<Instant>) -> Option<Fault> {
-        let left = deadline?.saturating_duration_since(self.now?);
-        let least = self.pace.prefill(ahead)?;
-        let message = format!(
-            "the first token would come after {} ms at the earliest, since {ahead} tokens of prompts \
-             come before it, and the time left is {} ms: allow more time, shorten the prompt, or try \
-             again when less is waiting",
-            least.as_millis(),
-            left.as_millis()
-        );
-        let retry = Duration::from_secs(RETRY_S);
-        (least > left).then(|| Fault::late(retry, message).at("timeout_ms"))
-    }
-
-                (false, true) => Sample::Last,
+                (false, true) => Sample::Tail(1 + chunk.draft.len()),
                 (false, false) => Sample::None,
             },
         }
@@ -318,16 +398,17 @@ impl Core {
     /// Chooses the step's tokens and tells; false while the step still runs.
     fn land(&mut self, step: &[Chunk], ticket: Ticket) -> bool {
         let Some(outcomes) = self.choose(step, ticket) else { return false };
+        self.learn(step);
         let mut outcomes = outcomes.into_iter();
         let next = |_| outcomes.next().expect("an outcome for every sample");
         for (id, ended) in self.scheduler.apply(step, next) {
             let ending = match ended {
+                Ended::Stopped if self.live[&id].withdrawn => Ending::Cancelled,
                 Ended::Stopped => Ending::Stopped,
                 Ended::Full => Ending::Full,
             };
             self.end(id, ending);
         }
-        self.departed = self.now;
         true
     }
 
@@ -338,26 +419,41 @@ impl Core {
         for chunk in step {
             let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
             let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
-            let Some(sampler) = &mut live.sampler else {
+            if live.sampler.is_none() {
                 for (position, row) in chunk.positions.clone().zip(&mut rows) {
                     live.watch.logits(position + 1, row);
                 }
                 outcomes.extend(chunk.sample.then_some(Outcome::Stop));
                 continue;
-            };
+            }
             if !chunk.sample {
                 continue;
             }
-            let row = rows.next().expect("a row for every sample");
-            let (prompt, generated) = tokens.split_at(live.prompt);
-            let token = sampler.sample(row, prompt, generated);
-            self.stats.generated_tokens += 1;
-            outcomes.push(match live.watch.token(token, row) {
-                Reply::Continue => Outcome::Continue(token),
-                Reply::Stop => Outcome::Stop,
-            });
+            let drafted = chunk.draft.len();
+            let own: Vec<&[f32]> = rows.by_ref().take(1 + drafted).collect();
+            let chosen = live.choose(tokens, &chunk.draft, &own);
+            let accepted = chosen.len() - 1;
+            if let Some(lookup) = &mut live.lookup {
+                lookup.settle(drafted, accepted);
+            }
+            if drafted > 0 {
+                live.watch.speculated(accepted, drafted - accepted);
+            }
+            self.stats.generated_tokens += (chosen.len() - usize::from(live.withdrawn)) as u64;
+            self.stats.drafted_tokens += drafted as u64;
+            self.stats.accepted_tokens += accepted as u64;
+            outcomes.extend(chosen);
         }
         Some(outcomes)
+    }
+
+    /// Learns from how long a step took.
+    fn learn(&mut self, step: &[Chunk]) {
+        let Some((departed, now)) = self.departed.zip(self.now) else { return };
+        let of_prompt = |chunk: &&Chunk| chunk.positions.start < self.live[&chunk.seq].prompt;
+        let prompts = step.iter().filter(of_prompt).map(|chunk| chunk.positions.len()).sum();
+        let answers = step.iter().filter(|chunk| !of_prompt(chunk)).count();
+        self.pace.step(answers, prompts, now.saturating_duration_since(departed));
     }
 
     /// Ends whatever still lives, as cancelled.
@@ -378,13 +474,3 @@ fn refused(reject: Reject) -> Fault {
         Reject::Empty | Reject::NeverFits { .. } => Fault::caller(reject.to_string()),
     }
 }
-        self.learn(step);
-    /// Learns from how long a step took.
-    fn learn(&mut self, step: &[Chunk]) {
-        let Some((departed, now)) = self.departed.zip(self.now) else { return };
-        let of_prompt = |chunk: &&Chunk| chunk.positions.start < self.live[&chunk.seq].prompt;
-        let prompts = step.iter().filter(of_prompt).map(|chunk| chunk.positions.len()).sum();
-        let answers = step.iter().filter(|chunk| !of_prompt(chunk)).count();
-        self.pace.step(answers, prompts, now.saturating_duration_since(departed));
-    }
-

@@ -7,19 +7,31 @@
 #![forbid(unsafe_code)]
 
 mod core;
+mod draft;
 mod local;
 mod memory;
-pub mod sampling;
 mod pace;
+pub mod sampling;
 mod score;
 pub mod stop;
 
 pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use ingle_scheduler::Rank;
 pub use local::{Info, Local};
 pub use score::{Case, Gold, Report, Scored};
-pub use ingle_scheduler::Rank;
 
 use ingle_backend::cpu::kernels::Kernels;
+
+/// Where tokens come from that a step tries beyond the last one. Answers are the same, bit for bit,
+/// whatever is tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// Nothing is tried.
+    None,
+    /// What followed the last tokens where they occurred earlier in prompt or answer.
+    #[default]
+    Lookup,
+}
 
 /// How a model is run. Everything that is bounded is bounded here.
 #[derive(Clone, Debug)]
@@ -35,29 +47,32 @@ pub struct Options {
     pub kv_bytes: Option<usize>,
     /// The most tokens computed in one step.
     pub step_tokens: usize,
+    /// The most tokens of prompts computed in a step with running answers; `None` takes what was
+    /// learned to hold them up by no more than half again the time between their tokens.
+    pub prefill_tokens: Option<usize>,
     /// The most requests in one step.
     pub running: usize,
     /// The most requests that wait for others.
     pub waiting: usize,
     /// Whether requests share the KV blocks of equal prefixes.
     pub prefix_cache: bool,
+    /// What a step tries beyond the last token.
+    pub speculation: Speculation,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             threads: None,
-    /// The most tokens of prompts computed in a step with running answers; `None` takes what was
-    /// learned to hold them up by no more than half again the time between their tokens.
-    pub prefill_tokens: Option<usize>,
             kernels: None,
             context: None,
             kv_bytes: None,
             step_tokens: 512,
+            prefill_tokens: None,
             running: 16,
             waiting: 256,
             prefix_cache: true,
+            speculation: Speculation::default(),
         }
     }
 }
-            prefill_tokens: None,

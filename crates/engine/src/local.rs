@@ -412,6 +412,11 @@ impl Watch for Answer {
         }
     }
 
+    fn speculated(&mut self, accepted: usize, rejected: usize) {
+        self.usage.accepted_tokens += accepted as u32;
+        self.usage.rejected_tokens += rejected as u32;
+    }
+
     fn ended(mut self: Box<Self>, how: Ending) {
         let finish = match how {
             Ending::Stopped => Finish::Stop,

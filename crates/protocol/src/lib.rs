@@ -194,6 +194,10 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens generated, the ending one not counted.
     pub completion_tokens: u32,
+    /// Those of them that were guessed beforehand, so that they took no step of their own.
+    pub accepted_tokens: u32,
+    /// Tokens that were guessed and did not come.
+    pub rejected_tokens: u32,
 }
 
 /// Where the time of one answer went.
@@ -298,15 +302,15 @@ impl Fault {
         Self { blame: Blame::Us, retry: Retry::After(after), param: None, message: message.into() }
     }
 
-    /// The same fault, naming the field that caused it.
-    #[must_use]
-    pub fn at(mut self, param: impl Into<String>) -> Self {
-        self.param = Some(param.into());
     /// The caller's time is too short, or was; with less to do here it may suffice.
     pub fn late(after: Duration, message: impl Into<String>) -> Self {
         Self { blame: Blame::Caller, ..Self::busy(after, message) }
     }
 
+    /// The same fault, naming the field that caused it.
+    #[must_use]
+    pub fn at(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
         self
     }
 }

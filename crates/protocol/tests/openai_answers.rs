@@ -39,7 +39,13 @@ fn done(prompt_tokens: u32, completion_tokens: u32, finish: Finish) -> Event {
         left_machine: false,
         cost_micros: 3,
         finish,
-        usage: Usage { prompt_tokens, cached_tokens: 2, completion_tokens },
+        usage: Usage {
+            prompt_tokens,
+            cached_tokens: 2,
+            completion_tokens,
+            accepted_tokens: 1,
+            rejected_tokens: 3,
+        },
         timings: Timings {
             queued: Duration::from_micros(1500),
             first_token: Duration::from_millis(20),
@@ -111,6 +117,9 @@ fn a_whole_chat() {
     let usage = json!({
         "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
         "prompt_tokens_details": { "cached_tokens": 2 },
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": 1, "rejected_prediction_tokens": 3,
+        },
     });
     let expect = [
         ("id", json!("id-1")),
@@ -251,10 +260,12 @@ fn any_receipt() -> impl Strategy<Value = Receipt> {
     let route = prop::collection::vec(step, 0..3);
     let finish = prop::sample::select(vec![Finish::Stop, Finish::Length, Finish::Cancelled]);
     let count = 0..1u32 << 24;
-    let usage = (count.clone(), count.clone(), count).prop_map(|counts| Usage {
-        prompt_tokens: counts.0,
-        cached_tokens: counts.1,
-        completion_tokens: counts.2,
+    let usage = prop::array::uniform5(count).prop_map(|counts| Usage {
+        prompt_tokens: counts[0],
+        cached_tokens: counts[1],
+        completion_tokens: counts[2],
+        accepted_tokens: counts[3],
+        rejected_tokens: counts[4],
     });
     let time = (0..1u64 << 50).prop_map(Duration::from_nanos);
     let timings = (time.clone(), time.clone(), time).prop_map(|times| Timings {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::{Cpu, pool};
-use ingle_engine::{Local, Options};
+use ingle_engine::{Local, Options, Speculation};
 use ingle_model::pull::{Reference, Store};
 
 use crate::ui::{Ui, Usage};
@@ -41,6 +41,19 @@ pub(crate) struct ModelArgs {
     /// Do not reuse the KV of prompts that begin alike
     #[arg(long)]
     no_prefix_cache: bool,
+
+    /// What to guess tokens from, to check several in one step: `lookup` takes what followed the
+    /// same words earlier in prompt and answer; `none` guesses nothing. Answers are the same
+    #[arg(long, value_name = "NAME", default_value = "lookup", value_parser = speculation)]
+    speculation: Speculation,
+}
+
+fn speculation(name: &str) -> Result<Speculation, String> {
+    match name {
+        "none" => Ok(Speculation::None),
+        "lookup" => Ok(Speculation::Lookup),
+        _ => Err("there are: none, lookup".into()),
+    }
 }
 
 /// A row of the kernel table, or the best.
@@ -74,6 +87,7 @@ impl ModelArgs {
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
+            speculation: self.speculation,
             ..Options::default()
         }
     }

@@ -27,6 +27,8 @@ struct WireUsage {
     prompt_tokens: u32,
     cached_tokens: u32,
     completion_tokens: u32,
+    accepted_tokens: u32,
+    rejected_tokens: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +79,8 @@ pub(crate) fn to_value(receipt: &Receipt) -> Value {
             prompt_tokens: receipt.usage.prompt_tokens,
             cached_tokens: receipt.usage.cached_tokens,
             completion_tokens: receipt.usage.completion_tokens,
+            accepted_tokens: receipt.usage.accepted_tokens,
+            rejected_tokens: receipt.usage.rejected_tokens,
         },
         timings: WireTimings {
             queued_ms: to_ms(receipt.timings.queued),
@@ -103,6 +107,8 @@ pub(crate) fn from_value(value: Value) -> Result<Receipt, Fault> {
             prompt_tokens: wire.usage.prompt_tokens,
             cached_tokens: wire.usage.cached_tokens,
             completion_tokens: wire.usage.completion_tokens,
+            accepted_tokens: wire.usage.accepted_tokens,
+            rejected_tokens: wire.usage.rejected_tokens,
         },
         timings: Timings {
             queued: from_ms(wire.timings.queued_ms)?,

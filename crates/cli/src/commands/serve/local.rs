@@ -67,6 +67,8 @@ impl Provider for Engine {
             ("ingle_engine_prompt_tokens_total", "Prompt tokens computed.", true, stats.prompt_tokens as f64),
             ("ingle_engine_cached_tokens_total", "Prompt tokens found in the prefix cache.", true, stats.cached_tokens as f64),
             ("ingle_engine_generated_tokens_total", "Tokens generated.", true, stats.generated_tokens as f64),
+            ("ingle_engine_drafted_tokens_total", "Tokens guessed and tried.", true, stats.drafted_tokens as f64),
+            ("ingle_engine_accepted_tokens_total", "Guessed tokens that came true.", true, stats.accepted_tokens as f64),
         ];
         let metric = |(name, help, counter, value)| Metric { name, help, counter, value };
         rows.into_iter().map(metric).collect()

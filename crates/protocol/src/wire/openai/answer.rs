@@ -162,6 +162,8 @@ fn merged(receipts: &[Receipt], n: usize) -> Receipt {
         whole.left_machine |= receipt.left_machine;
         whole.cost_micros += receipt.cost_micros;
         whole.usage.completion_tokens += receipt.usage.completion_tokens;
+        whole.usage.accepted_tokens += receipt.usage.accepted_tokens;
+        whole.usage.rejected_tokens += receipt.usage.rejected_tokens;
         if i % n == 0 {
             whole.usage.prompt_tokens += receipt.usage.prompt_tokens;
             whole.usage.cached_tokens += receipt.usage.cached_tokens;
@@ -243,6 +245,10 @@ fn write_usage(usage: &Usage) -> Value {
         "completion_tokens": usage.completion_tokens,
         "total_tokens": u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
         "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": usage.accepted_tokens,
+            "rejected_prediction_tokens": usage.rejected_tokens,
+        },
     })
 }
 

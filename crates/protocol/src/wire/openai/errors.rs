@@ -115,8 +115,8 @@ mod tests {
     fn every_kind_is_one_row() {
         use Kind::*;
         let all = [
-            Invalid, Key, Forbidden, NoRoute, NoModel, Method, Slow, Late, TooLarge, MediaType, Busy,
-            Ours, Provider, NotReady,
+            Invalid, Key, Forbidden, NoRoute, NoModel, Method, Slow, Late, TooLarge, MediaType,
+            Busy, Ours, Provider, NotReady,
         ];
         for kind in all {
             assert_eq!(KINDS.iter().filter(|row| row.0 == kind).count(), 1, "{kind:?}");

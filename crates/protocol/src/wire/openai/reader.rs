@@ -138,10 +138,13 @@ fn wrong(message: impl Into<String>) -> Fault {
 
 fn read_usage(usage: &Value) -> Usage {
     let count = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let completion = &usage["completion_tokens_details"];
     Usage {
         prompt_tokens: count(&usage["prompt_tokens"]),
         cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
         completion_tokens: count(&usage["completion_tokens"]),
+        accepted_tokens: count(&completion["accepted_prediction_tokens"]),
+        rejected_tokens: count(&completion["rejected_prediction_tokens"]),
     }
 }
 
