@@ -212,6 +212,9 @@ fn compile(source: &str) -> Result<Environment<'static>, Error> {
     environment.add_test("sequence", python::is_sequence);
     environment.add_filter("tojson", to_json);
     environment.add_filter("indent", indent);
+    environment.add_filter("batch", python::batch);
+    environment.add_filter("slice", python::slice);
+    environment.add_filter("format", python::format);
     environment.add_function("raise_exception", |message: &str| -> Result<Value, _> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the template refuses")
             .with_source(Refusal(message.into())))
@@ -324,6 +327,8 @@ mod tests {
             "2",
         );
         check("{{ ' a '.strip() + 'b'.upper() + 'x,y'.split(',')[1] }}", "aBy");
+        check("{{ '** %5.1f%% **' | format(2) }}{{ '{:>3}'.format(7) }}", "**   2.0% **  7");
+        check("{{ [1, 2, 3] | batch(2) | list | length }}", "2");
         check("{{ messages[0].items() | list | length }}{{ messages[0].get('none', 'd') }}", "2d");
         check("a{% generation %}b{{ 'c' }}\n{%- endgeneration -%}\n d", "abcd");
         check(
@@ -416,12 +421,22 @@ mod tests {
             ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "failed on this conversation"),
             ("{% include 'other' %}", "failed on this conversation"),
             ("{{ messages | tojson(indent=1000000000) }}", "failed on this conversation"),
+            ("{{ '%999999999d' | format(1) }}", "no wider than"),
+            ("{{ '%-*d' | format(999999999, 1) }}", "no wider than"),
+            ("{{ '{:>999999999}'.format(1) }}", "no wider than"),
+            ("{{ [1] | batch(999999999, 0) }}", "parts of at most"),
+            ("{{ [1] | slice(999999999) }}", "parts of at most"),
+            ("{{ 'x' * 99999999999 }}", "failed on this conversation"),
             ("{{ messages[0].content.a.b }}", "failed on this conversation"),
             ("{% for %}", "cannot be read"),
             ("{{ 'x' | nonesuch }}", "failed on this conversation"),
         ] {
             let error = render(source, &chat(&[("user", "Hi")])).expect_err(source);
             assert!(error.contains(expected), "{source}: {error}");
+        }
+        let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
+        for source in [deep, "{% if 1 %}".repeat(50_000), "{{ [".repeat(50_000)] {
+            Template::new(&source, "", "").expect_err("too deep");
         }
         let error = Template::new(&" ".repeat(SOURCE_LIMIT + 1), "", "").expect_err("too long");
         assert!(error.to_string().contains("bytes"), "{error}");

@@ -1,8 +1,8 @@
 //! What chat templates use of Python beyond Jinja: `json.dumps`, `strftime`, and methods that the
 //! template engine's own collection lacks.
 
-use minijinja::value::{Value, ValueKind};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::{Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use std::fmt::Write;
 
@@ -10,6 +10,8 @@ use std::fmt::Write;
 const DEPTH_LIMIT: usize = 128;
 /// The widest indent of a level.
 const INDENT_LIMIT: usize = 32;
+/// The most parts of a list, and entries of a part.
+const PARTS_LIMIT: usize = 10_000;
 
 /// The arguments of `json.dumps`.
 pub(super) struct JsonStyle {
@@ -26,7 +28,57 @@ pub(super) fn method(
     method: &str,
     arguments: &[Value],
 ) -> Result<Value, Error> {
+    if method == "format" {
+        narrow(value)?;
+    }
     unknown_method_callback(state, value, method, arguments)
+}
+
+/// Jinja2's own filter, its parts bounded.
+pub(super) fn batch(
+    state: &State,
+    value: Value,
+    count: usize,
+    fill: Option<Value>,
+) -> Result<Value, Error> {
+    filters::batch(state, value, parts(count)?, fill)
+}
+
+/// Jinja2's own filter, its parts bounded.
+pub(super) fn slice(
+    state: &State,
+    value: Value,
+    count: usize,
+    fill: Option<Value>,
+) -> Result<Value, Error> {
+    filters::slice(state, value, parts(count)?, fill)
+}
+
+fn parts(count: usize) -> Result<usize, Error> {
+    if count <= PARTS_LIMIT { Ok(count) } else { Err(invalid("lists have parts of at most 10000")) }
+}
+
+/// Jinja2's own filter, its widths bounded.
+pub(super) fn format(
+    state: &mut State,
+    pattern: &Value,
+    arguments: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
+    narrow(pattern)?;
+    filters::format(state, pattern, arguments)
+}
+
+/// Refuses a pattern whose widths could be large: a number of five digits, or a width that is an
+/// argument (`%*d`).
+fn narrow(pattern: &Value) -> Result<(), Error> {
+    let text = pattern.as_str().unwrap_or_default().replace("%%", "");
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    let flags =
+        |field: &str| field.trim_start_matches(|c| "-+ #.0123456789".contains(c)).starts_with('*');
+    if numbers.any(|digits| digits.len() > 4) || text.split('%').skip(1).any(flags) {
+        return Err(invalid("a format is no wider than 9999"));
+    }
+    Ok(())
 }
 
 /// Jinja's test: what Python can loop over, which None is not.
