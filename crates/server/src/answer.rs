@@ -36,6 +36,8 @@ pub(crate) struct Answer {
     state: Arc<State>,
     head: Head,
     tally: Tally,
+    /// On whose account.
+    owner: u32,
     events: Receiver<Stamped>,
     stop: watch::Receiver<Stop>,
     began: Instant,
@@ -68,6 +70,7 @@ impl Answer {
         let began = Instant::now();
         let decode = |tokens: &[u32]| provider.detokenize(&head.model, tokens);
         let tally = Tally::new(head.format, asked, decode)?;
+        let owner = asked.requests.first().map_or(0, |request| request.owner);
         let (sender, events) = channel(room(asked, context_tokens));
         let mut calls = Vec::new();
         for (request, index) in choices(asked, &head.model).zip(0..) {
@@ -76,7 +79,19 @@ impl Answer {
         let latest = vec![None; calls.len()];
         let stop = state.stop.subscribe();
         let (_calls, _permit) = (calls, permit);
-        Ok(Self { state, head, tally, events, stop, began, latest, failed: false, _calls, _permit })
+        Ok(Self {
+            state,
+            head,
+            tally,
+            owner,
+            events,
+            stop,
+            began,
+            latest,
+            failed: false,
+            _calls,
+            _permit,
+        })
     }
 
     /// What comes next; `None` after all choices have ended. Nothing is lost where the future is
@@ -111,7 +126,7 @@ impl Answer {
                 None => metrics.first_token.observe(at - self.began),
                 Some(before) => metrics.inter_token.observe(at - before),
             },
-            Event::Done(receipt) => metrics.done(receipt, at - self.began),
+            Event::Done(receipt) => metrics.done(self.owner, receipt, at - self.began),
             Event::Failed(_) => {}
         }
     }

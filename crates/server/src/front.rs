@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ingle_protocol::Fault;
 use ingle_protocol::wire::openai::Kind;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::refusal::Refusal;
 use crate::{Config, State, Stop};
@@ -20,16 +20,24 @@ pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id
 /// Paths that need no key: whoever restarts servers holds none.
 const OPEN: &[&str] = &["/health"];
 
+/// Whose key opened the server: its place among the keys, from 0; 0 where there are none. Never
+/// the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owner(pub(crate) u32);
+
 pub(crate) async fn pass(
     Shared(state): Shared<Arc<State>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let id = request_id(request.headers());
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map_or("other", MatchedPath::as_str).to_owned();
     let mut response = match admit(&state, &route, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(owner) => {
+            request.extensions_mut().insert(owner);
+            next.run(request).await
+        }
         Err(refusal) => refusal.into_response(),
     };
     state.metrics.answered(&route, response.status().as_u16());
@@ -38,34 +46,37 @@ pub(crate) async fn pass(
     response
 }
 
-fn admit(state: &State, route: &str, request: &Request) -> Result<(), Refusal> {
+fn admit(state: &State, route: &str, request: &Request) -> Result<Owner, Refusal> {
     if OPEN.contains(&route) {
-        return Ok(());
+        return Ok(Owner::default());
     }
     let headers = request.headers();
-    match state.config.keys.as_slice() {
+    let owner = match state.config.keys.as_slice() {
         // Open to whoever reaches it, by its user's word.
-        [] if state.config.insecure_no_auth => {}
-        [] => check_host(&state.config, headers)?,
+        [] if state.config.insecure_no_auth => Owner::default(),
+        [] => check_host(&state.config, headers).map(|()| Owner::default())?,
         keys => check_key(keys, headers)?,
-    }
+    };
     if *state.stop.borrow() != Stop::Run {
         let message = "the server is stopping and takes no new requests";
         return Err(Refusal::not_ready(Fault::busy(state.config.limits.retry_after, message)));
     }
-    Ok(())
+    Ok(owner)
 }
 
 /// Compares with every key, each in time that depends on lengths alone.
-fn check_key(keys: &[String], headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_key(keys: &[String], headers: &HeaderMap) -> Result<Owner, Refusal> {
     let value = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let Some((scheme, given)) = value.and_then(|value| value.split_at_checked(7)) else {
         let message = "no API key; send it as 'Authorization: Bearer KEY'";
         return Err(Refusal::new(Kind::Key, message));
     };
-    let matches = keys.iter().fold(Choice::from(0), |any, key| any | key.as_bytes().ct_eq(given));
-    if scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(matches) {
-        return Ok(());
+    let none = u32::MAX;
+    let place = (0..none).zip(keys).fold(none, |found, (at, key)| {
+        u32::conditional_select(&found, &at, key.as_bytes().ct_eq(given))
+    });
+    if scheme.eq_ignore_ascii_case(b"Bearer ") && place != none {
+        return Ok(Owner(place));
     }
     Err(Refusal::new(Kind::Key, "the API key is not one of this server's"))
 }
@@ -128,18 +139,18 @@ mod tests {
     fn keys() {
         let keys = ["first-key".to_owned(), "second-key".to_owned()];
         let rows = [
-            ("Bearer first-key", true),
-            ("bearer second-key", true),
-            ("Bearer first-key ", false),
-            ("Bearer first-ke", false),
-            ("Bearer ", false),
-            ("Bearer", false),
-            ("Basic first-key", false),
-            ("first-key", false),
+            ("Bearer first-key", Some(0)),
+            ("bearer second-key", Some(1)),
+            ("Bearer first-key ", None),
+            ("Bearer first-ke", None),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Basic first-key", None),
+            ("first-key", None),
         ];
-        for (value, right) in rows {
+        for (value, owner) in rows {
             let outcome = check_key(&keys, &headers("authorization", value));
-            assert_eq!(outcome.is_ok(), right, "{value}");
+            assert_eq!(outcome.ok(), owner.map(Owner), "{value}");
         }
         assert!(check_key(&keys, &HeaderMap::new()).is_err());
     }

@@ -1,5 +1,5 @@
 //! Counters and histograms in Prometheus' text format: the server's own, then the provider's. All
-//! label values come from tables, so their number is bounded.
+//! label values come from tables or are places among the keys, so their number is bounded.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,6 +21,9 @@ pub(crate) struct Metrics {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
+    /// Prompt and completion tokens by owner.
+    owners: Mutex<BTreeMap<u32, [u64; 2]>>,
+    queued: Histogram,
     pub(crate) first_token: Histogram,
     pub(crate) inter_token: Histogram,
     answer: Histogram,
@@ -83,11 +86,17 @@ impl Metrics {
     }
 
     /// A choice came to its end.
-    pub(crate) fn done(&self, receipt: &Receipt, time: Duration) {
+    pub(crate) fn done(&self, owner: u32, receipt: &Receipt, time: Duration) {
         add(&self.prompt_tokens, receipt.usage.prompt_tokens.into());
         add(&self.cached_tokens, receipt.usage.cached_tokens.into());
         add(&self.completion_tokens, receipt.usage.completion_tokens.into());
+        self.queued.observe(receipt.timings.queued);
         self.answer.observe(time);
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let [prompt, completion] = owners.entry(owner).or_default();
+        *prompt +=
+            u64::from(receipt.usage.prompt_tokens.saturating_sub(receipt.usage.cached_tokens));
+        *completion += u64::from(receipt.usage.completion_tokens);
         let mut finishes = self.finishes.lock().unwrap_or_else(PoisonError::into_inner);
         *finishes.entry(finish_name(receipt.finish)).or_default() += 1;
     }
@@ -108,6 +117,7 @@ impl Metrics {
         for (finish, count) in &*self.finishes.lock().unwrap_or_else(PoisonError::into_inner) {
             line(&mut out, format_args!("{name}{{finish=\"{finish}\"}} {count}"));
         }
+        self.write_owners(&mut out);
         let name = "ingle_server_answers_in_flight";
         head(&mut out, name, "Choices under way.", "gauge");
         line(&mut out, format_args!("{name} {in_flight}"));
@@ -119,6 +129,18 @@ impl Metrics {
             line(&mut out, format_args!("{} {}", metric.name, metric.value));
         }
         out
+    }
+
+    fn write_owners(&self, out: &mut String) {
+        let name = "ingle_server_owner_tokens_total";
+        let help = "Tokens computed for each key, by its place among the keys from 0.";
+        head(out, name, help, "counter");
+        for (owner, tokens) in &*self.owners.lock().unwrap_or_else(PoisonError::into_inner) {
+            for (kind, count) in ["prompt", "completion"].iter().zip(tokens) {
+                let labels = format_args!("owner=\"{owner}\",kind=\"{kind}\"");
+                line(out, format_args!("{name}{{{labels}}} {count}"));
+            }
+        }
     }
 
     #[rustfmt::skip]
@@ -139,6 +161,7 @@ impl Metrics {
     #[rustfmt::skip]
     fn write_histograms(&self, out: &mut String) {
         let rows = [
+            ("ingle_server_queue_seconds", "From a request to its first computed token.", &self.queued),
             ("ingle_server_time_to_first_token_seconds", "From a request to its first piece.", &self.first_token),
             ("ingle_server_inter_token_seconds", "Between two pieces of a choice.", &self.inter_token),
             ("ingle_server_answer_seconds", "From a request to a choice's end.", &self.answer),

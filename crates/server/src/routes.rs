@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tower_http::cors::{AllowHeaders, CorsLayer};
 
 use crate::answer::{Answer, head};
-use crate::front::{self, REQUEST_ID};
+use crate::front::{self, Owner, REQUEST_ID};
 use crate::refusal::{Refusal, json as json_response};
 use crate::{State, Stop};
 
@@ -69,9 +69,11 @@ fn cors(origins: &[String]) -> tower_http::cors::CorsLayer {
 
 async fn generate(format: Format, state: Shared<Arc<State>>, request: Request) -> Outcome {
     let Shared(state) = state;
+    let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
     let (body, room) = body(&state, request).await?;
     let mut asked = openai::read_request(format, &body)?;
     drop((body, room));
+    own(&state, &mut asked, owner)?;
     let provider = Arc::clone(provider(&state)?);
     let card = card(&*provider, &asked.requests[0].model)?;
     let permit = admit(&state, &asked)?;
@@ -92,6 +94,19 @@ async fn blocking<T: Send + 'static>(
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(Fault::ours("a bug stopped this request; the server goes on").into()),
     }
+}
+
+/// Puts a request on its owner's account. Those who share a server by keys may let others pass, but
+/// not pass others: priority goes before fairness.
+fn own(state: &State, asked: &mut Asked, Owner(owner): Owner) -> Result<(), Fault> {
+    let shared = state.config.keys.len() > 1;
+    if shared && asked.requests.iter().any(|request| request.priority < 0) {
+        let message = "several keys share this server, and below 0 a request would pass others': \
+                       give 0, or more to let others pass";
+        return Err(Fault::caller(message).at("priority"));
+    }
+    asked.requests.iter_mut().for_each(|request| request.owner = owner);
+    Ok(())
 }
 
 /// Permits for all choices of a request, or 429.

@@ -86,6 +86,7 @@ async fn refusals_have_openais_shape() {
         ("POST", CHAT, JSON, &long, 413, "", "500 bytes"),
         ("POST", CHAT, JSON, &chat("busy", ""), 429, "", "queue is full"),
         ("POST", CHAT, JSON, &chat("busy", r#","stream":true"#), 429, "", "queue is full"),
+        ("POST", CHAT, JSON, &chat("late", r#","timeout_ms":1"#), 408, "timeout_ms", "too late"),
         ("POST", CHAT, JSON, &chat("fail", ""), 500, "", "it broke"),
         ("POST", CHAT, JSON, &chat("fail", r#","stream":true"#), 500, "", "it broke"),
         ("POST", CHAT, JSON, &chat("break", ""), 500, "", "it broke later"),
@@ -105,9 +106,42 @@ async fn refusals_have_openais_shape() {
         assert_eq!(error["param"].as_str().unwrap_or(""), *param, "{body} {error}");
         assert!(error["message"].as_str().is_some_and(|text| text.contains(words)), "{body} {error}");
         assert!(error["type"].is_string() && error.get("code").is_some(), "{error}");
-        assert_eq!(reply.header("retry-after"), (*status == 429).then_some("3"), "{body}");
+        let retry = [408, 429].contains(status).then_some("3");
+        assert_eq!(reply.header("retry-after"), retry, "{body}");
         assert!(reply.header("x-request-id").is_some(), "{body}");
     }
+}
+
+/// Each key has an account, told by its place; only who is alone may pass others.
+#[tokio::test]
+async fn requests_are_on_their_keys_account() {
+    let keys = ["the-first-key".to_owned(), "the-second-key".to_owned()];
+    let check = async |keys: &[String], key: &str, priority: i32, expect: Option<u32>| {
+        let server = start(Config { keys: keys.to_vec(), ..config() }).await;
+        let headers = format!("{JSON}authorization: Bearer {key}\r\n");
+        let body = chat("one two", &format!(r#","timeout_ms":9000,"priority":{priority}"#));
+        let reply = server.ask("POST", CHAT, &headers, &body).await;
+        let terms = server.world.terms.lock().expect("no panic").clone();
+        let Some(owner) = expect else {
+            assert_eq!((reply.status, terms.len()), (400, 0), "{}", reply.body);
+            assert_eq!(reply.json()["error"]["param"], "priority");
+            return;
+        };
+        assert_eq!((reply.status, terms), (200, vec![(owner, priority, Some(9000))]));
+        let metrics = server.ask("GET", "/metrics", &headers, "").await.body;
+        for (kind, count) in [("prompt", 4), ("completion", 2)] {
+            let name = "ingle_server_owner_tokens_total";
+            let line = format!("{name}{{owner=\"{owner}\",kind=\"{kind}\"}} {count}\n");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
+        assert!(!metrics.contains("-key"), "{metrics}");
+        assert!(metrics.contains("ingle_server_queue_seconds_count 1\n"), "{metrics}");
+    };
+    check(&keys, "the-first-key", 0, Some(0)).await;
+    check(&keys, "the-second-key", 3, Some(1)).await;
+    check(&keys, "the-second-key", -1, None).await;
+    check(&keys[..1], "the-first-key", -1, Some(0)).await;
+    check(&[], "any", -1, Some(0)).await;
 }
 
 #[tokio::test]

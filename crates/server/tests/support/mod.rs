@@ -23,11 +23,13 @@ pub(crate) struct World {
     pub(crate) running: AtomicUsize,
     pub(crate) released: AtomicBool,
     pub(crate) seeds: Mutex<Vec<Option<u64>>>,
+    /// Owner, priority and time of each request.
+    pub(crate) terms: Mutex<Vec<(u32, i32, Option<u32>)>>,
 }
 
 /// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
-/// cancelled or released, `silent` waits without a word, `busy`, `long`, `bug`, `fail`, `break` and
-/// `vanish` fail in their ways, anything else is said back word by word.
+/// cancelled or released, `silent` waits without a word, `late`, `busy`, `long`, `bug`, `fail`,
+/// `break` and `vanish` fail in their ways, anything else is said back word by word.
 pub(crate) struct Script(pub(crate) Arc<World>);
 
 impl Provider for Script {
@@ -49,7 +51,12 @@ impl Provider for Script {
             Input::Tokens(tokens) => self.detokenize("", tokens)?,
         };
         self.0.seeds.lock().expect("no panic while locked").push(request.sampling.seed);
+        let terms = (request.owner, request.priority, request.timeout_ms);
+        self.0.terms.lock().expect("no panic while locked").push(terms);
         match text.as_str() {
+            "late" => {
+                return Err(Fault::late(Duration::from_millis(2500), "too late").at("timeout_ms"));
+            }
             "busy" => return Err(Fault::busy(Duration::from_millis(2500), "the queue is full")),
             "long" => return Err(Fault::caller("the prompt is too long").at("messages")),
             "bug" => panic!("a bug that the test asked for"),
@@ -127,7 +134,7 @@ fn done(model: &str, completion_tokens: u32) -> Event {
         left_machine: false,
         cost_micros: 0,
         finish: Finish::Stop,
-        usage: Usage { prompt_tokens: 5, cached_tokens: 1, completion_tokens },
+        usage: Usage { prompt_tokens: 5, cached_tokens: 1, completion_tokens, ..Usage::default() },
         timings: Timings::default(),
     }))
 }

@@ -57,12 +57,13 @@ impl Provider for Engine {
         let stats = self.local.stats();
         let counts = &stats.counts;
         let rows = [
-            ("ingle_engine_sequences_running", "Sequences that take part in every step.", false, counts.running as f64),
+            ("ingle_engine_sequences_running", "Sequences that were admitted and hold KV blocks.", false, counts.running as f64),
             ("ingle_engine_sequences_waiting", "Sequences that wait.", false, counts.waiting as f64),
             ("ingle_engine_kv_blocks", "KV blocks in all.", false, stats.blocks as f64),
             ("ingle_engine_kv_blocks_used", "KV blocks that running sequences hold.", false, counts.blocks_used as f64),
             ("ingle_engine_kv_blocks_cached", "Free KV blocks that still hold a prefix.", false, counts.blocks_cached as f64),
             ("ingle_engine_preemptions_total", "Sequences that had to make room.", true, counts.preemptions as f64),
+            ("ingle_engine_late_total", "Requests whose time was too short, refused or ended.", true, stats.late as f64),
             ("ingle_engine_steps_total", "Steps computed.", true, stats.steps as f64),
             ("ingle_engine_prompt_tokens_total", "Prompt tokens computed.", true, stats.prompt_tokens as f64),
             ("ingle_engine_cached_tokens_total", "Prompt tokens found in the prefix cache.", true, stats.cached_tokens as f64),
