@@ -3,89 +3,14 @@
 
 mod support;
 
-use ingle_backend::cpu::Cpu;
-use ingle_backend::cpu::kernels::Kernels;
-use ingle_engine::sampling::Sampler;
-use ingle_engine::{Core, Ending, Job, Options, Rank, Reply, Watch};
-use ingle_model::{archs, gguf::Gguf};
-use ingle_protocol::{Retry, Sampling, Token};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use support::tiny;
-
-fn core(options: &Options) -> Core {
-    let file = Gguf::open(&tiny("qwen3")).expect("a sound file");
-    let mut cpu = Cpu::new(Kernels::best(), 1);
-    let network = archs::record(&file, &mut cpu).expect("a known architecture");
-    Core::new(Box::new(cpu), network, options, &mut |_| {}).expect("fits")
-}
+use ingle_engine::{Ending, Options};
+use ingle_protocol::Retry;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use support::jobs::{Ear, core, ending, finish, job};
 
 fn options(running: usize, waiting: usize) -> Options {
     Options { running, waiting, step_tokens: 8, kv_bytes: Some(1 << 20), ..Options::default() }
-}
-
-/// What a job heard.
-#[derive(Default)]
-struct Heard {
-    tokens: Vec<Token>,
-    positions: Vec<usize>,
-    ending: Option<Ending>,
-}
-
-/// Writes down what it hears; stops at a token, if one is given.
-struct Ear {
-    heard: Arc<Mutex<Heard>>,
-    stop_after: usize,
-}
-
-impl Watch for Ear {
-    fn logits(&mut self, position: usize, logits: &[f32]) {
-        assert!(logits.iter().all(|logit| logit.is_finite()));
-        self.heard.lock().expect("whole").positions.push(position);
-    }
-
-    fn token(&mut self, token: Token, _: &[f32]) -> Reply {
-        let mut heard = self.heard.lock().expect("whole");
-        heard.tokens.push(token);
-        if heard.tokens.len() > self.stop_after { Reply::Stop } else { Reply::Continue }
-    }
-
-    fn ended(self: Box<Self>, how: Ending) {
-        let before = self.heard.lock().expect("whole").ending.replace(how);
-        assert_eq!(before, None, "it ends once");
-    }
-}
-
-/// A job with so many prompt tokens, what will be heard of it, and how to cancel it.
-fn job(prompt: usize, new_max: usize) -> (Job, Arc<Mutex<Heard>>, Arc<AtomicBool>) {
-    let (heard, cancelled) = (Arc::<Mutex<Heard>>::default(), Arc::<AtomicBool>::default());
-    let rules = Sampling { temperature: 0.0, ..Sampling::default() };
-    let job = Job {
-        prompt: (0..prompt as Token).map(|at| at % 256).collect(),
-        new_max,
-        sampler: Some(Sampler::new(&rules, 0)),
-        share: false,
-        rank: Rank::default(),
-        deadline: None,
-        cancelled: Arc::clone(&cancelled),
-        watch: Box::new(Ear { heard: Arc::clone(&heard), stop_after: usize::MAX }),
-    };
-    (job, heard, cancelled)
-}
-
-fn ending(heard: &Mutex<Heard>) -> Option<Ending> {
-    heard.lock().expect("whole").ending.clone()
-}
-
-fn finish(core: &mut Core) {
-    let most = 10_000;
-    assert!(
-        (0..most).any(|_| core.idle() || {
-            core.turn();
-            false
-        }),
-        "it never ends"
-    );
 }
 
 #[test]

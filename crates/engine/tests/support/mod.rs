@@ -1,6 +1,8 @@
 //! What the engine's tests have in common: models, cases, and answers gathered whole.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod jobs;
+
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_engine::{Case, Gold, Local, Options};
 use ingle_model::{Error, pull};
