@@ -278,3 +278,47 @@ fn weights_of_the_wrong_size_are_refused() {
         assert!(refused.is_err(), "{rows} rows of {cols} in {bytes} bytes");
     }
 }
+
+#[test]
+fn a_profiled_step_computes_what_a_plain_one_does() {
+    for threads in [1, 3] {
+        let make = || {
+            let mut bench = Bench::new(Kernels::best(), threads);
+            let x = Input::Plain(attention(&mut bench, (4, 2, 16), None));
+            let w = bench.weight(Format::Q8_0, 32, 64);
+            let y = bench.cpu.alloc(Rows::Tokens, 32);
+            bench
+                .graph
+                .ops
+                .push(Op::MatMul { x, outs: vec![Out { w, bias: None, y, add: false }] });
+            bench.prepare(y);
+            bench
+        };
+        let (first, second) = (span(0, 0..40, LONG), span(40, 40..41, LONG));
+        let (mut plain, mut profiled) = (make(), make());
+        plain.run(std::slice::from_ref(&first));
+        let times = profiled.cpu.profile(&profiled.graph, &Batch { spans: vec![first] });
+        assert_eq!(times.len(), plain.graph.ops.len());
+        assert!(times.iter().all(|time| 0.0 <= time.waiting && time.waiting <= time.seconds));
+        let barriers: Vec<usize> = times.iter().rev().map(|time| time.barriers).take(3).collect();
+        assert_eq!(barriers, [1, 1, 0], "product, attention, rope");
+        assert!(plain.run(std::slice::from_ref(&second)) == profiled.run(&[second]));
+    }
+}
+
+#[test]
+fn shapes_are_told_as_given() {
+    let mut bench = Bench::new(Kernels::best(), 1);
+    let x = bench.embedded(40);
+    let (whole, odd) = (bench.weight(Format::Q8_0, 3, 64), bench.weight(Format::F16, 2, 40));
+    let y = bench.cpu.alloc(Rows::Samples, 2);
+    let outs = vec![Out { w: odd, bias: None, y, add: false }];
+    bench.graph.ops.push(Op::MatMul { x: Input::Plain(x), outs });
+    let shapes = bench.cpu.shapes();
+    assert_eq!(shapes.buffers, [(Rows::Tokens, 40), (Rows::Samples, 2)]);
+    let told = [whole, odd].map(|w| {
+        let w = shapes.weight(w);
+        (w.format, w.rows, w.cols, w.bytes, w.held)
+    });
+    assert_eq!(told, [(Format::Q8_0, 3, 64, 204, 204), (Format::F16, 2, 40, 160, 160)]);
+}
