@@ -404,10 +404,7 @@ impl Step<'_> {
                 let y = unsafe {
                     std::slice::from_raw_parts_mut(self.mem(out.y).row(row).add(first), lanes)
                 };
-                for (lane, y) in y.iter_mut().enumerate() {
-                    let v = tile[lane] + bias.map_or(0.0, |bias| bias[first + lane]);
-                    *y = if out.add { *y + v } else { v };
-                }
+                hand_over(tile, bias.map(|bias| &bias[first..]), out.add, y);
             }
         }
     }
@@ -491,6 +488,22 @@ impl Step<'_> {
                 to.copy_from_nonoverlapping(v[head * a.dim..].as_ptr(), a.dim);
             }
         }
+    }
+}
+
+/// `y = (y +) tile (+ bias)`, as many lanes as `y` has.
+#[inline(always)]
+fn hand_over(tile: &[f32; LANES], bias: Option<&[f32]>, add: bool, y: &mut [f32]) {
+    let mut sum = *tile;
+    if let Some(bias) = bias {
+        sum.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+    }
+    if add {
+        sum.iter_mut().zip(&*y).for_each(|(sum, old)| *sum += old);
+    }
+    match <&mut [f32; LANES]>::try_from(&mut *y) {
+        Ok(whole) => *whole = sum,
+        Err(_) => y.iter_mut().zip(sum).for_each(|(y, sum)| *y = sum),
     }
 }
 
