@@ -96,6 +96,12 @@ impl Ui {
         }
     }
 
+    /// Writes what a model said. On a terminal its control characters are shown, not obeyed: no
+    /// text may move the cursor or ring the bell.
+    pub(crate) fn say(&self, text: &str) -> anyhow::Result<()> {
+        if io::stdout().is_terminal() { self.out(harmless(text)) } else { self.out(text) }
+    }
+
     /// Writes one line to standard output.
     pub(crate) fn line(&self, text: impl Display) -> anyhow::Result<()> {
         self.out(format_args!("{text}\n"))
@@ -175,7 +181,7 @@ impl Ui {
         }
         let code = exit_code(&error);
         if code == INTERRUPTED {
-            self.err(Style::Dim, "interrupted");
+            self.note("interrupted");
         } else if !error.is::<Failed>() {
             self.error(&error);
         }
@@ -198,6 +204,18 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         error if error.is::<Usage>() => USAGE,
         _ => FAILED,
     }
+}
+
+/// The text with control characters, line ends and tabs aside, as their pictures (U+2400 on).
+fn harmless(text: &str) -> String {
+    let picture = |c: char| match c {
+        '\n' | '\t' => c,
+        '\u{7f}' => '\u{2421}',
+        c if c < ' ' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(picture).collect()
 }
 
 fn paint(colour: bool, style: Style, text: impl Display) -> String {
@@ -340,6 +358,11 @@ pub(crate) fn duration(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        assert_eq!(harmless("a\n\tb\u{1b}[2J\u{7f}\u{9b}é"), "a\n\tb\u{241b}[2J\u{2421}\u{fffd}é");
+    }
 
     #[test]
     fn sizes_have_three_digits() {

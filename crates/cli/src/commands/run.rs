@@ -124,7 +124,7 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         match next(&events)? {
             None => {}
             Some(Event::Text(piece)) if ui.json => text += &piece.text,
-            Some(Event::Text(piece)) => ui.out(piece.text)?,
+            Some(Event::Text(piece)) => ui.say(&piece.text)?,
             Some(Event::Failed(fault)) => return Err(fault.into()),
             Some(Event::Done(receipt)) => break receipt,
         }
