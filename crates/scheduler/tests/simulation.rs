@@ -12,11 +12,14 @@
 
 #![allow(clippy::print_stdout, reason = "what the lives were made of is worth a line")]
 
+mod story;
+
 use ingle_scheduler::{
     BlockId, Chunk, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId, Token,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
+use story::Story;
 
 /// SplitMix64.
 struct Rng(u64);
@@ -164,64 +167,6 @@ impl Memory {
             let shared = slot.share && life.share;
             assert!(slot.writer == chunk.seq || shared, "private KV shared at {at}");
         }
-    }
-}
-
-/// What happened in a life, to tell that the workload is worth its time; and a digest of every
-/// decision.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Story {
-    digest: u64,
-    steps: u64,
-    found: u64,
-    found_midway: u64,
-    preempted: u64,
-    evicted: u64,
-    twins: u64,
-    cancelled: u64,
-    refused: u64,
-    stopped: u64,
-    full: u64,
-    /// Drafted tokens that came true, and those that did not.
-    accepted: u64,
-    rejected: u64,
-    /// Drafts that were cut because the step, the blocks or the sequence had no more room.
-    cut: [u64; 3],
-    /// Newcomers that were admitted before an older one; those of them before one of their owner.
-    overtakes: u64,
-    urgent: u64,
-    /// Sequences that ran and had to let others go first, by turn or for want of room.
-    left_out: u64,
-    /// Steps in which answers kept prompts short.
-    held_back: u64,
-    /// The greatest difference between two owners who wait, in percents of what is allowed.
-    unfair_percent: u64,
-    /// Blocks that were taken for drafts in vain.
-    given_back: u64,
-}
-
-impl Story {
-    fn add(&mut self, other: &Self) {
-        self.digest ^= other.digest;
-        self.steps += other.steps;
-        self.found += other.found;
-        self.found_midway += other.found_midway;
-        self.preempted += other.preempted;
-        self.evicted += other.evicted;
-        self.twins += other.twins;
-        self.cancelled += other.cancelled;
-        self.refused += other.refused;
-        self.stopped += other.stopped;
-        self.full += other.full;
-        self.accepted += other.accepted;
-        self.rejected += other.rejected;
-        self.given_back += other.given_back;
-        self.overtakes += other.overtakes;
-        self.urgent += other.urgent;
-        self.left_out += other.left_out;
-        self.held_back += other.held_back;
-        self.unfair_percent = self.unfair_percent.max(other.unfair_percent);
-        (0..3).for_each(|at| self.cut[at] += other.cut[at]);
     }
 }
 

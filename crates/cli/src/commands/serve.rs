@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long)]
     insecure_no_auth: bool,
 
-    /// A web origin whose pages may call, such as https://app.example; may be repeated
+    /// A web origin whose pages may call, such as `https://app.example`; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
 
