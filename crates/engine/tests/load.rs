@@ -1,6 +1,6 @@
-//! Many at once: what a long prompt does to a running answer, how two owners share a model, and what
-//! becomes of those who have little time. Steps and tokens are counted, and time is made up, so that
-//! nothing here depends on the machine.
+//! Many at once: what a long prompt does to a running answer, how two owners share a model, and
+//! what becomes of those who have little time. Steps and tokens are counted, and time is made up,
+//! so that nothing here depends on the machine.
 
 mod support;
 
