@@ -155,7 +155,7 @@ impl Ui {
 
     /// Shows an error: its first line behind `error:`, its next steps in their own colour.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        let text = format!("{error:#}");
+        let text = told(error);
         let mut lines = text.lines();
         let label = paint(self.colour_err, Style::Red, "error:");
         let mut shown = format!("{label} {}", lines.next().unwrap_or_default());
@@ -192,6 +192,19 @@ impl Ui {
     pub(crate) fn progress(&self, title: &str) -> Bar<'_> {
         Bar { ui: self, title: title.into(), bar: None, stop: interrupted() }
     }
+}
+
+/// The error and its causes, but for those that it already tells in its own words.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -390,6 +403,15 @@ mod tests {
         for (number, expect) in [(12, "12"), (134_515_008, "135 M"), (1_100_000_000, "1.1 B")] {
             assert_eq!(count(number), expect);
         }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let source = std::io::Error::other("no room");
+        let error = ingle_model::Error::Io { path: "a.gguf".into(), source };
+        assert_eq!(told(&anyhow::Error::from(error)), "a.gguf: no room");
+        let error = anyhow::anyhow!("inner").context("outer");
+        assert_eq!(told(&error), "outer: inner");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use ingle_backend::cpu::machine;
-use ingle_engine::{Local, Options};
+use ingle_engine::{Local, Options, Speculation};
 use ingle_model::pull::Reference;
 use ingle_protocol::{Event, Input, Request, Sampling, Token};
 use serde_json::{Value, json};
@@ -70,7 +70,9 @@ struct Rates {
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let most = usize::from(args.concurrency.iter().copied().max().unwrap_or(1));
     let defaults = args.run.options();
-    let options = Options { running: most.max(defaults.running), ..defaults };
+    // What a model makes of random tokens repeats itself, and would be guessed too well.
+    let speculation = args.run.speculation.unwrap_or(Speculation::None);
+    let options = Options { running: most.max(defaults.running), speculation, ..defaults };
     let model = model::open(&args.model, &options, ui)?;
     let bandwidth = machine::read_bandwidth(model.info().threads);
     if !ui.json {

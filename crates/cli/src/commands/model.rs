@@ -44,8 +44,9 @@ pub(crate) struct ModelArgs {
 
     /// What to guess tokens from, to check several in one step: `lookup` takes what followed the
     /// same words earlier in prompt and answer; `none` guesses nothing. Answers are the same
-    #[arg(long, value_name = "NAME", default_value = "lookup", value_parser = speculation)]
-    speculation: Speculation,
+    /// [default: lookup; `ingle bench`: none]
+    #[arg(long, value_name = "NAME", value_parser = speculation)]
+    pub(crate) speculation: Option<Speculation>,
 }
 
 fn speculation(name: &str) -> Result<Speculation, String> {
@@ -87,7 +88,7 @@ impl ModelArgs {
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
-            speculation: self.speculation,
+            speculation: self.speculation.unwrap_or_default(),
             ..Options::default()
         }
     }
