@@ -27,6 +27,8 @@ fn every_number_is_there() {
     for limit in limits {
         assert!(json["limits"][limit].as_f64() > Some(0.0), "{limit} of {json}");
     }
+    let steadiness = json["limits"]["steadiness"].as_f64().expect("a number");
+    assert!(0.0 < steadiness && steadiness <= 1.0);
     let phases = list(&json, "phases");
     let known = |phase: &Value| {
         (phase["phase"].clone(), phase["tokens"].clone(), phase["context_used"].clone())

@@ -81,8 +81,10 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         }
     };
     note("measuring the machine");
-    let machine = Machine::measure(threads);
-    let phases = bench.measure(plan, machine.barrier, &note)?;
+    let before = Machine::measure(threads);
+    let phases = bench.measure(plan, before.barrier, &note)?;
+    note("measuring the machine again");
+    let machine = before.best(Machine::measure(threads));
     let report = Report { args: &args, threads, kernels, weights: bench.weight_bytes(), machine };
     if ui.json {
         return ui.object(&report.object(&phases));
@@ -90,6 +92,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     report.head(ui)?;
     phases.iter().try_for_each(|phase| report.phase(phase, ui))
 }
+
+/// Below this a machine was not left alone.
+const STEADY: f64 = 0.85;
 
 /// What stands beside every phase.
 struct Report<'a> {
@@ -112,7 +117,7 @@ impl Report<'_> {
             size(file as u64),
             size(held as u64)
         ))?;
-        let Machine { limits, bytes_by, floats_by, barrier } = self.machine;
+        let Machine { limits, bytes_by, floats_by, barrier, steadiness } = self.machine;
         let Limits { bandwidth, bytes, floats } = limits;
         ui.line(format_args!(
             "limits: memory {:.1} GB/s; 8-bit integers {:.0} GFLOP/s ({bytes_by}); floats {:.0} \
@@ -125,7 +130,15 @@ impl Report<'_> {
         ui.line(format_args!(
             "an operation on quantised weights is made of {ACTIVATION_BYTES} on 8-bit integers: \
              its activations keep 16 bits"
-        ))
+        ))?;
+        if steadiness < STEADY {
+            ui.line(format_args!(
+                "the limits differed by {:.0} % before and after: something else ran as well, and \
+                 times are longer than they need be",
+                100.0 * (1.0 - steadiness)
+            ))?;
+        }
+        Ok(())
     }
 
     fn phase(&self, phase: &Phase, ui: &Ui) -> anyhow::Result<()> {
@@ -183,7 +196,7 @@ impl Report<'_> {
     }
 
     fn object(&self, phases: &[Phase]) -> Value {
-        let Machine { limits, bytes_by, floats_by, barrier } = self.machine;
+        let Machine { limits, bytes_by, floats_by, barrier, steadiness } = self.machine;
         let phases: Vec<Value> = phases.iter().map(|phase| self.phase_object(phase)).collect();
         json!({
             "model": self.args.model.to_string(),
@@ -200,6 +213,7 @@ impl Report<'_> {
                 "float_flops_by": floats_by,
                 "byte_products_per_quantised_product": ACTIVATION_BYTES,
                 "barrier_seconds": barrier,
+                "steadiness": steadiness,
             },
             "phases": phases,
         })
