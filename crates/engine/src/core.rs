@@ -173,7 +173,7 @@ fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
     if options.context.is_some_and(|asked| asked > context) {
         return Err(Fault::ours(format!(
             "a context of {} tokens was asked for; the model has {} and the KV cache's memory \
-             holds {}: ask for less, or give it more with --kv-bytes",
+             holds {}: ask for less, or give it more with --kv-mb",
             options.context.unwrap_or_default(),
             network.context,
             affordable * BLOCK_TOKENS
