@@ -3,14 +3,21 @@
 
 mod support;
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 use support::{run, tiny};
 
-fn inspect(more: &[&str]) -> Value {
+const FAST: &str = "bandwidth=1TB/s,compute=10TFLOPS";
+const SLOW: &str = "bandwidth=1kB/s";
+
+/// One run for all tests that read its numbers: each measures the whole machine.
+static JSON: LazyLock<Value> = LazyLock::new(|| {
     let tiny = tiny();
-    let few = ["inspect", &tiny, "--json", "--repeat", "1", "--threads", "2"];
-    run(&[&few, more].concat()).json()
-}
+    let few = ["inspect", &tiny, "--json", "--repeat", "1", "--threads", "2", "--ops"];
+    let more = ["--prompt", "40", "--context-used", "50", "--on", FAST, "--on", SLOW];
+    run(&[&few[..], &more].concat()).json()
+});
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().unwrap_or_else(|| panic!("{key} is no list in {value}"))
@@ -22,14 +29,14 @@ fn sum(values: &[Value], key: &str) -> u64 {
 
 #[test]
 fn every_number_is_there() {
-    let json = inspect(&["--prompt", "40", "--context-used", "50", "--ops"]);
+    let json = &*JSON;
     let limits = ["read_bytes_per_second", "byte_flops_per_second", "float_flops_per_second"];
     for limit in limits {
         assert!(json["limits"][limit].as_f64() > Some(0.0), "{limit} of {json}");
     }
     let steadiness = json["limits"]["steadiness"].as_f64().expect("a number");
     assert!(0.0 < steadiness && steadiness <= 1.0);
-    let phases = list(&json, "phases");
+    let phases = list(json, "phases");
     let known = |phase: &Value| {
         (phase["phase"].clone(), phase["tokens"].clone(), phase["context_used"].clone())
     };
@@ -49,8 +56,8 @@ fn every_number_is_there() {
 
 #[test]
 fn groups_and_ops_sum_up_to_the_whole() {
-    let json = inspect(&["--prompt", "40", "--ops"]);
-    for phase in list(&json, "phases") {
+    let json = &*JSON;
+    for phase in list(json, "phases") {
         for key in ["ops", "bytes_read", "bytes_written", "flops", "matrix_bytes"] {
             let whole = phase[key].as_u64().expect("a whole number");
             assert_eq!(sum(list(phase, "groups"), key), whole, "{key} of the groups");
@@ -83,31 +90,12 @@ fn groups_and_ops_sum_up_to_the_whole() {
 }
 
 #[test]
-fn long_prompts_are_read_in_steps() {
-    let json = inspect(&["--prompt", "100"]);
-    let attention = |json: &Value| {
-        let groups = list(&json["phases"][1], "groups");
-        groups.iter().find(|group| group["op"] == "attention").expect("attention")["flops"].clone()
-    };
-    let shorter = inspect(&["--prompt", "50"]);
-    let (long, short) = (attention(&json).as_u64(), attention(&shorter).as_u64());
-    assert!(long > short.map(|flops| 3 * flops), "attention grows with the square");
-}
-
-#[test]
 fn other_machines_are_forecast() {
-    let json = inspect(&[
-        "--prompt",
-        "8",
-        "--on",
-        "bandwidth=1TB/s,compute=10TFLOPS",
-        "--on",
-        "bandwidth=1kB/s",
-    ]);
-    for phase in list(&json, "phases") {
+    let json = &*JSON;
+    for phase in list(json, "phases") {
         let on = list(phase, "on");
         let rate = |at: usize, key: &str| on[at][key].as_f64().expect("a number");
-        assert_eq!(on[0]["on"], "bandwidth=1TB/s,compute=10TFLOPS");
+        assert_eq!(on[0]["on"], FAST);
         assert!(
             rate(0, "tokens_per_second_at_the_roof") > rate(1, "tokens_per_second_at_the_roof")
         );

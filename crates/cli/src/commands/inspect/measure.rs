@@ -1,6 +1,7 @@
 //! A model's ops, timed: the engine's steps without the engine, since between two ops there is
 //! nothing of a request left.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -170,19 +171,8 @@ impl Bench {
         Ok([decode, prefill])
     }
 
-    /// The steps in which an engine would compute these positions, by tokens of no meaning.
-    fn steps(&self, positions: std::ops::Range<usize>, sampled: bool) -> Vec<Batch> {
-        let most = Options::default().step_tokens;
-        let token =
-            |position: usize| (position.wrapping_mul(7919) % self.network.vocabulary) as u32;
-        let step = |start: usize| {
-            let end = positions.end.min(start + most);
-            let sample = if sampled && end == positions.end { Sample::Last } else { Sample::None };
-            let blocks = (0..end.div_ceil(BLOCK_TOKENS) as u32).collect();
-            let tokens = (start..end).map(token).collect();
-            Batch { spans: vec![Span { start, tokens, blocks, sample }] }
-        };
-        positions.clone().step_by(most).map(step).collect()
+    fn steps(&self, positions: Range<usize>, sampled: bool) -> Vec<Batch> {
+        steps(positions, sampled, Options::default().step_tokens, self.network.vocabulary)
     }
 
     fn submit(&mut self, batch: &Batch) -> anyhow::Result<()> {
@@ -252,6 +242,20 @@ impl Bench {
     }
 }
 
+/// The steps in which an engine would compute these positions, `most` a step, by tokens of no
+/// meaning; the last one is sampled, if any is.
+fn steps(positions: Range<usize>, sampled: bool, most: usize, vocabulary: usize) -> Vec<Batch> {
+    let token = |position: usize| (position.wrapping_mul(7919) % vocabulary) as u32;
+    let step = |start: usize| {
+        let end = positions.end.min(start + most);
+        let sample = if sampled && end == positions.end { Sample::Last } else { Sample::None };
+        let blocks = (0..end.div_ceil(BLOCK_TOKENS) as u32).collect();
+        let tokens = (start..end).map(token).collect();
+        Batch { spans: vec![Span { start, tokens, blocks, sample }] }
+    };
+    positions.clone().step_by(most).map(step).collect()
+}
+
 /// Which layer each op stands in: one begins where queries, keys and values are made, and the last
 /// ends before the rows to sample are picked.
 fn layers(roles: &[Role]) -> Vec<Option<usize>> {
@@ -294,6 +298,23 @@ mod tests {
         ];
         let [no, a, b] = [None, Some(0), Some(1)];
         assert_eq!(layers(&roles), [no, no, a, a, a, a, a, a, a, b, b, b, no, no]);
+    }
+
+    #[test]
+    fn long_prompts_are_read_in_steps() {
+        let check = |positions, sampled, expect: &[(usize, usize, usize, Sample)]| {
+            let steps = steps(positions, sampled, 20, 7);
+            let told = steps.iter().map(|batch| {
+                let span = &batch.spans[0];
+                assert!(span.tokens.iter().all(|token| *token < 7), "{span:?}");
+                (span.start, span.tokens.len(), span.blocks.len(), span.sample)
+            });
+            assert_eq!(told.collect::<Vec<_>>(), expect);
+        };
+        check(0..20, true, &[(0, 20, 2, Sample::Last)]);
+        check(0..33, true, &[(0, 20, 2, Sample::None), (20, 13, 3, Sample::Last)]);
+        check(40..41, true, &[(40, 1, 3, Sample::Last)]);
+        check(20..40, false, &[(20, 20, 3, Sample::None)]);
     }
 
     #[test]
