@@ -1,15 +1,15 @@
-//! Speculation changes nothing but the time that an answer takes: text, tokens, log-probabilities to
-//! the last bit, the reason to end and every count are those of plain decoding, greedy or drawn,
+//! Speculation changes nothing but the time that an answer takes: text, tokens, log-probabilities
+//! to the last bit, the reason to end and every count are those of plain decoding, greedy or drawn,
 //! wherever in a draft the answer is cut, and whatever else goes on.
 
 mod support;
 
-use ingle_engine::{Local, Options, Speculation};
+use ingle_engine::{Local, Options, Speculation, Stats};
 use ingle_protocol::{Chat, Finish, Input, Message, Receipt, Request, Sampling, Token, Usage};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use support::{Asked, Told, answer, ask, fetched, open, request, text, tiny};
+use support::{Asked, Told, answer, ask, fetched, open, request, text, tiny, until};
 
 const LIST: &str = "The colours of the flags, once more and exactly as before.\n\
     Italy: green, white, red\nFrance: blue, white, red\nIreland: green, white, orange\n\
@@ -62,6 +62,12 @@ fn alike(plain: &Told, drafting: &Told) -> (u32, u32) {
     (accepted_tokens, rejected_tokens)
 }
 
+/// The totals, once the last step is among them.
+fn settled(model: &Local) -> Stats {
+    until("nothing runs", || model.stats().counts.running == 0);
+    model.stats()
+}
+
 fn options(kv_bytes: usize) -> Options {
     Options { threads: Some(2), kv_bytes: Some(kv_bytes), ..Options::default() }
 }
@@ -107,7 +113,7 @@ fn answers_are_the_same_to_the_last_bit() {
         }
     }
     assert!(accepted > 40 && rejected > 10, "{accepted} accepted, {rejected} rejected");
-    let stats = [&pair.plain, &pair.drafting].map(Local::stats);
+    let stats = [&pair.plain, &pair.drafting].map(settled);
     assert_eq!((stats[0].drafted_tokens, stats[0].accepted_tokens), (0, 0));
     assert_eq!(stats[1].drafted_tokens, u64::from(accepted + rejected));
     assert_eq!(stats[1].accepted_tokens, u64::from(accepted));
@@ -190,7 +196,7 @@ fn a_caller_that_goes_away_within_a_draft_is_told_no_more() {
         assert_eq!((told.0.len(), told.1), (most, Finish::Cancelled));
         assert_eq!(told, tell(&pair.plain, most));
     }
-    assert!(pair.drafting.stats().accepted_tokens > 100);
+    assert!(settled(&pair.drafting).accepted_tokens > 100);
 }
 
 #[test]
@@ -202,7 +208,7 @@ fn a_found_prefix_changes_nothing() {
         pair.same(&greedy(prompt, 40));
         pair.same(&drawn(prompt, 40, 0.3, 8));
     }
-    let stats = pair.drafting.stats();
+    let stats = settled(&pair.drafting);
     assert!(stats.cached_tokens > 16 && stats.accepted_tokens > 50, "{stats:?}");
 }
 
@@ -229,7 +235,7 @@ fn the_crowd_and_making_room_change_nothing() {
                 alone.receipt().usage.cached_tokens;
             alike(alone, &told);
         }
-        let stats = drafting.stats();
+        let stats = settled(&drafting);
         assert!(stats.accepted_tokens > 20, "{stats:?}");
         assert_eq!(stats.counts.preemptions > 0, kv_bytes == SMALL, "{stats:?}");
     }
