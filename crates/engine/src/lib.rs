@@ -48,7 +48,7 @@ pub struct Options {
     /// The most tokens computed in one step.
     pub step_tokens: usize,
     /// The most tokens of prompts computed in a step with running answers; `None` takes what was
-    /// learned to hold them up by no more than half again the time between their tokens.
+    /// learned to take about as long as the answers' own part of a step.
     pub prefill_tokens: Option<usize>,
     /// The most requests in one step.
     pub running: usize,
