@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-/// A step with a piece of a prompt is meant to take so many times what it takes without. The longest
-/// gap between an answer's tokens may be three times the usual one, and steps vary by half.
+/// A step with a piece of a prompt is meant to take so many times what it takes without. The
+/// longest gap between an answer's tokens may be three times the usual one, and steps vary by half.
 const TIMES: u64 = 2;
 /// Prompts get on at least this fast.
 const LEAST: usize = 2;
