@@ -71,9 +71,8 @@ impl Fairness {
         let class = self.classes.get_mut(&rank.priority).expect("entered");
         let floor = class.waiting().map(|account| account.had).min().unwrap_or(class.clock);
         let account = class.accounts.get_mut(&rank.owner).expect("entered");
-        if account.waiting.is_empty() {
-            account.had = account.had.max(floor);
-        }
+        // Who waits already is among those whose least this is.
+        account.had = account.had.max(floor);
         account.waiting.insert(id);
     }
 
