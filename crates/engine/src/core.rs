@@ -153,6 +153,7 @@ pub struct Core {
     flight: Option<(Vec<Chunk>, Ticket)>,
     context: usize,
     share: bool,
+    running: usize,
     prefill_tokens: Option<usize>,
     pace: Pace,
     now: Option<Instant>,
@@ -212,6 +213,7 @@ impl Core {
             flight: None,
             context,
             share: options.prefix_cache,
+            running: options.running.max(1),
             speculation: options.speculation,
             prefill_tokens: options.prefill_tokens,
             pace: Pace::default(),
@@ -349,6 +351,9 @@ impl Core {
         let tokens = |id| self.scheduler.tokens(id).expect("forgotten together");
         let decodes = |(id, live): (&SeqId, &Live)| tokens(*id).len() > live.prompt;
         let decoding = self.live.iter().filter(|&live| decodes(live)).count();
+        // A step with a piece of a prompt is as long as those who read an answer may wait.
+        let open = self.scheduler.counts().running < self.running;
+        let alone = !self.live.iter().any(|live| !decodes(live) && (open || live.1.started));
         let mut drafts = Vec::new();
         for (&id, live) in &mut self.live {
             if !live.started || live.sampler.is_none() {
@@ -357,7 +362,7 @@ impl Core {
             let tokens = self.scheduler.tokens(id).expect("forgotten together");
             let lookup = live.lookup.get_or_insert_with(|| Lookup::new(self.context));
             lookup.read(tokens);
-            if tokens.len() > live.prompt {
+            if alone && tokens.len() > live.prompt {
                 drafts.push((id, lookup.propose(tokens, decoding)));
             }
         }
