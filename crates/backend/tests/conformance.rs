@@ -10,7 +10,7 @@ use ingle_backend::{
 use std::sync::Arc;
 
 const VOCABULARY: usize = 64;
-const PAGES: Pages = Pages { block_tokens: BLOCK_TOKENS, blocks: 24 };
+const PAGES: Pages = Pages { block_tokens: BLOCK_TOKENS, blocks: 64 };
 
 /// Xorshift: the same numbers on every machine.
 struct Rng(u64);
@@ -127,12 +127,21 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The blocks of the long sequence.
-const LONG: &[u32] = &[3, 1, 5, 2, 9];
+const LONG: &[u32] = &[
+    3, 1, 5, 2, 9, 60, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38,
+    39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50,
+];
 
 /// Holds what `build` computes to the reference within `tolerance`, and all other rows, thread
 /// counts and batch compositions to each other bit for bit.
 fn conforms(name: &str, tolerance: f32, build: impl Fn(&mut Bench) -> Buffer) {
-    let whole = [span(0, 0..70, LONG), span(0, 9..10, &[11]), span(0, 5..9, &[12])];
+    conforms_over(&[0, 16, 17, 40, 70], name, tolerance, build);
+}
+
+/// The same, over a long sequence that is also computed in parts, cut at these positions.
+fn conforms_over(cuts: &[usize], name: &str, tolerance: f32, build: impl Fn(&mut Bench) -> Buffer) {
+    let long = cuts.last().copied().unwrap_or_default();
+    let whole = [span(0, 0..long, LONG), span(0, 9..10, &[11]), span(0, 5..9, &[12])];
     let mut outcomes: Vec<(String, Vec<f32>)> = Vec::new();
     for kernels in rows() {
         for threads in [1, 3] {
@@ -140,10 +149,10 @@ fn conforms(name: &str, tolerance: f32, build: impl Fn(&mut Bench) -> Buffer) {
             let read = build(&mut bench);
             bench.prepare(read);
             let together = bench.run(&whole);
-            let parts = [0..16, 16..17, 17..40, 40..70].map(|part| span(part.start, part, LONG));
+            let parts = cuts.windows(2).map(|cut| span(cut[0], cut[0]..cut[1], LONG));
             let mut chunked = Vec::new();
-            for part in parts.iter().chain(&whole[1..]) {
-                chunked.extend(bench.run(std::slice::from_ref(part)));
+            for part in parts.chain(whole[1..].iter().cloned()) {
+                chunked.extend(bench.run(&[part]));
             }
             let label = format!("{name} on {} with {threads}", kernels.name);
             assert!(together == chunked, "{label}: chunked differs from whole");
@@ -250,6 +259,15 @@ fn attention_sees_the_past_through_blocks() {
         [((3, 1, 64), None), ((4, 4, 16), None), ((8, 2, 32), Some(20)), ((4, 2, 4), Some(1))]
     {
         conforms(&format!("{shape:?} {window:?}"), 1e-5, |bench| attention(bench, shape, window));
+    }
+}
+
+#[test]
+fn attention_merges_the_segments_of_a_long_context() {
+    let cuts = [0, 255, 256, 257, 300, 511, 513, 514, 580];
+    for (shape, window) in [((3, 1, 32), None), ((4, 2, 16), Some(300))] {
+        let name = format!("{shape:?} {window:?}, long");
+        conforms_over(&cuts, &name, 1e-5, |bench| attention(bench, shape, window));
     }
 }
 

@@ -320,7 +320,6 @@ pub(crate) unsafe fn norm(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, ad
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query {
     pub(crate) q: *const f32,
-    pub(crate) y: *mut f32,
     /// The positions it sees.
     pub(crate) from: usize,
     pub(crate) to: usize,
@@ -348,23 +347,34 @@ const STRIDE: usize = 64;
 const BLOCKS: usize = STRIDE / BLOCK_TOKENS;
 const _: () = assert!(BLOCKS * BLOCK_TOKENS == STRIDE && BLOCK_TOKENS == LANES);
 
-/// `R` query rows over the KV blocks that any of them sees, with an online softmax (Milakov and
-/// Gimelshein, 2018), stride after stride of 64 positions.
+/// Positions after which the softmax begins anew, counted from the sequence's start. Segments are
+/// merged in their order, so that threads can share a long context and the result is the same.
+pub(crate) const SEGMENT: usize = 4 * STRIDE;
+
+/// Floats that a segment leaves of each query row: its weighted values, largest score and sum of
+/// weights; the sum is 0 where the row sees none of the segment.
+pub(crate) const fn partial_floats(dim: usize) -> usize {
+    dim + 2
+}
+
+/// `R` query rows over the positions of one segment that any of them sees, with an online softmax
+/// (Milakov and Gimelshein, 2018), stride after stride of 64 positions.
 ///
 /// # Safety
-/// Pointers as described; `out` has `R · dim` floats; every seen position was stored.
+/// Pointers as described; `partial` has `R` rows' floats; every seen position was stored.
 #[inline(always)]
 pub(crate) unsafe fn attend<S: Simd, const R: usize>(
     kv: &Keys<'_>,
     rows: &[Query; R],
-    out: &mut [f32],
+    segment: usize,
+    partial: &mut [f32],
 ) {
     let dim = kv.dim;
     let mut most = [f32::NEG_INFINITY; R];
     let mut total = [0.0f32; R];
-    out[..R * dim].fill(0.0);
-    let from = rows.iter().map(|row| row.from).min().unwrap_or(0);
-    let to = rows.iter().map(|row| row.to).max().unwrap_or(0);
+    partial.fill(0.0);
+    let from = rows.iter().map(|row| row.from).min().unwrap_or(0).max(segment * SEGMENT);
+    let to = rows.iter().map(|row| row.to).max().unwrap_or(0).min((segment + 1) * SEGMENT);
     let mut p = [[0.0f32; STRIDE]; R];
     for stride in from / STRIDE..to.div_ceil(STRIDE) {
         let first = stride * STRIDE;
@@ -384,15 +394,32 @@ pub(crate) unsafe fn attend<S: Simd, const R: usize>(
         }
         let seen = from.max(first)..to.min(first + STRIDE);
         // SAFETY: as above.
-        unsafe { mix::<S, R>(kv, seen, &p, &grown, out) };
+        unsafe { mix::<S, R>(kv, seen, &p, &grown, partial) };
     }
     for r in 0..R {
-        let inverse = 1.0 / total[r];
-        for d in 0..dim {
-            // SAFETY: `y` has `dim` floats.
-            unsafe { *rows[r].y.add(d) = out[r * dim + d] * inverse };
-        }
+        let at = r * partial_floats(dim) + dim;
+        (partial[at], partial[at + 1]) = (most[r], total[r]);
     }
+}
+
+/// Merges a later segment's partial row into an earlier one's.
+pub(crate) fn merge(sum: &mut [f32], later: &[f32]) {
+    let dim = sum.len() - 2;
+    let (most, total) = (later[dim], later[dim + 1]);
+    if total == 0.0 {
+        return;
+    }
+    if sum[dim + 1] == 0.0 {
+        sum.copy_from_slice(later);
+        return;
+    }
+    let max = if most > sum[dim] { most } else { sum[dim] };
+    let (own, other) = ((sum[dim] - max).exp(), (most - max).exp());
+    for (sum, later) in sum[..dim].iter_mut().zip(later) {
+        *sum = *sum * own + later * other;
+    }
+    sum[dim] = max;
+    sum[dim + 1] = sum[dim + 1] * own + total * other;
 }
 
 /// `p[r][at + j] = scale · q[r] · key[j]`
@@ -493,12 +520,12 @@ unsafe fn mix<S: Simd, const R: usize>(
     }
     let (first, last) = (seen.start % STRIDE, seen.start % STRIDE + seen.len());
     let whole = dim - dim % LANES;
-    // SAFETY: each value has `dim` floats; `out` has `R · dim`.
+    // SAFETY: each value has `dim` floats; `out` has `R` partial rows.
     unsafe {
         for at in (0..whole).step_by(LANES) {
             let mut sums = [S::floats(0.0); R];
             for r in 0..R {
-                let old = S::load_f32(out.as_ptr().add(r * dim + at).cast());
+                let old = S::load_f32(out.as_ptr().add(r * partial_floats(dim) + at).cast());
                 sums[r] = S::mul(S::floats(grown[r]), old);
             }
             for j in first..last {
@@ -508,16 +535,16 @@ unsafe fn mix<S: Simd, const R: usize>(
                 }
             }
             for r in 0..R {
-                S::store(sums[r], out.as_mut_ptr().add(r * dim + at));
+                S::store(sums[r], out.as_mut_ptr().add(r * partial_floats(dim) + at));
             }
         }
         for at in whole..dim {
             for r in 0..R {
-                let mut sum = grown[r] * out[r * dim + at];
+                let mut sum = grown[r] * out[r * partial_floats(dim) + at];
                 for j in first..last {
                     sum = p[r][j].mul_add(*values[j].add(at), sum);
                 }
-                out[r * dim + at] = sum;
+                out[r * partial_floats(dim) + at] = sum;
             }
         }
     }

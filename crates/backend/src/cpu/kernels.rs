@@ -13,7 +13,7 @@ type Product = unsafe fn(&Packed, usize, &[ActRow], &mut [[f32; LANES]]);
 type Quantise = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [f32]);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
-type AttendRows = unsafe fn(&Keys<'_>, &[Query], &mut [f32]);
+type AttendRows = unsafe fn(&Keys<'_>, &[Query], usize, &mut [f32]);
 
 /// Query rows that one attention tile takes at most.
 pub const TILE: usize = 8;
@@ -106,21 +106,22 @@ unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; L
 }
 
 #[inline(always)]
-unsafe fn attend<S: Simd>(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
-    let mut rows = rows;
+unsafe fn attend<S: Simd>(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32]) {
+    let (mut rows, mut partial) = (rows, partial);
     while let Some(take) = [8, 4, 3, 2, 1].into_iter().find(|&take| take <= rows.len()) {
         let (now, rest) = rows.split_at(take);
+        let (out, left) = partial.split_at_mut(take * body::partial_floats(kv.dim));
         // SAFETY: the caller's promise; the lengths were just cut to fit.
         unsafe {
             match take {
-                8 => body::attend::<S, 8>(kv, now.as_array().expect("8 rows"), out),
-                4 => body::attend::<S, 4>(kv, now.as_array().expect("4 rows"), out),
-                3 => body::attend::<S, 3>(kv, now.as_array().expect("3 rows"), out),
-                2 => body::attend::<S, 2>(kv, now.as_array().expect("2 rows"), out),
-                _ => body::attend::<S, 1>(kv, now.as_array().expect("1 row"), out),
+                8 => body::attend::<S, 8>(kv, now.as_array().expect("8 rows"), segment, out),
+                4 => body::attend::<S, 4>(kv, now.as_array().expect("4 rows"), segment, out),
+                3 => body::attend::<S, 3>(kv, now.as_array().expect("3 rows"), segment, out),
+                2 => body::attend::<S, 2>(kv, now.as_array().expect("2 rows"), segment, out),
+                _ => body::attend::<S, 1>(kv, now.as_array().expect("1 row"), segment, out),
             }
         }
-        rows = rest;
+        (rows, partial) = (rest, left);
     }
 }
 
@@ -155,9 +156,11 @@ macro_rules! row {
                 unsafe { body::norm(x, gain, eps, y, add) }
             }
             $(#[target_feature(enable = $feature)])*
-            pub(super) unsafe fn attend(kv: &Keys<'_>, rows: &[Query], out: &mut [f32]) {
+            pub(super) unsafe fn attend(
+                kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32],
+            ) {
                 // SAFETY: the caller's promise.
-                unsafe { super::attend::<$simd>(kv, rows, out) }
+                unsafe { super::attend::<$simd>(kv, rows, segment, partial) }
             }
         }
         Kernels {

@@ -83,9 +83,11 @@ pub struct Cpu {
     buffers: Vec<Activations>,
     caches: Vec<LayerCache>,
     stages: Vec<Range<usize>>,
-    /// Two an op, for its first and its second half.
+    /// Three an op, for what it does one after another.
     counters: Vec<Counter>,
     acts: Acts,
+    /// Partial rows of attention, where segments are parts.
+    partials: Vec<f32>,
     scratch: Vec<Mutex<Scratch>>,
     logits: Option<(Ticket, Buffer, usize)>,
     tickets: u64,
@@ -105,6 +107,7 @@ impl Cpu {
             stages: Vec::new(),
             counters: Vec::new(),
             acts: Acts::default(),
+            partials: Vec::new(),
             logits: None,
             tickets: 0,
         }
@@ -177,13 +180,14 @@ impl Cpu {
     /// Makes a step possible: room for its rows, counters at 0. Returns its sampled rows.
     fn ready(&mut self, graph: &Graph, batch: &Batch) -> Vec<usize> {
         let samples = batch.samples();
-        self.reserve(graph, batch.tokens(), samples.len());
+        self.reserve(graph, batch, samples.len());
         self.counters.fill_with(Counter::default);
         samples
     }
 
     /// Makes room for a step's rows.
-    fn reserve(&mut self, graph: &Graph, tokens: usize, samples: usize) {
+    fn reserve(&mut self, graph: &Graph, batch: &Batch, samples: usize) {
+        let (tokens, threads) = (batch.tokens(), self.threads());
         for buffer in &mut self.buffers {
             let rows = if buffer.rows == Rows::Tokens { tokens } else { samples };
             let floats = rows * buffer.width;
@@ -196,6 +200,8 @@ impl Cpu {
             _ => None,
         });
         self.acts.reserve(tokens.max(samples), widest.max().unwrap_or(0));
+        let partials = graph.ops.iter().map(|op| run::partials(batch, op, threads)).max();
+        self.partials.resize(self.partials.len().max(partials.unwrap_or(0)), 0.0);
     }
 }
 
@@ -281,7 +287,7 @@ impl Backend for Cpu {
         assert_eq!(pages.block_tokens, BLOCK_TOKENS, "the kernels know one block size");
         run::check(self, graph);
         self.stages = run::stages(graph);
-        self.counters = (0..2 * graph.ops.len()).map(|_| Counter::default()).collect();
+        self.counters = (0..3 * graph.ops.len()).map(|_| Counter::default()).collect();
         for cache in &mut self.caches {
             let floats = pages.blocks * BLOCK_TOKENS * cache.heads * cache.dim;
             (cache.keys, cache.values) = (zeroed(0.0, floats)?, zeroed(0.0, floats)?);

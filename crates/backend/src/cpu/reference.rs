@@ -1,7 +1,7 @@
 //! Every op as plainly as it can be said, in f32 with f64 sums. This is what the other rows of the
 //! kernel table, and other backends, are held to.
 
-use super::body::{Keys, Query};
+use super::body::{Keys, Query, SEGMENT, partial_floats};
 use super::kernels::Kernels;
 use crate::{Activation, BLOCK_TOKENS, Bytes, Format};
 
@@ -55,8 +55,8 @@ unsafe fn norm(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool) {
     }
 }
 
-unsafe fn attend(kv: &Keys<'_>, rows: &[Query], _: &mut [f32]) {
-    for row in rows {
+unsafe fn attend(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32]) {
+    for (row, partial) in rows.iter().zip(partial.chunks_exact_mut(partial_floats(kv.dim))) {
         let place = |position: usize| {
             let block = kv.blocks[position / BLOCK_TOKENS] as usize * kv.stride;
             (block, position % BLOCK_TOKENS)
@@ -71,17 +71,22 @@ unsafe fn attend(kv: &Keys<'_>, rows: &[Query], _: &mut [f32]) {
             let (block, slot) = place(at);
             f64::from(*kv.values.add(block + slot * kv.dim + d))
         };
+        let seen = row.from.max(segment * SEGMENT)..row.to.min((segment + 1) * SEGMENT);
+        partial.fill(0.0);
+        if seen.is_empty() {
+            continue;
+        }
         // SAFETY: as above.
         let q: Vec<f64> = (0..kv.dim).map(|d| f64::from(unsafe { *row.q.add(d) })).collect();
         let score = |at| (0..kv.dim).map(|d| q[d] * key(at, d)).sum::<f64>() * f64::from(kv.scale);
-        let scores: Vec<f64> = (row.from..row.to).map(score).collect();
+        let scores: Vec<f64> = seen.clone().map(score).collect();
         let most = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
         let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        for d in 0..kv.dim {
-            let mixed = (row.from..row.to).zip(&weights).map(|(at, w)| w * value(at, d));
-            // SAFETY: as above.
-            unsafe { *row.y.add(d) = (mixed.sum::<f64>() / total) as f32 };
+        for (d, partial) in partial[..kv.dim].iter_mut().enumerate() {
+            *partial =
+                seen.clone().zip(&weights).map(|(at, w)| w * value(at, d)).sum::<f64>() as f32;
         }
+        partial[kv.dim] = most as f32;
+        partial[kv.dim + 1] = weights.iter().sum::<f64>() as f32;
     }
 }

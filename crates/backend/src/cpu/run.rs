@@ -6,7 +6,7 @@ mod profile;
 pub use profile::OpTime;
 pub(super) use profile::profile;
 
-use super::body::{ActRow, Keys, Query};
+use super::body::{ActRow, Keys, Query, SEGMENT, merge, partial_floats};
 use super::kernels::TILE;
 use super::pack::{Acts, BLOCK, LANES};
 use super::pool::Member;
@@ -137,6 +137,10 @@ impl Mem {
     }
 }
 
+/// Where segments of attention leave their partial rows.
+#[derive(Clone, Copy, Debug)]
+struct Partials(*mut f32);
+
 /// A step, as every thread sees it.
 struct Step<'a> {
     cpu: &'a Cpu,
@@ -150,6 +154,7 @@ struct Step<'a> {
     mem: Vec<Mem>,
     caches: Vec<(*mut f32, *mut f32)>,
     acts: View,
+    partials: Partials,
 }
 // SAFETY: the pointers are to memory that `step` holds exclusively while the pool runs; who writes
 // what is said at `Mem`.
@@ -175,6 +180,7 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let caches = cpu.caches.iter_mut().map(|c| (c.keys.as_mut_ptr(), c.values.as_mut_ptr()));
     let caches = caches.collect();
     let acts = View::of(&mut cpu.acts);
+    let partials = Partials(cpu.partials.as_mut_ptr());
     let place = |span: &crate::Span| {
         let start = span.start;
         span.tokens.iter().enumerate().map(move |(i, t)| (*t, start + i)).collect::<Vec<_>>()
@@ -182,7 +188,7 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let places = batch.spans.iter().flat_map(place).collect();
     let spans = batch.spans.iter().enumerate();
     let span_of = spans.flat_map(|(i, span)| std::iter::repeat_n(i, span.tokens.len())).collect();
-    let step = Step { cpu, graph, batch, samples, places, span_of, mem, caches, acts };
+    let step = Step { cpu, graph, batch, samples, places, span_of, mem, caches, acts, partials };
     cpu.pool.share(&|member| walk(&step, member));
 }
 
@@ -207,7 +213,7 @@ impl Step<'_> {
     }
 
     fn settle_half(&self, at: usize, half: usize, parts: usize, member: Member<'_>) {
-        let done = &self.cpu.counters[2 * at + half].done;
+        let done = &self.cpu.counters[3 * at + half].done;
         member.wait_until(|| done.load(Ordering::Acquire) >= parts);
     }
 
@@ -215,7 +221,11 @@ impl Step<'_> {
     fn last(&self, at: usize, threads: usize) -> (usize, usize) {
         match &self.graph.ops[at] {
             Op::MatMul { x, outs } => (1, self.cut(*x, outs, threads).parts()),
-            Op::Attend(a) => (1, self.tiles().iter().sum::<usize>() * a.kv_heads),
+            Op::Attend(a) => {
+                let tiles = tiles(self.batch, a);
+                let halved = segments(&tiles, a, threads).is_some();
+                (if halved { 2 } else { 1 }, tiles.len())
+            }
             Op::Norm { x, .. } => (0, self.mem(*x).rows),
             Op::Embed { .. } | Op::Angles { .. } | Op::Rope { .. } => (0, self.places.len()),
             Op::Gather { .. } => (0, self.samples.len()),
@@ -225,11 +235,6 @@ impl Step<'_> {
     fn cut(&self, x: Input, outs: &[Out], threads: usize) -> Cut {
         let rows = outs.iter().map(|out| self.weight(out.w).rows);
         Cut::of(self.mem(width_of(x)).rows, rows, threads)
-    }
-
-    /// Attention tiles of each span, for each KV head.
-    fn tiles(&self) -> Vec<usize> {
-        self.batch.spans.iter().map(|span| span.tokens.len().div_ceil(TILE)).collect()
     }
 
     fn mem(&self, buffer: Buffer) -> &Mem {
@@ -250,7 +255,7 @@ impl Step<'_> {
         member: Member<'_>,
         mut each: impl FnMut(usize),
     ) {
-        let counter = &self.cpu.counters[2 * at + half];
+        let counter = &self.cpu.counters[3 * at + half];
         while counter.taken.load(Ordering::Relaxed) < parts {
             let part = counter.taken.fetch_add(1, Ordering::Relaxed);
             if part < parts {
@@ -413,58 +418,86 @@ impl Step<'_> {
         let rows = self.places.len();
         self.parts(at, 0, rows, member, |row| self.store(a, row));
         self.settle_half(at, 0, rows, member);
-        let tiles = self.tiles();
-        scratch.floats.resize(scratch.floats.len().max(TILE * a.dim), 0.0);
-        self.parts(at, 1, tiles.iter().sum::<usize>() * a.kv_heads, member, |part| {
-            let (head, mut tile) = (part % a.kv_heads, part / a.kv_heads);
-            let (mut span, mut first) = (0, 0);
-            while tile >= tiles[span] {
-                tile -= tiles[span];
-                first += self.batch.spans[span].tokens.len();
-                span += 1;
-            }
-            let span = &self.batch.spans[span];
-            let taken = tile * TILE..span.tokens.len().min((tile + 1) * TILE);
-            self.attend_tile(a, head, first, span, taken, &mut scratch.floats);
+        let tiles = tiles(self.batch, a);
+        let segments = segments(&tiles, a, member.threads());
+        let Some(segments) = segments else {
+            return self.parts(at, 1, tiles.len(), member, |part| {
+                self.attend_whole(a, &tiles[part], &mut scratch.floats);
+            });
+        };
+        let floats = a.tile_floats();
+        let place = |part: usize| self.partials.0.wrapping_add(part * floats);
+        self.parts(at, 1, segments.len(), member, |part| {
+            let (tile, segment) = segments[part];
+            // SAFETY: this part's own place; `Cpu::reserve` made room for every part.
+            let partial =
+                unsafe { std::slice::from_raw_parts_mut(place(part), tiles[tile].floats(a)) };
+            self.attend_segment(a, &tiles[tile], segment, partial);
+        });
+        self.settle_half(at, 1, segments.len(), member);
+        self.parts(at, 2, tiles.len(), member, |tile| {
+            let mine = segments.iter().enumerate().filter(|(_, (of, _))| *of == tile);
+            // SAFETY: all segments are done, and each is read by the one part that merges it.
+            let partial = |part| unsafe {
+                std::slice::from_raw_parts_mut(place(part), tiles[tile].floats(a))
+            };
+            let merged = mine.map(|(part, _)| partial(part)).reduce(|sum, later| {
+                merge_rows(sum, later, a.dim);
+                sum
+            });
+            self.attended(a, &tiles[tile], merged.unwrap_or_default());
         });
     }
 
-    /// Some tokens' query heads over one KV head.
-    fn attend_tile(
-        &self,
-        a: &Attend,
-        head: usize,
-        first: usize,
-        span: &crate::Span,
-        tokens: Range<usize>,
-        out: &mut [f32],
-    ) {
-        let group = a.heads / a.kv_heads;
+    /// A tile's attention, segment after segment.
+    fn attend_whole(&self, a: &Attend, tile: &Tile, floats: &mut Vec<f32>) {
+        let each = tile.floats(a);
+        floats.resize(floats.len().max(2 * each), 0.0);
+        let (sum, later) = floats[..2 * each].split_at_mut(each);
+        for (i, segment) in tile.segments(a).enumerate() {
+            if i == 0 {
+                self.attend_segment(a, tile, segment, sum);
+            } else {
+                self.attend_segment(a, tile, segment, later);
+                merge_rows(sum, later, a.dim);
+            }
+        }
+        self.attended(a, tile, sum);
+    }
+
+    /// What one segment gives a tile's query heads.
+    fn attend_segment(&self, a: &Attend, tile: &Tile, segment: usize, partial: &mut [f32]) {
         let (keys, values) = self.caches[a.cache.0 as usize];
         let part = BLOCK_TOKENS * a.dim;
         let kv = Keys {
-            keys: keys.wrapping_add(head * part),
-            values: values.wrapping_add(head * part),
+            keys: keys.wrapping_add(tile.head * part),
+            values: values.wrapping_add(tile.head * part),
             stride: part * a.kv_heads,
-            blocks: &span.blocks,
+            blocks: &self.batch.spans[tile.span].blocks,
             dim: a.dim,
             scale: a.scale,
         };
-        let rows: Vec<Query> = tokens
-            .flat_map(|i| (0..group).map(move |h| (i, h)))
-            .map(|(i, h)| {
-                let to = span.start + i + 1;
-                let at = (head * group + h) * a.dim;
-                Query {
-                    q: self.mem(a.q).row(first + i).wrapping_add(at),
-                    y: self.mem(a.y).row(first + i).wrapping_add(at),
-                    from: to.saturating_sub(a.window.unwrap_or(to)),
-                    to,
-                }
-            })
-            .collect();
-        // SAFETY: all positions up to `to` are stored; no other part has these rows' heads.
-        unsafe { (self.cpu.kernels.attend)(&kv, &rows, out) };
+        let query = |(row, head): (usize, usize)| {
+            let to = self.places[row].1 + 1;
+            let from = to.saturating_sub(a.window.unwrap_or(to));
+            Query { q: self.mem(a.q).row(row).wrapping_add(head * a.dim), from, to }
+        };
+        let rows: Vec<Query> = tile.rows(a).map(query).collect();
+        // SAFETY: all positions up to `to` are stored; a tile's rows fit its floats.
+        unsafe { (self.cpu.kernels.attend)(&kv, &rows, segment, partial) };
+    }
+
+    /// Writes a tile's merged rows.
+    fn attended(&self, a: &Attend, tile: &Tile, merged: &[f32]) {
+        for ((row, head), merged) in tile.rows(a).zip(merged.chunks_exact(partial_floats(a.dim))) {
+            let inverse = 1.0 / merged[a.dim + 1];
+            // SAFETY: no other tile has these heads of these rows.
+            let y = unsafe {
+                let y = self.mem(a.y).row(row).add(head * a.dim);
+                std::slice::from_raw_parts_mut(y, a.dim)
+            };
+            y.iter_mut().zip(merged).for_each(|(y, v)| *y = v * inverse);
+        }
     }
 
     /// Stores one row's keys and values in its token's block.
@@ -505,6 +538,83 @@ fn hand_over(tile: &[f32; LANES], bias: Option<&[f32]>, add: bool, y: &mut [f32]
         Ok(whole) => *whole = sum,
         Err(_) => y.iter_mut().zip(sum).for_each(|(y, sum)| *y = sum),
     }
+}
+
+/// Some tokens of one span with the query heads of one KV head.
+#[derive(Clone, Debug)]
+pub(super) struct Tile {
+    span: usize,
+    head: usize,
+    /// Rows of the batch.
+    rows: Range<usize>,
+    /// The first row's position.
+    start: usize,
+}
+
+impl Tile {
+    /// Its query rows: rows of the batch, and query heads.
+    fn rows(&self, a: &Attend) -> impl Iterator<Item = (usize, usize)> {
+        let heads = a.heads / a.kv_heads;
+        let heads = self.head * heads..(self.head + 1) * heads;
+        self.rows.clone().flat_map(move |row| heads.clone().map(move |head| (row, head)))
+    }
+
+    /// Floats of its partial rows.
+    fn floats(&self, a: &Attend) -> usize {
+        self.rows.len() * (a.heads / a.kv_heads) * partial_floats(a.dim)
+    }
+
+    /// The segments that any of its rows sees.
+    fn segments(&self, a: &Attend) -> Range<usize> {
+        let from = (self.start + 1).saturating_sub(a.window.unwrap_or(usize::MAX));
+        from / SEGMENT..(self.start + self.rows.len()).div_ceil(SEGMENT)
+    }
+}
+
+impl Attend {
+    /// Floats of the largest tile's partial rows.
+    fn tile_floats(&self) -> usize {
+        TILE * (self.heads / self.kv_heads) * partial_floats(self.dim)
+    }
+}
+
+fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {
+    let (mut tiles, mut first) = (Vec::new(), 0);
+    for (span, of) in batch.spans.iter().enumerate() {
+        for at in (0..of.tokens.len()).step_by(TILE) {
+            let rows = first + at..first + of.tokens.len().min(at + TILE);
+            let start = of.start + at;
+            let tile = |head| Tile { span, head, rows: rows.clone(), start };
+            tiles.extend((0..a.kv_heads).map(tile));
+        }
+        first += of.tokens.len();
+    }
+    tiles
+}
+
+/// Tiles and segments as parts of their own, where whole tiles would leave threads without work.
+fn segments(tiles: &[Tile], a: &Attend, threads: usize) -> Option<Vec<(usize, usize)>> {
+    /// More parts would cost more to merge than they save.
+    const MOST: usize = 1024;
+    if threads == 1 || tiles.len() >= 4 * threads {
+        return None;
+    }
+    let parts = tiles.iter().enumerate();
+    let parts: Vec<(usize, usize)> =
+        parts.flat_map(|(i, tile)| tile.segments(a).map(move |segment| (i, segment))).collect();
+    (parts.len() > tiles.len() && parts.len() <= MOST).then_some(parts)
+}
+
+/// Floats that an op's partial rows need in this step, where its segments are parts.
+pub(super) fn partials(batch: &Batch, op: &Op, threads: usize) -> usize {
+    let Op::Attend(a) = op else { return 0 };
+    let parts = segments(&tiles(batch, a), a, threads);
+    parts.map_or(0, |parts| parts.len() * a.tile_floats())
+}
+
+fn merge_rows(sum: &mut [f32], later: &[f32], dim: usize) {
+    let rows = later.chunks_exact(partial_floats(dim));
+    sum.chunks_exact_mut(partial_floats(dim)).zip(rows).for_each(|(sum, later)| merge(sum, later));
 }
 
 /// 16 rows of a matrix that is not packed, by the reference.
