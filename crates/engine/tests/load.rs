@@ -177,7 +177,7 @@ fn a_deadline_that_cannot_be_met_is_refused_at_once() {
     let Some(Ending::Refused(fault)) = ending(&refused) else { panic!("it was taken in") };
     check_late(&fault, "100 tokens of prompts");
     let taken = machine.within(500_000 * US, 100, 5);
-    let behind = machine.within(70_000 * US, 50, 5);
+    let behind = machine.within(50_000 * US, 50, 5);
     let Some(Ending::Refused(fault)) = ending(&behind) else { panic!("it was taken in") };
     check_late(&fault, "150 tokens of prompts");
     while !machine.core.idle() {
