@@ -72,7 +72,10 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let defaults = args.run.options();
     // What a model makes of random tokens repeats itself, and would be guessed too well.
     let speculation = args.run.speculation.unwrap_or(Speculation::None);
-    let options = Options { running: most.max(defaults.running), speculation, ..defaults };
+    // Prompts are not held back beside answers, so that all answers are written at one time.
+    let prefill_tokens = Some(defaults.step_tokens);
+    let running = most.max(defaults.running);
+    let options = Options { running, speculation, prefill_tokens, ..defaults };
     let model = model::open(&args.model, &options, ui)?;
     let bandwidth = machine::read_bandwidth(model.info().threads);
     if !ui.json {
