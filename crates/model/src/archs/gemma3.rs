@@ -5,7 +5,7 @@
 use super::{Recorder, Shape, bad, size};
 use crate::Error;
 use crate::gguf::optional;
-use ingle_backend::{Activation, Attend, Input, Op, Out, Pairing};
+use ingle_backend::{Activation, Attend, Input, Op, Pairing};
 
 /// Every so many layers, the last one sees all.
 const PATTERN: usize = 6;
@@ -31,14 +31,10 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         let windowed = sliding.is_some() && i % PATTERN != PATTERN - 1;
         let (window, angles) = if windowed { (sliding, local) } else { (None, global) };
         let gain = r.vector(&at("attn_norm"), width)?;
-        let mut outs = Vec::new();
-        for (name, heads, y) in
-            [("attn_q", heads, q), ("attn_k", kv_heads, k), ("attn_v", kv_heads, v)]
-        {
-            let w = r.matrix(&at(name), heads * dim, width)?;
-            outs.push(Out { w, bias: None, y, add: false });
-        }
-        r.product(Input::Normed { x, gain, eps }, outs); // [t, heads · dim]
+        let (query, key) = ((at("attn_q"), heads * dim, q), (at("attn_k"), kv_heads * dim, k));
+        let value = (at("attn_v"), kv_heads * dim, v);
+        // [t, heads · dim]
+        r.products(Input::Normed { x, gain, eps }, width, &[query, key, value])?;
         for (x, name) in [(q, "attn_q_norm"), (k, "attn_k_norm")] {
             let gain = r.vector(&at(name), dim)?;
             r.op(Op::Norm { x, gain, y: x, eps, add: false });
@@ -54,11 +50,8 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         r.op(Op::Norm { x: block, gain, y: x, eps, add: true });
 
         let gain = r.vector(&at("ffn_norm"), width)?;
-        let outs = [("ffn_gate", gate), ("ffn_up", up)].map(|(name, y)| {
-            Ok(Out { w: r.matrix(&at(name), hidden, width)?, bias: None, y, add: false })
-        });
-        let outs = outs.into_iter().collect::<Result<_, Error>>()?;
-        r.product(Input::Normed { x, gain, eps }, outs); // [t, hidden]
+        let both = [(at("ffn_gate"), hidden, gate), (at("ffn_up"), hidden, up)];
+        r.products(Input::Normed { x, gain, eps }, width, &both)?; // [t, hidden]
         let down = r.matrix(&at("ffn_down"), width, hidden)?;
         r.multiply(Input::Gated { gate, up, act: Activation::GeluTanh }, down, block, false);
         let gain = r.vector(&at("post_ffw_norm"), width)?;

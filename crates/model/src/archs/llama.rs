@@ -3,7 +3,7 @@
 
 use super::{Recorder, Shape, bad};
 use crate::Error;
-use ingle_backend::{Activation, Attend, Input, Op, Out, Pairing};
+use ingle_backend::{Activation, Attend, Input, Op, Pairing};
 
 pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
     if r.has("blk.0.ffn_gate_inp.weight") {
@@ -18,15 +18,10 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
     for i in 0..layers {
         let at = |name: &str| format!("blk.{i}.{name}");
         let gain = r.vector(&at("attn_norm"), width)?;
-        let mut outs = Vec::new();
-        for (name, heads, y) in
-            [("attn_q", heads, q), ("attn_k", kv_heads, k), ("attn_v", kv_heads, v)]
-        {
-            let w = r.matrix(&at(name), heads * dim, width)?;
-            let bias = r.bias(&at(name), heads * dim)?;
-            outs.push(Out { w, bias, y, add: false });
-        }
-        r.product(Input::Normed { x, gain, eps }, outs); // [t, heads · dim]
+        let (query, key) = ((at("attn_q"), heads * dim, q), (at("attn_k"), kv_heads * dim, k));
+        let value = (at("attn_v"), kv_heads * dim, v);
+        // [t, heads · dim]
+        r.products(Input::Normed { x, gain, eps }, width, &[query, key, value])?;
         for x in [q, k] {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Adjacent });
         }
@@ -36,11 +31,8 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         r.multiply(Input::Plain(y), output, x, true); // [t, width]
 
         let gain = r.vector(&at("ffn_norm"), width)?;
-        let outs = [("ffn_gate", gate), ("ffn_up", up)].map(|(name, y)| {
-            Ok(Out { w: r.matrix(&at(name), hidden, width)?, bias: None, y, add: false })
-        });
-        let outs = outs.into_iter().collect::<Result<_, Error>>()?;
-        r.product(Input::Normed { x, gain, eps }, outs); // [t, hidden]
+        let both = [(at("ffn_gate"), hidden, gate), (at("ffn_up"), hidden, up)];
+        r.products(Input::Normed { x, gain, eps }, width, &both)?; // [t, hidden]
         let down = r.matrix(&at("ffn_down"), width, hidden)?;
         r.multiply(Input::Gated { gate, up, act: Activation::Silu }, down, x, true); // [t, width]
     }

@@ -233,13 +233,27 @@ impl Recorder<'_> {
         self.graph.ops.push(op);
     }
 
-    fn product(&mut self, x: Input, outs: Vec<Out>) {
+    /// One product for each `(name, rows, y)`, all of the same input of `cols`; biases are taken
+    /// where the file has them.
+    fn products(
+        &mut self,
+        x: Input,
+        cols: usize,
+        of: &[(String, usize, Buffer)],
+    ) -> Result<(), Error> {
+        let mut outs = Vec::new();
+        for (name, rows, y) in of {
+            let w = self.matrix(name, *rows, cols)?;
+            let bias = self.bias(name, *rows)?;
+            outs.push(Out { w, bias, y: *y, add: false });
+        }
         self.op(Op::MatMul { x, outs });
+        Ok(())
     }
 
     /// A product of one matrix.
     fn multiply(&mut self, x: Input, w: Weight, y: Buffer, add: bool) {
-        self.product(x, vec![Out { w, bias: None, y, add }]);
+        self.op(Op::MatMul { x, outs: vec![Out { w, bias: None, y, add }] });
     }
 
     /// Embeds the tokens; returns the residual stream and the table, which may be tied.
