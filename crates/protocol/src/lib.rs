@@ -14,7 +14,7 @@ use std::time::Duration;
 pub type Token = u32;
 
 /// What a caller wants of a model, whatever protocol it was asked in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// The model's name; empty means the server's default.
     pub model: String,
@@ -28,6 +28,10 @@ pub struct Request {
     pub max_tokens: Option<u32>,
     /// `Some(k)`: report each generated token's log-probability and the `k` likeliest ones.
     pub logprobs: Option<u8>,
+    /// What the answer has to match, whatever else it says.
+    pub grammar: Option<Grammar>,
+    /// Prefixes are shared only between requests with the same salt; empty is one more salt.
+    pub cache_salt: String,
     /// Lower is computed sooner; 0 is usual.
     pub priority: i32,
     /// From its arrival, in milliseconds: then it is ended, complete or not, and it is refused at
@@ -47,6 +51,25 @@ pub enum Input {
     Text(String),
     /// Token ids, used as they stand.
     Tokens(Vec<Token>),
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+/// A language that an answer has to be in. The texts are hostile: whoever reads them bounds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grammar {
+    /// A JSON schema, as a JSON text.
+    JsonSchema(String),
+    /// A regular expression that the whole answer matches.
+    Regex(String),
+    /// A Lark grammar, in llguidance's dialect.
+    Lark(String),
+    /// One of these texts.
+    Choice(Vec<String>),
 }
 
 /// A conversation and the tools its assistant may call.

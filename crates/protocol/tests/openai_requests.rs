@@ -40,17 +40,7 @@ fn a_plain_request_is_all_defaults() {
     let asked = read(CHAT, "");
     let message = Message { role: "user".into(), content: "hi".into(), ..Message::default() };
     let input = Input::Chat(Chat { messages: vec![message], ..Chat::default() });
-    let request = Request {
-        model: "m".into(),
-        input,
-        sampling: Sampling::default(),
-        stop: vec![],
-        max_tokens: None,
-        logprobs: None,
-        priority: 0,
-        timeout_ms: None,
-        owner: 0,
-    };
+    let request = Request { model: "m".into(), input, ..Request::default() };
     assert_eq!(asked, Asked { requests: vec![request], options: Options::default() });
     let asked = read(TEXT, "");
     assert_eq!(asked.requests[0].max_tokens, Some(16), "OpenAI's default");
@@ -372,7 +362,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 logprobs,
                 priority: terms.0,
                 timeout_ms: terms.1,
-                owner: 0,
+                ..Request::default()
             };
             let options = Options {
                 stream: options.0,

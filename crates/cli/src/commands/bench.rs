@@ -219,16 +219,19 @@ fn once(model: &Local, args: &Args, concurrency: usize, salt: u64) -> anyhow::Re
         .ok_or_else(|| anyhow::anyhow!("an answer was too short to measure"))
 }
 
-/// Prompt tokens until all have begun; generated ones from then until the first has ended.
+/// Prompt tokens until all have begun; generated ones from then until the first has ended, or, where
+/// answers are so short that some ended before all had begun, from the first token to the last.
 fn rates(prompt_tokens: usize, times: &[Arrivals]) -> Option<Rates> {
     let begun = times.iter().filter_map(|tokens| tokens.first()).max()?;
     let ended = times.iter().filter_map(|tokens| tokens.last()).min()?;
-    let within = times.iter().flatten().filter(|at| *at > begun && *at <= ended).count();
-    let seconds = ended.saturating_sub(*begun).as_secs_f64();
-    (within > 0 && seconds > 0.0).then(|| Rates {
-        prefill: prompt_tokens as f64 / begun.as_secs_f64(),
-        decode: within as f64 / seconds,
-    })
+    let rate = |from: &Duration, to: &Duration| {
+        let within = times.iter().flatten().filter(|at| *at > from && *at <= to).count();
+        let seconds = to.saturating_sub(*from).as_secs_f64();
+        (within > 0 && seconds > 0.0).then(|| within as f64 / seconds)
+    };
+    let all = || rate(times.iter().flatten().min()?, times.iter().flatten().max()?);
+    let decode = rate(begun, ended).or_else(all)?;
+    Some(Rates { prefill: prompt_tokens as f64 / begun.as_secs_f64(), decode })
 }
 
 fn request(args: &Args, tokens: Vec<Token>) -> Request {
@@ -236,12 +239,9 @@ fn request(args: &Args, tokens: Vec<Token>) -> Request {
         model: args.model.to_string(),
         input: Input::Tokens(tokens),
         sampling: Sampling { temperature: 0.0, ignore_eos: true, ..Sampling::default() },
-        stop: Vec::new(),
         max_tokens: Some(args.generate),
         logprobs: Some(0), // one score a token: tells tokens apart from pieces of text
-        priority: 0,
-        timeout_ms: None,
-        owner: 0,
+        ..Request::default()
     }
 }
 
@@ -269,6 +269,14 @@ mod tests {
         assert!((rates.prefill - 200.0).abs() < 1e-9, "40 tokens in 0.2 s");
         assert!((rates.decode - 15.0).abs() < 1e-9, "3 tokens from 0.2 to 0.4 s");
         assert!(super::rates(40, &[vec![ms(100)]]).is_none());
+    }
+
+    #[test]
+    fn answers_without_a_common_time_have_rates() {
+        let ms = Duration::from_millis;
+        let times = [vec![ms(100), ms(150)], vec![ms(200), ms(300)]];
+        let rates = rates(40, &times).expect("tokens at different times");
+        assert!((rates.decode - 15.0).abs() < 1e-9, "3 tokens from 0.1 to 0.3 s");
     }
 
     #[test]

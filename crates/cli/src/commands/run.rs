@@ -180,10 +180,7 @@ fn request(args: &Args, prompt: String) -> Request {
         sampling: args.sampling.rules(),
         stop: args.stop.clone(),
         max_tokens: args.max_tokens,
-        logprobs: None,
-        priority: 0,
-        timeout_ms: None,
-        owner: 0,
+        ..Request::default()
     }
 }
 

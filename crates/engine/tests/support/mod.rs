@@ -74,12 +74,8 @@ pub(crate) fn request(input: Input, tokens: u32) -> Request {
         model: String::new(),
         input,
         sampling: Sampling { temperature: 0.0, ignore_eos: true, ..Sampling::default() },
-        stop: Vec::new(),
         max_tokens: Some(tokens),
-        logprobs: None,
-        priority: 0,
-        timeout_ms: None,
-        owner: 0,
+        ..Request::default()
     }
 }
 

@@ -33,7 +33,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         logprobs,
         priority: draft.priority,
         timeout_ms: draft.timeout_ms,
-        owner: 0,
+        ..Request::default()
     };
     Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
 }
