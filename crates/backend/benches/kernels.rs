@@ -66,8 +66,20 @@ fn attention(
     let [q, y] = [0, 1].map(|_| cpu.alloc(Rows::Tokens, heads * dim));
     let [k, v] = [0, 1].map(|_| cpu.alloc(Rows::Tokens, kv_heads * dim));
     let cache = cpu.cache(kv_heads, dim);
-    let op =
-        Op::Attend(Attend { q, k, v, y, cache, heads, kv_heads, dim, scale: 0.1, window: None });
+    let op = Op::Attend(Attend {
+        q,
+        k,
+        v,
+        y,
+        cache,
+        heads,
+        kv_heads,
+        dim,
+        scale: 0.1,
+        softcap: None,
+        sinks: None,
+        window: None,
+    });
     let graph = prepared(&mut cpu, vec![op], y);
     let start = CONTEXT - tokens;
     let seen: usize = (start + 1..=CONTEXT).sum();

@@ -109,6 +109,10 @@ pub struct Attend {
     pub dim: usize,
     /// Scores are multiplied by this before the softmax.
     pub scale: f32,
+    /// Scores then become `cap · tanh(score / cap)` (Gemma 2); `cap` is above 0.
+    pub softcap: Option<f32>,
+    /// `[heads]`, a logit a head that takes its share of the softmax and has no value (gpt-oss).
+    pub sinks: Option<Weight>,
     /// A token sees itself and the `window - 1` before it; `None` sees all.
     pub window: Option<usize>,
 }
@@ -167,6 +171,13 @@ pub enum Op {
     },
     /// Stores this step's keys and values, then attends.
     Attend(Attend),
+    /// `y = cap · tanh(y / cap)`, element by element (Gemma 2's logits).
+    Cap {
+        /// In place.
+        y: Buffer,
+        /// Above 0.
+        cap: f32,
+    },
     /// `y[s] = x[the s-th sampled token]`
     Gather {
         /// `[tokens, width]`
@@ -246,7 +257,9 @@ impl Op {
     /// The buffers it reads and those it writes (a buffer may be both).
     pub fn touches(&self) -> (Vec<Buffer>, Vec<Buffer>) {
         match self {
-            Self::Embed { y, .. } | Self::Angles { y, .. } => (vec![], vec![*y]),
+            Self::Embed { y, .. } | Self::Angles { y, .. } | Self::Cap { y, .. } => {
+                (vec![], vec![*y])
+            }
             Self::Norm { x, y, .. } => (vec![*x], vec![*y]),
             Self::MatMul { x, outs } => {
                 let read = match *x {

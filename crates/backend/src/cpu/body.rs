@@ -7,7 +7,7 @@
 
 use super::pack::{ACT_MAX, BLOCK, LANES, Packed};
 use super::simd::Simd;
-use crate::{Activation, BLOCK_TOKENS, Format};
+use crate::{Activation, Format};
 
 /// A row of quantised activations, as pointers into [`super::pack::Acts`].
 #[derive(Clone, Copy, Debug)]
@@ -208,10 +208,20 @@ pub(crate) unsafe fn tile_floats<S: Simd, const T: usize>(
     }
 }
 
-/// `e^x` within 2 ulp, for `x` from -87 to 88 and clamped there: `2^n · e^r` with a degree-6
-/// polynomial on `|r| ≤ ln 2 / 2` (the coefficients of Cephes' `expf`).
+/// `e^x` within 2 ulp, for `x` from -87 to 88 and clamped there.
 #[inline(always)]
-unsafe fn exp<S: Simd>(x: S::Floats) -> S::Floats {
+pub(super) unsafe fn exp<S: Simd>(x: S::Floats) -> S::Floats {
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        let (less, power) = exp_parts::<S>(x);
+        S::mul(S::add(less, S::floats(1.0)), power)
+    }
+}
+
+/// `e^r - 1` and `2^n`, of which the first plus one times the second is `e^x`: a degree-6 polynomial
+/// on `|r| ≤ ln 2 / 2` (the coefficients of Cephes' `expf`).
+#[inline(always)]
+unsafe fn exp_parts<S: Simd>(x: S::Floats) -> (S::Floats, S::Floats) {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const TERMS: [f32; 6] =
@@ -226,9 +236,42 @@ unsafe fn exp<S: Simd>(x: S::Floats) -> S::Floats {
         for i in 1..TERMS.len() {
             p = S::fma(p, r, S::floats(TERMS[i]));
         }
-        let e = S::add(S::fma(p, S::mul(r, r), r), S::floats(1.0));
-        S::mul(e, S::power(n))
+        (S::fma(p, S::mul(r, r), r), S::power(n))
     }
+}
+
+/// `cap · tanh(x / cap)`, by `tanh u = (e^2u - 1) / (e^2u + 1)`, where `e^2u - 1` is kept from
+/// cancelling near 0.
+#[inline(always)]
+pub(super) unsafe fn capped<S: Simd>(x: S::Floats, cap: f32) -> S::Floats {
+    /// Where tanh is 1 in 32 bits.
+    const MOST: f32 = 20.0;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        let u = S::mul(x, S::floats(2.0 / cap));
+        let u = S::min(S::max(u, S::floats(-MOST)), S::floats(MOST));
+        let (less, power) = exp_parts::<S>(u);
+        let grown = S::fma(less, power, S::sub(power, S::floats(1.0)));
+        S::mul(S::div(grown, S::add(grown, S::floats(2.0))), S::floats(cap))
+    }
+}
+
+/// `y = cap · tanh(y / cap)`
+///
+/// # Safety
+/// Runs where the provider's instructions do.
+#[inline(always)]
+pub(crate) unsafe fn cap<S: Simd>(cap: f32, y: &mut [f32]) {
+    let (whole, rest) = y.as_chunks_mut::<LANES>();
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for lanes in whole.iter_mut().chain([&mut last]) {
+        // SAFETY: 16 floats at a time.
+        unsafe {
+            S::store(capped::<S>(S::load_f32(lanes.as_ptr().cast()), cap), lanes.as_mut_ptr());
+        }
+    }
+    rest.copy_from_slice(&last[..rest.len()]);
 }
 
 /// `y = act(gate) · up`
@@ -316,236 +359,13 @@ pub(crate) unsafe fn norm(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, ad
     }
 }
 
-/// One query head's row of an attention tile.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Query {
-    pub(crate) q: *const f32,
-    /// The positions it sees.
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-}
-
-/// What the query rows of a tile share: one KV head of one sequence.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Keys<'a> {
-    /// `[block][kv head][dim][16 tokens]`, at this head's first block.
-    pub(crate) keys: *const f32,
-    /// `[block][kv head][16 tokens][dim]`, at this head's first block.
-    pub(crate) values: *const f32,
-    /// Floats from one block to the next.
-    pub(crate) stride: usize,
-    /// The sequence's blocks.
-    pub(crate) blocks: &'a [u32],
-    pub(crate) dim: usize,
-    pub(crate) scale: f32,
-}
-
-/// Positions that one update of the softmax takes in, counted from the sequence's start: enough
-/// that the update costs little beside the products.
-const STRIDE: usize = 64;
-/// Blocks of a stride.
-const BLOCKS: usize = STRIDE / BLOCK_TOKENS;
-const _: () = assert!(BLOCKS * BLOCK_TOKENS == STRIDE && BLOCK_TOKENS == LANES);
-
-/// Positions after which the softmax begins anew, counted from the sequence's start. Segments are
-/// merged in their order, so that threads can share a long context and the result is the same.
-pub(crate) const SEGMENT: usize = 4 * STRIDE;
-
-/// Floats that a segment leaves of each query row: its weighted values, largest score and sum of
-/// weights; the sum is 0 where the row sees none of the segment.
-pub(crate) const fn partial_floats(dim: usize) -> usize {
-    dim + 2
-}
-
-/// `R` query rows over the positions of one segment that any of them sees, with an online softmax
-/// (Milakov and Gimelshein, 2018), stride after stride of 64 positions.
-///
-/// # Safety
-/// Pointers as described; `partial` has `R` rows' floats; every seen position was stored.
-#[inline(always)]
-pub(crate) unsafe fn attend<S: Simd, const R: usize>(
-    kv: &Keys<'_>,
-    rows: &[Query; R],
-    segment: usize,
-    partial: &mut [f32],
-) {
-    let dim = kv.dim;
-    let mut most = [f32::NEG_INFINITY; R];
-    let mut total = [0.0f32; R];
-    partial.fill(0.0);
-    let from = rows.iter().map(|row| row.from).min().unwrap_or(0).max(segment * SEGMENT);
-    let to = rows.iter().map(|row| row.to).max().unwrap_or(0).min((segment + 1) * SEGMENT);
-    let mut p = [[0.0f32; STRIDE]; R];
-    for stride in from / STRIDE..to.div_ceil(STRIDE) {
-        let first = stride * STRIDE;
-        let seen = (from / BLOCK_TOKENS).max(stride * BLOCKS)
-            ..to.div_ceil(BLOCK_TOKENS).min((stride + 1) * BLOCKS);
-        for block in seen.clone() {
-            let keys = kv.keys.wrapping_add(kv.blocks[block] as usize * kv.stride);
-            // SAFETY: the block is one of the cache's.
-            unsafe { scores::<S, R>(keys, kv, rows, block * BLOCK_TOKENS - first, &mut p) };
-        }
-        let mut grown = [1.0f32; R];
-        for r in 0..R {
-            let low = rows[r].from.saturating_sub(first).min(STRIDE);
-            let high = rows[r].to.saturating_sub(first).min(STRIDE);
-            // SAFETY: arithmetic on arrays.
-            grown[r] = unsafe { soften::<S>(&mut p[r], low..high, &mut most[r], &mut total[r]) };
-        }
-        let seen = from.max(first)..to.min(first + STRIDE);
-        // SAFETY: as above.
-        unsafe { mix::<S, R>(kv, seen, &p, &grown, partial) };
-    }
-    for r in 0..R {
-        let at = r * partial_floats(dim) + dim;
-        (partial[at], partial[at + 1]) = (most[r], total[r]);
-    }
-}
-
-/// Merges a later segment's partial row into an earlier one's.
-pub(crate) fn merge(sum: &mut [f32], later: &[f32]) {
-    let dim = sum.len() - 2;
-    let (most, total) = (later[dim], later[dim + 1]);
-    if total == 0.0 {
-        return;
-    }
-    if sum[dim + 1] == 0.0 {
-        sum.copy_from_slice(later);
-        return;
-    }
-    let max = if most > sum[dim] { most } else { sum[dim] };
-    let (own, other) = ((sum[dim] - max).exp(), (most - max).exp());
-    for (sum, later) in sum[..dim].iter_mut().zip(later) {
-        *sum = *sum * own + later * other;
-    }
-    sum[dim] = max;
-    sum[dim + 1] = sum[dim + 1] * own + total * other;
-}
-
-/// `p[r][at + j] = scale · q[r] · key[j]`
-#[inline(always)]
-unsafe fn scores<S: Simd, const R: usize>(
-    keys: *const f32,
-    kv: &Keys<'_>,
-    rows: &[Query; R],
-    at: usize,
-    p: &mut [[f32; STRIDE]; R],
-) {
-    // SAFETY: a head's block has `dim` rows of 16 keys; `q` has `dim` floats.
-    unsafe {
-        let mut sums = [S::floats(0.0); R];
-        for d in 0..kv.dim {
-            let key = S::load_f32(keys.add(d * BLOCK_TOKENS).cast());
-            for r in 0..R {
-                sums[r] = S::fma(S::floats(*rows[r].q.add(d)), key, sums[r]);
-            }
-        }
-        for r in 0..R {
-            let p = p[r][at..at + LANES].as_mut_ptr();
-            S::store(S::mul(sums[r], S::floats(kv.scale)), p);
-        }
-    }
-}
-
 /// A reduction of 16 lanes, halving.
 #[inline(always)]
-fn fold(mut v: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn fold(mut v: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
         for i in 0..half {
             v[i] = of(v[i], v[i + half]);
         }
     }
     v[0]
-}
-
-/// Turns scores into weights relative to the new maximum, 0 outside of `seen`; returns what the
-/// earlier sums are to be multiplied by.
-#[inline(always)]
-unsafe fn soften<S: Simd>(
-    p: &mut [f32; STRIDE],
-    seen: std::ops::Range<usize>,
-    most: &mut f32,
-    total: &mut f32,
-) -> f32 {
-    if seen.is_empty() {
-        *p = [0.0; STRIDE];
-        return 1.0;
-    }
-    p[..seen.start].fill(f32::NEG_INFINITY);
-    p[seen.end..].fill(f32::NEG_INFINITY);
-    let (mut lanes, mut grown) = ([0.0f32; LANES], [1.0f32; LANES]);
-    // SAFETY: 16 floats at a time.
-    unsafe {
-        let part = |p: &[f32; STRIDE], i: usize| S::load_f32(p[i * LANES..].as_ptr().cast());
-        let pairs = (S::max(part(p, 0), part(p, 1)), S::max(part(p, 2), part(p, 3)));
-        S::store(S::max(pairs.0, pairs.1), lanes.as_mut_ptr());
-        let max = most.max(fold(lanes, |a, b| if a > b { a } else { b }));
-        let mut sum = S::floats(0.0);
-        for i in 0..BLOCKS {
-            let weights = exp::<S>(S::sub(part(p, i), S::floats(max)));
-            S::store(weights, p[i * LANES..].as_mut_ptr());
-        }
-        p[..seen.start].fill(0.0);
-        p[seen.end..].fill(0.0);
-        for i in 0..BLOCKS {
-            sum = S::add(sum, part(p, i));
-        }
-        if *most != max {
-            S::store(exp::<S>(S::floats(*most - max)), grown.as_mut_ptr());
-        }
-        S::store(sum, lanes.as_mut_ptr());
-        *most = max;
-    }
-    *total = total.mul_add(grown[0], fold(lanes, |a, b| a + b));
-    grown[0]
-}
-
-/// `out[r] = grown[r] · out[r] + Σ p[r][j] · value[j]`, over the positions seen of one stride.
-#[inline(always)]
-unsafe fn mix<S: Simd, const R: usize>(
-    kv: &Keys<'_>,
-    seen: std::ops::Range<usize>,
-    p: &[[f32; STRIDE]; R],
-    grown: &[f32; R],
-    out: &mut [f32],
-) {
-    let dim = kv.dim;
-    let value = |position: usize| {
-        let block = kv.blocks[position / BLOCK_TOKENS] as usize * kv.stride;
-        kv.values.wrapping_add(block + position % BLOCK_TOKENS * dim)
-    };
-    let mut values = [std::ptr::null::<f32>(); STRIDE];
-    for position in seen.clone() {
-        values[position % STRIDE] = value(position);
-    }
-    let (first, last) = (seen.start % STRIDE, seen.start % STRIDE + seen.len());
-    let whole = dim - dim % LANES;
-    // SAFETY: each value has `dim` floats; `out` has `R` partial rows.
-    unsafe {
-        for at in (0..whole).step_by(LANES) {
-            let mut sums = [S::floats(0.0); R];
-            for r in 0..R {
-                let old = S::load_f32(out.as_ptr().add(r * partial_floats(dim) + at).cast());
-                sums[r] = S::mul(S::floats(grown[r]), old);
-            }
-            for j in first..last {
-                let value = S::load_f32(values[j].add(at).cast());
-                for r in 0..R {
-                    sums[r] = S::fma(S::floats(p[r][j]), value, sums[r]);
-                }
-            }
-            for r in 0..R {
-                S::store(sums[r], out.as_mut_ptr().add(r * partial_floats(dim) + at));
-            }
-        }
-        for at in whole..dim {
-            for r in 0..R {
-                let mut sum = grown[r] * out[r * partial_floats(dim) + at];
-                for j in first..last {
-                    sum = p[r][j].mul_add(*values[j].add(at), sum);
-                }
-                out[r * partial_floats(dim) + at] = sum;
-            }
-        }
-    }
 }

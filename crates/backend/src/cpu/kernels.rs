@@ -2,7 +2,8 @@
 //! features; the reference row is another way to compute the same, plain and slow. Which weight
 //! layouts exist is one more table, in `layouts!`: the combinations that formats ask for.
 
-use super::body::{self, ActRow, Keys, Query};
+use super::attend::{self, Keys, Query};
+use super::body::{self, ActRow};
 use super::pack::{LANES, Layout, Packed, plane_offset};
 use super::reference;
 use super::simd::{Portable, Simd};
@@ -13,6 +14,7 @@ type Product = unsafe fn(&Packed, usize, &[ActRow], &mut [[f32; LANES]]);
 type Quantise = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [f32]);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
+type Cap = unsafe fn(f32, &mut [f32]);
 type AttendRows = unsafe fn(&Keys<'_>, &[Query], usize, &mut [f32]);
 
 /// Query rows that one attention tile takes at most.
@@ -29,6 +31,7 @@ pub struct Kernels {
     pub(crate) quantise: Quantise,
     pub(crate) gate: Gate,
     pub(crate) norm: Norm,
+    pub(crate) cap: Cap,
     pub(crate) attend: AttendRows,
 }
 
@@ -110,15 +113,15 @@ unsafe fn attend<S: Simd>(kv: &Keys<'_>, rows: &[Query], segment: usize, partial
     let (mut rows, mut partial) = (rows, partial);
     while let Some(take) = [8, 4, 3, 2, 1].into_iter().find(|&take| take <= rows.len()) {
         let (now, rest) = rows.split_at(take);
-        let (out, left) = partial.split_at_mut(take * body::partial_floats(kv.dim));
+        let (out, left) = partial.split_at_mut(take * attend::partial_floats(kv.dim));
         // SAFETY: the caller's promise; the lengths were just cut to fit.
         unsafe {
             match take {
-                8 => body::attend::<S, 8>(kv, now.as_array().expect("8 rows"), segment, out),
-                4 => body::attend::<S, 4>(kv, now.as_array().expect("4 rows"), segment, out),
-                3 => body::attend::<S, 3>(kv, now.as_array().expect("3 rows"), segment, out),
-                2 => body::attend::<S, 2>(kv, now.as_array().expect("2 rows"), segment, out),
-                _ => body::attend::<S, 1>(kv, now.as_array().expect("1 row"), segment, out),
+                8 => attend::attend::<S, 8>(kv, now.as_array().expect("8 rows"), segment, out),
+                4 => attend::attend::<S, 4>(kv, now.as_array().expect("4 rows"), segment, out),
+                3 => attend::attend::<S, 3>(kv, now.as_array().expect("3 rows"), segment, out),
+                2 => attend::attend::<S, 2>(kv, now.as_array().expect("2 rows"), segment, out),
+                _ => attend::attend::<S, 1>(kv, now.as_array().expect("1 row"), segment, out),
             }
         }
         (rows, partial) = (rest, left);
@@ -156,6 +159,11 @@ macro_rules! row {
                 unsafe { body::norm(x, gain, eps, y, add) }
             }
             $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn cap(cap: f32, y: &mut [f32]) {
+                // SAFETY: the caller's promise.
+                unsafe { body::cap::<$simd>(cap, y) }
+            }
+            $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn attend(
                 kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32],
             ) {
@@ -171,6 +179,7 @@ macro_rules! row {
             quantise: $module::quantise,
             gate: $module::gate,
             norm: $module::norm,
+            cap: $module::cap,
             attend: $module::attend,
         }
     }};
@@ -204,9 +213,10 @@ impl Kernels {
         quantise: Quantise,
         gate: Gate,
         norm: Norm,
+        cap: Cap,
         attend: AttendRows,
     ) -> Self {
-        Self { name: "reference", runs: || true, product: None, quantise, gate, norm, attend }
+        Self { name: "reference", runs: || true, product: None, quantise, gate, norm, cap, attend }
     }
 
     /// Whether this machine has the row's instructions.

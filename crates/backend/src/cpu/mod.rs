@@ -3,6 +3,7 @@
 //!
 //! `submit` computes before it returns: the calling thread is one of the team.
 
+mod attend;
 mod body;
 pub mod kernels;
 pub mod machine;
@@ -50,7 +51,7 @@ struct Activations {
     data: Vec<f32>,
 }
 
-/// One layer's paged keys and values; layouts as [`body::Keys`] has them.
+/// One layer's paged keys and values; layouts as [`attend::Keys`] has them.
 #[derive(Debug)]
 struct LayerCache {
     heads: usize,

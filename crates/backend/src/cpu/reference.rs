@@ -1,12 +1,12 @@
 //! Every op as plainly as it can be said, in f32 with f64 sums. This is what the other rows of the
 //! kernel table, and other backends, are held to.
 
-use super::body::{Keys, Query, SEGMENT, partial_floats};
+use super::attend::{Keys, Query, SEGMENT, partial_floats};
 use super::kernels::Kernels;
 use crate::{Activation, BLOCK_TOKENS, Bytes, Format};
 
 /// The reference's row of the kernel table.
-pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, attend);
+pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, cap, attend);
 
 /// The reference multiplies floats.
 unsafe fn quantise(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [f32]) {}
@@ -55,13 +55,22 @@ unsafe fn norm(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool) {
     }
 }
 
+/// `cap · tanh(x / cap)`
+fn capped(x: f64, cap: f32) -> f64 {
+    f64::from(cap) * (x / f64::from(cap)).tanh()
+}
+
+unsafe fn cap(cap: f32, y: &mut [f32]) {
+    y.iter_mut().for_each(|y| *y = capped(f64::from(*y), cap) as f32);
+}
+
 unsafe fn attend(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32]) {
     for (row, partial) in rows.iter().zip(partial.chunks_exact_mut(partial_floats(kv.dim))) {
         let place = |position: usize| {
             let block = kv.blocks[position / BLOCK_TOKENS] as usize * kv.stride;
             (block, position % BLOCK_TOKENS)
         };
-        // SAFETY: pointers as `body::attend` has them.
+        // SAFETY: pointers as `attend::attend` has them.
         let key = |at: usize, d: usize| unsafe {
             let (block, slot) = place(at);
             f64::from(*kv.keys.add(block + d * BLOCK_TOKENS + slot))
@@ -78,7 +87,10 @@ unsafe fn attend(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f
         }
         // SAFETY: as above.
         let q: Vec<f64> = (0..kv.dim).map(|d| f64::from(unsafe { *row.q.add(d) })).collect();
-        let score = |at| (0..kv.dim).map(|d| q[d] * key(at, d)).sum::<f64>() * f64::from(kv.scale);
+        let score = |at| {
+            let score = (0..kv.dim).map(|d| q[d] * key(at, d)).sum::<f64>() * f64::from(kv.scale);
+            kv.softcap.map_or(score, |cap| capped(score, cap))
+        };
         let scores: Vec<f64> = seen.clone().map(score).collect();
         let most = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
         let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();

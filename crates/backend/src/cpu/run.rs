@@ -1,17 +1,18 @@
 //! One step over the threads of the pool. Which part of an op a thread takes is left to a counter;
 //! what a part computes never depends on who takes it, or on what else is in the batch.
 
+mod attend;
 mod profile;
 
+pub(super) use attend::partials;
 pub use profile::OpTime;
 pub(super) use profile::profile;
 
-use super::body::{ActRow, Keys, Query, SEGMENT, merge, partial_floats};
-use super::kernels::TILE;
+use super::body::ActRow;
 use super::pack::{Acts, BLOCK, LANES};
 use super::pool::Member;
 use super::{Cpu, Matrix, Scratch, reference};
-use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Graph, Input, Op, Out, Pairing, Rows, Weight};
+use crate::{Batch, Buffer, Graph, Input, Op, Out, Pairing, Rows, Weight};
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,13 @@ use std::sync::atomic::Ordering;
 const PRIVATE_ROWS: usize = 4;
 /// Rows of activations that a part of a product takes at most: they stay in the L2 cache.
 const PART_ROWS: usize = 64;
+
+/// Floats that a part of [`Op::Cap`] takes: a row of logits is shared by all threads.
+const CAP_FLOATS: usize = 1 << 14;
+
+fn cap_pieces(width: usize) -> usize {
+    width.div_ceil(CAP_FLOATS)
+}
 
 /// The buffer that an input is as wide as.
 pub(super) fn width_of(x: Input) -> Buffer {
@@ -84,24 +92,13 @@ pub(super) fn check(cpu: &Cpu, graph: &Graph) {
             Op::Rope { x, angles, dim, .. } => {
                 assert!(width(*x).is_multiple_of(*dim) && width(*angles) <= *dim);
             }
-            Op::Attend(a) => check_attend(cpu, a),
+            Op::Attend(a) => attend::check(cpu, a),
+            Op::Cap { cap, .. } => assert!(cap.is_finite() && *cap > 0.0),
             Op::Gather { x, y } => {
                 assert_eq!((width(*x), rows(*x)), (width(*y), Rows::Tokens));
                 assert_eq!(rows(*y), Rows::Samples);
             }
         }
-    }
-}
-
-fn check_attend(cpu: &Cpu, a: &Attend) {
-    let width = |b: Buffer| cpu.buffers[b.0 as usize].width;
-    let cache = &cpu.caches[a.cache.0 as usize];
-    assert_eq!((cache.heads, cache.dim), (a.kv_heads, a.dim));
-    assert_eq!((width(a.q), width(a.y)), (a.heads * a.dim, a.heads * a.dim));
-    assert_eq!((width(a.k), width(a.v)), (a.kv_heads * a.dim, a.kv_heads * a.dim));
-    assert!(a.heads.is_multiple_of(a.kv_heads) && a.window != Some(0));
-    for b in [a.q, a.k, a.v, a.y] {
-        assert_eq!(cpu.buffers[b.0 as usize].rows, Rows::Tokens);
     }
 }
 
@@ -221,11 +218,8 @@ impl Step<'_> {
     fn last(&self, at: usize, threads: usize) -> (usize, usize) {
         match &self.graph.ops[at] {
             Op::MatMul { x, outs } => (1, self.cut(*x, outs, threads).parts()),
-            Op::Attend(a) => {
-                let tiles = tiles(self.batch, a);
-                let halved = segments(&tiles, a, threads).is_some();
-                (if halved { 2 } else { 1 }, tiles.len())
-            }
+            Op::Attend(a) => self.last_of_attend(a, threads),
+            Op::Cap { y, .. } => (0, self.mem(*y).rows * cap_pieces(self.mem(*y).width)),
             Op::Norm { x, .. } => (0, self.mem(*x).rows),
             Op::Embed { .. } | Op::Angles { .. } | Op::Rope { .. } => (0, self.places.len()),
             Op::Gather { .. } => (0, self.samples.len()),
@@ -304,6 +298,19 @@ impl Step<'_> {
                 })
             }
             Op::Attend(attend) => self.attend(at, attend, member, scratch),
+            Op::Cap { y, cap } => {
+                let mem = self.mem(*y);
+                let pieces = cap_pieces(mem.width);
+                self.parts(at, 0, mem.rows * pieces, member, |part| {
+                    let from = part % pieces * CAP_FLOATS;
+                    let floats = CAP_FLOATS.min(mem.width - from);
+                    // SAFETY: this part's own piece of a row; the kernel row runs here.
+                    unsafe {
+                        let y = mem.row(part / pieces).add(from);
+                        (self.cpu.kernels.cap)(*cap, std::slice::from_raw_parts_mut(y, floats));
+                    }
+                });
+            }
             Op::Gather { x, y } => self.parts(at, 0, self.samples.len(), member, |row| {
                 // SAFETY: this part's own row; `x` is of an earlier stage.
                 unsafe {
@@ -413,115 +420,6 @@ impl Step<'_> {
             }
         }
     }
-
-    fn attend(&self, at: usize, a: &Attend, member: Member<'_>, scratch: &mut Scratch) {
-        let rows = self.places.len();
-        self.parts(at, 0, rows, member, |row| self.store(a, row));
-        self.settle_half(at, 0, rows, member);
-        let tiles = tiles(self.batch, a);
-        let segments = segments(&tiles, a, member.threads());
-        let Some(segments) = segments else {
-            return self.parts(at, 1, tiles.len(), member, |part| {
-                self.attend_whole(a, &tiles[part], &mut scratch.floats);
-            });
-        };
-        let floats = a.tile_floats();
-        let place = |part: usize| self.partials.0.wrapping_add(part * floats);
-        self.parts(at, 1, segments.len(), member, |part| {
-            let (tile, segment) = segments[part];
-            // SAFETY: this part's own place; `Cpu::reserve` made room for every part.
-            let partial =
-                unsafe { std::slice::from_raw_parts_mut(place(part), tiles[tile].floats(a)) };
-            self.attend_segment(a, &tiles[tile], segment, partial);
-        });
-        self.settle_half(at, 1, segments.len(), member);
-        self.parts(at, 2, tiles.len(), member, |tile| {
-            let mine = segments.iter().enumerate().filter(|(_, (of, _))| *of == tile);
-            // SAFETY: all segments are done, and each is read by the one part that merges it.
-            let partial = |part| unsafe {
-                std::slice::from_raw_parts_mut(place(part), tiles[tile].floats(a))
-            };
-            let merged = mine.map(|(part, _)| partial(part)).reduce(|sum, later| {
-                merge_rows(sum, later, a.dim);
-                sum
-            });
-            self.attended(a, &tiles[tile], merged.unwrap_or_default());
-        });
-    }
-
-    /// A tile's attention, segment after segment.
-    fn attend_whole(&self, a: &Attend, tile: &Tile, floats: &mut Vec<f32>) {
-        let each = tile.floats(a);
-        floats.resize(floats.len().max(2 * each), 0.0);
-        let (sum, later) = floats[..2 * each].split_at_mut(each);
-        for (i, segment) in tile.segments(a).enumerate() {
-            if i == 0 {
-                self.attend_segment(a, tile, segment, sum);
-            } else {
-                self.attend_segment(a, tile, segment, later);
-                merge_rows(sum, later, a.dim);
-            }
-        }
-        self.attended(a, tile, sum);
-    }
-
-    /// What one segment gives a tile's query heads.
-    fn attend_segment(&self, a: &Attend, tile: &Tile, segment: usize, partial: &mut [f32]) {
-        let (keys, values) = self.caches[a.cache.0 as usize];
-        let part = BLOCK_TOKENS * a.dim;
-        let kv = Keys {
-            keys: keys.wrapping_add(tile.head * part),
-            values: values.wrapping_add(tile.head * part),
-            stride: part * a.kv_heads,
-            blocks: &self.batch.spans[tile.span].blocks,
-            dim: a.dim,
-            scale: a.scale,
-        };
-        let query = |(row, head): (usize, usize)| {
-            let to = self.places[row].1 + 1;
-            let from = to.saturating_sub(a.window.unwrap_or(to));
-            Query { q: self.mem(a.q).row(row).wrapping_add(head * a.dim), from, to }
-        };
-        let rows: Vec<Query> = tile.rows(a).map(query).collect();
-        // SAFETY: all positions up to `to` are stored; a tile's rows fit its floats.
-        unsafe { (self.cpu.kernels.attend)(&kv, &rows, segment, partial) };
-    }
-
-    /// Writes a tile's merged rows.
-    fn attended(&self, a: &Attend, tile: &Tile, merged: &[f32]) {
-        for ((row, head), merged) in tile.rows(a).zip(merged.chunks_exact(partial_floats(a.dim))) {
-            let inverse = 1.0 / merged[a.dim + 1];
-            // SAFETY: no other tile has these heads of these rows.
-            let y = unsafe {
-                let y = self.mem(a.y).row(row).add(head * a.dim);
-                std::slice::from_raw_parts_mut(y, a.dim)
-            };
-            y.iter_mut().zip(merged).for_each(|(y, v)| *y = v * inverse);
-        }
-    }
-
-    /// Stores one row's keys and values in its token's block.
-    fn store(&self, a: &Attend, row: usize) {
-        let position = self.places[row].1;
-        let blocks = &self.batch.spans[self.span_of[row]].blocks;
-        let (block, slot) = (blocks[position / BLOCK_TOKENS] as usize, position % BLOCK_TOKENS);
-        let cache = &self.cpu.caches[a.cache.0 as usize];
-        let part = BLOCK_TOKENS * a.dim;
-        assert!((block + 1) * part * a.kv_heads <= cache.keys.len(), "a block out of range; a bug");
-        let (keys, values) = self.caches[a.cache.0 as usize];
-        // SAFETY: in range as just checked; the token's slot is written by one thread.
-        unsafe {
-            let (k, v) = (self.mem(a.k).read(row), self.mem(a.v).read(row));
-            for head in 0..a.kv_heads {
-                let base = (block * a.kv_heads + head) * part;
-                for d in 0..a.dim {
-                    *keys.add(base + d * BLOCK_TOKENS + slot) = k[head * a.dim + d];
-                }
-                let to = values.add(base + slot * a.dim);
-                to.copy_from_nonoverlapping(v[head * a.dim..].as_ptr(), a.dim);
-            }
-        }
-    }
 }
 
 /// `y = (y +) tile (+ bias)`, as many lanes as `y` has.
@@ -538,83 +436,6 @@ fn hand_over(tile: &[f32; LANES], bias: Option<&[f32]>, add: bool, y: &mut [f32]
         Ok(whole) => *whole = sum,
         Err(_) => y.iter_mut().zip(sum).for_each(|(y, sum)| *y = sum),
     }
-}
-
-/// Some tokens of one span with the query heads of one KV head.
-#[derive(Clone, Debug)]
-pub(super) struct Tile {
-    span: usize,
-    head: usize,
-    /// Rows of the batch.
-    rows: Range<usize>,
-    /// The first row's position.
-    start: usize,
-}
-
-impl Tile {
-    /// Its query rows: rows of the batch, and query heads.
-    fn rows(&self, a: &Attend) -> impl Iterator<Item = (usize, usize)> {
-        let heads = a.heads / a.kv_heads;
-        let heads = self.head * heads..(self.head + 1) * heads;
-        self.rows.clone().flat_map(move |row| heads.clone().map(move |head| (row, head)))
-    }
-
-    /// Floats of its partial rows.
-    fn floats(&self, a: &Attend) -> usize {
-        self.rows.len() * (a.heads / a.kv_heads) * partial_floats(a.dim)
-    }
-
-    /// The segments that any of its rows sees.
-    fn segments(&self, a: &Attend) -> Range<usize> {
-        let from = (self.start + 1).saturating_sub(a.window.unwrap_or(usize::MAX));
-        from / SEGMENT..(self.start + self.rows.len()).div_ceil(SEGMENT)
-    }
-}
-
-impl Attend {
-    /// Floats of the largest tile's partial rows.
-    fn tile_floats(&self) -> usize {
-        TILE * (self.heads / self.kv_heads) * partial_floats(self.dim)
-    }
-}
-
-fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {
-    let (mut tiles, mut first) = (Vec::new(), 0);
-    for (span, of) in batch.spans.iter().enumerate() {
-        for at in (0..of.tokens.len()).step_by(TILE) {
-            let rows = first + at..first + of.tokens.len().min(at + TILE);
-            let start = of.start + at;
-            let tile = |head| Tile { span, head, rows: rows.clone(), start };
-            tiles.extend((0..a.kv_heads).map(tile));
-        }
-        first += of.tokens.len();
-    }
-    tiles
-}
-
-/// Tiles and segments as parts of their own, where whole tiles would leave threads without work.
-fn segments(tiles: &[Tile], a: &Attend, threads: usize) -> Option<Vec<(usize, usize)>> {
-    /// More parts would cost more to merge than they save.
-    const MOST: usize = 1024;
-    if threads == 1 || tiles.len() >= 4 * threads {
-        return None;
-    }
-    let parts = tiles.iter().enumerate();
-    let parts: Vec<(usize, usize)> =
-        parts.flat_map(|(i, tile)| tile.segments(a).map(move |segment| (i, segment))).collect();
-    (parts.len() > tiles.len() && parts.len() <= MOST).then_some(parts)
-}
-
-/// Floats that an op's partial rows need in this step, where its segments are parts.
-pub(super) fn partials(batch: &Batch, op: &Op, threads: usize) -> usize {
-    let Op::Attend(a) = op else { return 0 };
-    let parts = segments(&tiles(batch, a), a, threads);
-    parts.map_or(0, |parts| parts.len() * a.tile_floats())
-}
-
-fn merge_rows(sum: &mut [f32], later: &[f32], dim: usize) {
-    let rows = later.chunks_exact(partial_floats(dim));
-    sum.chunks_exact_mut(partial_floats(dim)).zip(rows).for_each(|(sum, later)| merge(sum, later));
 }
 
 /// 16 rows of a matrix that is not packed, by the reference.

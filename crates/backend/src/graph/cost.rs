@@ -161,6 +161,10 @@ impl Op {
                 plain(all / 2 * 6, floats(all + counts.tokens * rotated), floats(all))
             }
             Self::Attend(attend) => attention(shapes, attend, batch),
+            Self::Cap { y, .. } => {
+                let all = shapes.rows(*y, counts) * shapes.width(*y);
+                plain(3 * all, floats(all), floats(all)) // /, tanh, ·
+            }
             Self::Gather { y, .. } => {
                 let all = counts.samples * shapes.width(*y);
                 plain(0, floats(all), floats(all))
@@ -199,11 +203,15 @@ fn product(shapes: &Shapes, counts: Counts, x: Input, outs: &[Out]) -> Cost {
 }
 
 /// For each token and query head, `4 · dim + 5` a position that it sees (a key's and a value's
-/// multiply-adds; scale, maximum, difference, exponential, sum), and `dim` divisions. Each cached
-/// position that any token of a span sees is read once, and the step's own are written.
+/// multiply-adds; scale, maximum, difference, exponential, sum; 3 more where it is capped), and
+/// `dim` divisions; a sink is a difference, an exponential and a sum more. Each cached position
+/// that any token of a span sees is read once, and the step's own are written.
 fn attention(shapes: &Shapes, a: &Attend, batch: &Batch) -> Cost {
     let cached = (2 * a.kv_heads * a.dim * shapes.cached_float_bytes) as u64;
-    let mut cost = Cost::default();
+    let pair = 4 * a.dim + if a.softcap.is_some() { 8 } else { 5 };
+    let sink = if a.sinks.is_some() { 3 } else { 0 };
+    let read = if batch.tokens() > 0 && a.sinks.is_some() { a.heads } else { 0 };
+    let mut cost = plain(0, floats(read), 0);
     for span in &batch.spans {
         let (tokens, end) = (span.tokens.len(), span.start + span.tokens.len());
         if tokens == 0 {
@@ -215,7 +223,7 @@ fn attention(shapes: &Shapes, a: &Attend, batch: &Batch) -> Cost {
         let own = tokens * 2 * (a.heads + a.kv_heads) * a.dim; // q, y; k, v
         let y = tokens * a.heads * a.dim;
         cost += Cost {
-            flops: (a.heads * (pairs * (4 * a.dim + 5) + tokens * a.dim)) as u64,
+            flops: (a.heads * (pairs * pair + tokens * (a.dim + sink))) as u64,
             bytes_read: floats(own - y) + (end - first) as u64 * cached,
             bytes_written: floats(y) + tokens as u64 * cached,
             ..Cost::default()

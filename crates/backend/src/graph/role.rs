@@ -27,6 +27,8 @@ pub enum Role {
     Gather,
     /// Makes the logits.
     Logits,
+    /// Caps a buffer's elements.
+    Cap,
     /// Multiplies for some other purpose.
     Product,
 }
@@ -45,6 +47,7 @@ impl Role {
             Self::GateUp => "gate_up",
             Self::Down => "down",
             Self::Gather => "gather",
+            Self::Cap => "cap",
             Self::Logits => "logits",
             Self::Product => "product",
         }
@@ -65,6 +68,7 @@ impl Graph {
             Op::Angles { .. } => Role::Angles,
             Op::Rope { .. } => Role::Rope,
             Op::Attend(_) => Role::Attention,
+            Op::Cap { .. } => Role::Cap,
             Op::Gather { .. } => Role::Gather,
         }
     }

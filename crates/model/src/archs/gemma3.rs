@@ -43,7 +43,20 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
         }
         let cache = r.cache();
-        r.op(Op::Attend(Attend { q, k, v, y, cache, heads, kv_heads, dim, scale, window }));
+        r.op(Op::Attend(Attend {
+            q,
+            k,
+            v,
+            y,
+            cache,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            softcap: None,
+            sinks: None,
+            window,
+        }));
         let output = r.matrix(&at("attn_output"), width, heads * dim)?;
         r.multiply(Input::Plain(y), output, block, false); // [t, width]
         let gain = r.vector(&at("post_attention_norm"), width)?;

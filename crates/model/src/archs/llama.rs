@@ -26,7 +26,20 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Adjacent });
         }
         let (cache, scale) = (r.cache(), (dim as f32).sqrt().recip());
-        r.op(Op::Attend(Attend { q, k, v, y, cache, heads, kv_heads, dim, scale, window: None }));
+        r.op(Op::Attend(Attend {
+            q,
+            k,
+            v,
+            y,
+            cache,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            softcap: None,
+            sinks: None,
+            window: None,
+        }));
         let output = r.matrix(&at("attn_output"), width, heads * dim)?;
         r.multiply(Input::Plain(y), output, x, true); // [t, width]
 

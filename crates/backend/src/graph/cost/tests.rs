@@ -60,6 +60,8 @@ impl Tiny {
             kv_heads,
             dim,
             scale,
+            softcap: None,
+            sinks: None,
             window,
         }));
         t.product(Format::F16, Input::Plain(y), 32, &[x], true);
@@ -149,4 +151,20 @@ fn what_does_not_run_costs_nothing() {
     let costs = Tiny::new(None).costs(&[(0, 4, Sample::None)]);
     assert_eq!((costs[9], costs[10]), (Cost::default(), Cost::default()), "no logits are wanted");
     assert!(Tiny::new(None).costs(&[]).iter().all(|cost| *cost == Cost::default()));
+}
+
+#[test]
+fn what_attention_may_add_is_counted() {
+    let mut tiny = Tiny::new(None);
+    let sinks = Some(tiny.weight(Format::F32, 1, 2));
+    let logits = tiny.graph.logits.expect("there are some");
+    let Op::Attend(attend) = &mut tiny.graph.ops[5] else { panic!("the sixth attends") };
+    (attend.softcap, attend.sinks) = (Some(50.0), sinks);
+    tiny.graph.ops.push(Op::Cap { y: logits, cap: 30.0 });
+    let costs = tiny.costs(&[(10, 3, Sample::Last)]);
+    let plain = Tiny::new(None).costs(&[(10, 3, Sample::Last)]);
+    assert_eq!(costs[5].flops - plain[5].flops, 2 * (3 * 36 + 3 * 3));
+    assert_eq!(costs[5].bytes_read - plain[5].bytes_read, 2 * 4, "two sinks");
+    assert_eq!(of(&costs[11]), [300, 400, 400]);
+    assert_eq!(tiny.graph.roles()[11].name(), "cap");
 }

@@ -1,13 +1,15 @@
 //! One suite of op tests, run on every row of the kernel table that this machine has, against the
 //! reference row and against each other.
 
+mod attention;
+
+use attention::{Heads, attention};
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::{
-    Activation, Attend, BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Format, Graph, Input, Op, Out,
-    Pages, Pairing, Rows, Sample, Span, Weight,
+    Activation, BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Format, Graph, Input, Op, Out, Pages,
+    Rows, Sample, Span, Weight,
 };
-use std::sync::Arc;
 
 const VOCABULARY: usize = 64;
 const PAGES: Pages = Pages { block_tokens: BLOCK_TOKENS, blocks: 64 };
@@ -234,40 +236,15 @@ fn norms_scale_whole_rows_and_heads_in_place_and_added() {
     });
 }
 
-fn attention(
-    bench: &mut Bench,
-    (heads, kv_heads, dim): (usize, usize, usize),
-    window: Option<usize>,
-) -> Buffer {
-    let [q, k, v] = [heads, kv_heads, kv_heads].map(|n| bench.embedded(n * dim));
-    let (y, angles) =
-        (bench.cpu.alloc(Rows::Tokens, heads * dim), bench.cpu.alloc(Rows::Tokens, dim));
-    let freqs: Arc<[f64]> = (0..dim / 2).map(|i| 0.3f64.powi(i as i32)).collect();
-    let cache = bench.cpu.cache(kv_heads, dim);
-    bench.graph.ops.extend([
-        Op::Angles { freqs, y: angles, scale: 1.0 },
-        Op::Rope { x: q, angles, dim, pairing: Pairing::Halves },
-        Op::Rope { x: k, angles, dim, pairing: Pairing::Adjacent },
-        Op::Attend(Attend { q, k, v, y, cache, heads, kv_heads, dim, scale: 0.2, window }),
-    ]);
-    y
-}
-
+/// 40 thousand elements, so that a row is more than one part, and no multiple of 16.
 #[test]
-fn attention_sees_the_past_through_blocks() {
-    for (shape, window) in
-        [((3, 1, 64), None), ((4, 4, 16), None), ((8, 2, 32), Some(20)), ((4, 2, 4), Some(1))]
-    {
-        conforms(&format!("{shape:?} {window:?}"), 1e-5, |bench| attention(bench, shape, window));
-    }
-}
-
-#[test]
-fn attention_merges_the_segments_of_a_long_context() {
-    let cuts = [0, 255, 256, 257, 300, 511, 513, 514, 580];
-    for (shape, window) in [((3, 1, 32), None), ((4, 2, 16), Some(300))] {
-        let name = format!("{shape:?} {window:?}, long");
-        conforms_over(&cuts, &name, 1e-5, |bench| attention(bench, shape, window));
+fn elements_are_capped() {
+    for (width, cap) in [(8, 30.0), (40_003, 0.5)] {
+        conforms("capped", FLOATS, |bench| {
+            let y = bench.embedded(width);
+            bench.graph.ops.push(Op::Cap { y, cap });
+            y
+        });
     }
 }
 
@@ -302,7 +279,7 @@ fn a_profiled_step_computes_what_a_plain_one_does() {
     for threads in [1, 3] {
         let make = || {
             let mut bench = Bench::new(Kernels::best(), threads);
-            let x = Input::Plain(attention(&mut bench, (4, 2, 16), None));
+            let x = Input::Plain(attention(&mut bench, &Heads::of(4, 2, 16)).y);
             let w = bench.weight(Format::Q8_0, 32, 64);
             let y = bench.cpu.alloc(Rows::Tokens, 32);
             bench

@@ -1,0 +1,235 @@
+//! A step's attention over the threads: its keys and values are stored, then tiles of query rows
+//! are parts, or segments of tiles where there are few. Segments are merged in their order, so that
+//! what comes out does not depend on which of the two it was.
+
+use super::{Range, Scratch, Step};
+use crate::cpu::Cpu;
+use crate::cpu::attend::{Keys, Query, SEGMENT, merge, partial_floats};
+use crate::cpu::kernels::TILE;
+use crate::cpu::pool::Member;
+use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Op, Rows};
+
+/// As [`super::check`].
+pub(super) fn check(cpu: &Cpu, a: &Attend) {
+    let width = |b: Buffer| cpu.buffers[b.0 as usize].width;
+    let cache = &cpu.caches[a.cache.0 as usize];
+    assert_eq!((cache.heads, cache.dim), (a.kv_heads, a.dim));
+    assert_eq!((width(a.q), width(a.y)), (a.heads * a.dim, a.heads * a.dim));
+    assert_eq!((width(a.k), width(a.v)), (a.kv_heads * a.dim, a.kv_heads * a.dim));
+    assert!(a.heads.is_multiple_of(a.kv_heads) && a.window != Some(0));
+    assert!(a.sinks.is_none_or(|sinks| cpu.weights[sinks.0 as usize].floats.len() == a.heads));
+    assert!(a.softcap.is_none_or(|cap| cap.is_finite() && cap > 0.0));
+    for b in [a.q, a.k, a.v, a.y] {
+        assert_eq!(cpu.buffers[b.0 as usize].rows, Rows::Tokens);
+    }
+}
+
+impl Step<'_> {
+    /// As [`Step::last`].
+    pub(super) fn last_of_attend(&self, a: &Attend, threads: usize) -> (usize, usize) {
+        let tiles = tiles(self.batch, a);
+        let halved = segments(&tiles, a, threads).is_some();
+        (if halved { 2 } else { 1 }, tiles.len())
+    }
+
+    pub(super) fn attend(&self, at: usize, a: &Attend, member: Member<'_>, scratch: &mut Scratch) {
+        let rows = self.places.len();
+        self.parts(at, 0, rows, member, |row| self.store(a, row));
+        self.settle_half(at, 0, rows, member);
+        let tiles = tiles(self.batch, a);
+        let segments = segments(&tiles, a, member.threads());
+        let Some(segments) = segments else {
+            return self.parts(at, 1, tiles.len(), member, |part| {
+                self.attend_whole(a, &tiles[part], &mut scratch.floats);
+            });
+        };
+        let floats = a.tile_floats();
+        let place = |part: usize| self.partials.0.wrapping_add(part * floats);
+        self.parts(at, 1, segments.len(), member, |part| {
+            let (tile, segment) = segments[part];
+            // SAFETY: this part's own place; `Cpu::reserve` made room for every part.
+            let partial =
+                unsafe { std::slice::from_raw_parts_mut(place(part), tiles[tile].floats(a)) };
+            self.attend_segment(a, &tiles[tile], segment, partial);
+        });
+        self.settle_half(at, 1, segments.len(), member);
+        self.parts(at, 2, tiles.len(), member, |tile| {
+            let mine = segments.iter().enumerate().filter(|(_, (of, _))| *of == tile);
+            // SAFETY: all segments are done, and each is read by the one part that merges it.
+            let partial = |part| unsafe {
+                std::slice::from_raw_parts_mut(place(part), tiles[tile].floats(a))
+            };
+            let merged = mine.map(|(part, _)| partial(part)).reduce(|sum, later| {
+                merge_rows(sum, later, a.dim);
+                sum
+            });
+            self.attended(a, &tiles[tile], merged.unwrap_or_default());
+        });
+    }
+
+    /// A tile's attention, segment after segment.
+    fn attend_whole(&self, a: &Attend, tile: &Tile, floats: &mut Vec<f32>) {
+        let each = tile.floats(a);
+        floats.resize(floats.len().max(2 * each), 0.0);
+        let (sum, later) = floats[..2 * each].split_at_mut(each);
+        for (i, segment) in tile.segments(a).enumerate() {
+            if i == 0 {
+                self.attend_segment(a, tile, segment, sum);
+            } else {
+                self.attend_segment(a, tile, segment, later);
+                merge_rows(sum, later, a.dim);
+            }
+        }
+        self.attended(a, tile, sum);
+    }
+
+    /// What one segment gives a tile's query heads.
+    fn attend_segment(&self, a: &Attend, tile: &Tile, segment: usize, partial: &mut [f32]) {
+        let (keys, values) = self.caches[a.cache.0 as usize];
+        let part = BLOCK_TOKENS * a.dim;
+        let kv = Keys {
+            keys: keys.wrapping_add(tile.head * part),
+            values: values.wrapping_add(tile.head * part),
+            stride: part * a.kv_heads,
+            blocks: &self.batch.spans[tile.span].blocks,
+            dim: a.dim,
+            scale: a.scale,
+            softcap: a.softcap,
+        };
+        let query = |(row, head): (usize, usize)| {
+            let to = self.places[row].1 + 1;
+            let from = to.saturating_sub(a.window.unwrap_or(to));
+            Query { q: self.mem(a.q).row(row).wrapping_add(head * a.dim), from, to }
+        };
+        let rows: Vec<Query> = tile.rows(a).map(query).collect();
+        // SAFETY: all positions up to `to` are stored; a tile's rows fit its floats.
+        unsafe { (self.cpu.kernels.attend)(&kv, &rows, segment, partial) };
+    }
+
+    /// Writes a tile's merged rows.
+    fn attended(&self, a: &Attend, tile: &Tile, merged: &[f32]) {
+        for ((row, head), merged) in tile.rows(a).zip(merged.chunks_exact(partial_floats(a.dim))) {
+            let sink = a.sinks.map(|sinks| self.weight(sinks).floats[head]);
+            let by = share(merged[a.dim], merged[a.dim + 1], sink);
+            // SAFETY: no other tile has these heads of these rows.
+            let y = unsafe {
+                let y = self.mem(a.y).row(row).add(head * a.dim);
+                std::slice::from_raw_parts_mut(y, a.dim)
+            };
+            y.iter_mut().zip(merged).for_each(|(y, v)| *y = v * by);
+        }
+    }
+
+    /// Stores one row's keys and values in its token's block.
+    fn store(&self, a: &Attend, row: usize) {
+        let position = self.places[row].1;
+        let blocks = &self.batch.spans[self.span_of[row]].blocks;
+        let (block, slot) = (blocks[position / BLOCK_TOKENS] as usize, position % BLOCK_TOKENS);
+        let cache = &self.cpu.caches[a.cache.0 as usize];
+        let part = BLOCK_TOKENS * a.dim;
+        assert!((block + 1) * part * a.kv_heads <= cache.keys.len(), "a block out of range; a bug");
+        let (keys, values) = self.caches[a.cache.0 as usize];
+        // SAFETY: in range as just checked; the token's slot is written by one thread.
+        unsafe {
+            let (k, v) = (self.mem(a.k).read(row), self.mem(a.v).read(row));
+            for head in 0..a.kv_heads {
+                let base = (block * a.kv_heads + head) * part;
+                for d in 0..a.dim {
+                    *keys.add(base + d * BLOCK_TOKENS + slot) = k[head * a.dim + d];
+                }
+                let to = values.add(base + slot * a.dim);
+                to.copy_from_nonoverlapping(v[head * a.dim..].as_ptr(), a.dim);
+            }
+        }
+    }
+}
+
+/// Some tokens of one span with the query heads of one KV head.
+#[derive(Clone, Debug)]
+struct Tile {
+    span: usize,
+    head: usize,
+    /// Rows of the batch.
+    rows: Range<usize>,
+    /// The first row's position.
+    start: usize,
+}
+
+impl Tile {
+    /// Its query rows: rows of the batch, and query heads.
+    fn rows(&self, a: &Attend) -> impl Iterator<Item = (usize, usize)> {
+        let heads = a.heads / a.kv_heads;
+        let heads = self.head * heads..(self.head + 1) * heads;
+        self.rows.clone().flat_map(move |row| heads.clone().map(move |head| (row, head)))
+    }
+
+    /// Floats of its partial rows.
+    fn floats(&self, a: &Attend) -> usize {
+        self.rows.len() * (a.heads / a.kv_heads) * partial_floats(a.dim)
+    }
+
+    /// The segments that any of its rows sees.
+    fn segments(&self, a: &Attend) -> Range<usize> {
+        let from = (self.start + 1).saturating_sub(a.window.unwrap_or(usize::MAX));
+        from / SEGMENT..(self.start + self.rows.len()).div_ceil(SEGMENT)
+    }
+}
+
+impl Attend {
+    /// Floats of the largest tile's partial rows.
+    fn tile_floats(&self) -> usize {
+        TILE * (self.heads / self.kv_heads) * partial_floats(self.dim)
+    }
+}
+
+fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {
+    let (mut tiles, mut first) = (Vec::new(), 0);
+    for (span, of) in batch.spans.iter().enumerate() {
+        for at in (0..of.tokens.len()).step_by(TILE) {
+            let rows = first + at..first + of.tokens.len().min(at + TILE);
+            let start = of.start + at;
+            let tile = |head| Tile { span, head, rows: rows.clone(), start };
+            tiles.extend((0..a.kv_heads).map(tile));
+        }
+        first += of.tokens.len();
+    }
+    tiles
+}
+
+/// Tiles and segments as parts of their own, where whole tiles would leave threads without work.
+fn segments(tiles: &[Tile], a: &Attend, threads: usize) -> Option<Vec<(usize, usize)>> {
+    /// More parts would cost more to merge than they save.
+    const MOST: usize = 1024;
+    if threads == 1 || tiles.len() >= 4 * threads {
+        return None;
+    }
+    let parts = tiles.iter().enumerate();
+    let parts: Vec<(usize, usize)> =
+        parts.flat_map(|(i, tile)| tile.segments(a).map(move |segment| (i, segment))).collect();
+    (parts.len() > tiles.len() && parts.len() <= MOST).then_some(parts)
+}
+
+/// Floats that an op's partial rows need in this step, where its segments are parts.
+pub(in crate::cpu) fn partials(batch: &Batch, op: &Op, threads: usize) -> usize {
+    let Op::Attend(a) = op else { return 0 };
+    let parts = segments(&tiles(batch, a), a, threads);
+    parts.map_or(0, |parts| parts.len() * a.tile_floats())
+}
+
+/// What makes a row's weighted values their mean: one over the sum of weights, to which a sink adds
+/// its own. Weights stand relative to the largest score.
+fn share(most: f32, total: f32, sink: Option<f32>) -> f32 {
+    match sink {
+        Some(sink) if sink > most => {
+            let scale = (most - sink).exp();
+            scale / total.mul_add(scale, 1.0)
+        }
+        Some(sink) => 1.0 / (total + (sink - most).exp()),
+        None => 1.0 / total,
+    }
+}
+
+fn merge_rows(sum: &mut [f32], later: &[f32], dim: usize) {
+    let rows = later.chunks_exact(partial_floats(dim));
+    sum.chunks_exact_mut(partial_floats(dim)).zip(rows).for_each(|(sum, later)| merge(sum, later));
+}

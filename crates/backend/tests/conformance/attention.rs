@@ -1,0 +1,170 @@
+//! Attention, in all its shapes: the rows of the kernel table against each other, and the reference
+//! against the formula itself, over keys and values that lie one after another.
+
+use super::*;
+use ingle_backend::{Attend, Pairing};
+use std::sync::Arc;
+
+/// What attention is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Heads {
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    window: Option<usize>,
+    softcap: Option<f32>,
+    sinks: bool,
+}
+
+/// The buffers that it reads and the one that it writes.
+pub(super) struct Buffers {
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    pub(super) y: Buffer,
+}
+
+const SCALE: f32 = 0.2;
+
+impl Heads {
+    pub(super) fn of(heads: usize, kv_heads: usize, dim: usize) -> Self {
+        Self { heads, kv_heads, dim, window: None, softcap: None, sinks: false }
+    }
+
+    fn seeing(self, window: usize) -> Self {
+        Self { window: Some(window), ..self }
+    }
+
+    fn capped(self, cap: f32) -> Self {
+        Self { softcap: Some(cap), ..self }
+    }
+
+    fn sinking(self) -> Self {
+        Self { sinks: true, ..self }
+    }
+
+    /// Logits from far below the scores to far above them.
+    fn sinks(&self) -> Vec<f32> {
+        (0..self.heads).map(|head| 7.0 * head as f32 - 7.0).collect()
+    }
+}
+
+pub(super) fn attention(bench: &mut Bench, shape: &Heads) -> Buffers {
+    let &Heads { heads, kv_heads, dim, window, softcap, .. } = shape;
+    let [q, k, v] = [heads, kv_heads, kv_heads].map(|n| bench.embedded(n * dim));
+    let (y, angles) =
+        (bench.cpu.alloc(Rows::Tokens, heads * dim), bench.cpu.alloc(Rows::Tokens, dim));
+    let freqs: Arc<[f64]> = (0..dim / 2).map(|i| 0.3f64.powi(i as i32)).collect();
+    let cache = bench.cpu.cache(kv_heads, dim);
+    let sinks = shape.sinks.then(|| {
+        let bytes: Vec<u8> = shape.sinks().iter().flat_map(|sink| sink.to_le_bytes()).collect();
+        bench.cpu.weight(Format::F32, 1, heads, bytes.into()).expect("memory")
+    });
+    let scale = SCALE;
+    bench.graph.ops.extend([
+        Op::Angles { freqs, y: angles, scale: 1.0 },
+        Op::Rope { x: q, angles, dim, pairing: Pairing::Halves },
+        Op::Rope { x: k, angles, dim, pairing: Pairing::Adjacent },
+        Op::Attend(Attend {
+            q,
+            k,
+            v,
+            y,
+            cache,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            softcap,
+            sinks,
+            window,
+        }),
+    ]);
+    Buffers { q, k, v, y }
+}
+
+/// The formula, over one sequence.
+fn dense(shape: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let &Heads { heads, kv_heads, dim, .. } = shape;
+    let row = |of: &[f32], width: usize, at: usize, head: usize| -> Vec<f64> {
+        of[at * width * dim..][head * dim..][..dim].iter().map(|v| f64::from(*v)).collect()
+    };
+    let mut y = Vec::new();
+    for at in 0..q.len() / (heads * dim) {
+        for head in 0..heads {
+            let (query, kv) = (row(q, heads, at, head), head / (heads / kv_heads));
+            let seen = (at + 1).saturating_sub(shape.window.unwrap_or(usize::MAX))..at + 1;
+            let score = |at: usize| {
+                let products = query.iter().zip(row(k, kv_heads, at, kv)).map(|(q, k)| q * k);
+                let score = products.sum::<f64>() * f64::from(SCALE);
+                shape.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+            };
+            let weights: Vec<f64> = seen.clone().map(|at| score(at).exp()).collect();
+            let sink = if shape.sinks { f64::from(shape.sinks()[head]).exp() } else { 0.0 };
+            let total = weights.iter().sum::<f64>() + sink;
+            let mut sum = vec![0.0; dim];
+            for (at, weight) in seen.zip(weights) {
+                let values = row(v, kv_heads, at, kv);
+                sum.iter_mut().zip(values).for_each(|(sum, v)| *sum += weight / total * v);
+            }
+            y.extend(sum.iter().map(|v| *v as f32));
+        }
+    }
+    y
+}
+
+/// Every row within `tolerance` of the formula.
+fn is_the_formula(shape: &Heads, tolerance: f32) {
+    let tokens = span(0, 0..300, LONG);
+    for kernels in rows() {
+        let read = |of: fn(&Buffers) -> Buffer| {
+            let mut bench = Bench::new(kernels, 2);
+            let buffers = attention(&mut bench, shape);
+            bench.prepare(of(&buffers));
+            bench.run(std::slice::from_ref(&tokens))
+        };
+        let expect = dense(shape, &read(|b| b.q), &read(|b| b.k), &read(|b| b.v));
+        let apart = distance(&read(|b| b.y), &expect);
+        assert!(apart <= tolerance, "{shape:?} on {}: {apart}", kernels.name);
+    }
+}
+
+#[test]
+fn attention_is_its_formula() {
+    let plain = Heads::of(4, 2, 32);
+    for shape in [
+        plain.clone(),
+        plain.clone().seeing(20),
+        plain.clone().capped(2.0),
+        plain.clone().sinking(),
+        plain.sinking().capped(5.0).seeing(260),
+    ] {
+        is_the_formula(&shape, 1e-5);
+    }
+}
+
+#[test]
+fn attention_sees_the_past_through_blocks() {
+    for shape in [
+        Heads::of(3, 1, 64),
+        Heads::of(4, 4, 16),
+        Heads::of(8, 2, 32).seeing(20),
+        Heads::of(4, 2, 4).seeing(1),
+        Heads::of(4, 2, 32).capped(50.0),
+        Heads::of(4, 2, 24).sinking().seeing(20),
+    ] {
+        conforms(&format!("{shape:?}"), 1e-5, |bench| attention(bench, &shape).y);
+    }
+}
+
+#[test]
+fn attention_merges_the_segments_of_a_long_context() {
+    let cuts = [0, 255, 256, 257, 300, 511, 513, 514, 580];
+    for shape in [
+        Heads::of(3, 1, 32),
+        Heads::of(4, 2, 16).seeing(300),
+        Heads::of(4, 1, 16).sinking().capped(3.0),
+    ] {
+        conforms_over(&cuts, &format!("{shape:?}, long"), 1e-5, |b| attention(b, &shape).y);
+    }
+}
