@@ -218,8 +218,8 @@ pub(super) unsafe fn exp<S: Simd>(x: S::Floats) -> S::Floats {
     }
 }
 
-/// `e^r - 1` and `2^n`, of which the first plus one times the second is `e^x`: a degree-6 polynomial
-/// on `|r| ≤ ln 2 / 2` (the coefficients of Cephes' `expf`).
+/// `e^r - 1` and `2^n`, of which the first plus one times the second is `e^x`: a degree-6
+/// polynomial on `|r| ≤ ln 2 / 2` (the coefficients of Cephes' `expf`).
 #[inline(always)]
 unsafe fn exp_parts<S: Simd>(x: S::Floats) -> (S::Floats, S::Floats) {
     const LN2_HIGH: f32 = 0.693_359_4;
