@@ -150,6 +150,7 @@ impl Cpu {
         });
         drop(parts);
         self.weights[at].packed = Some(packed);
+        self.weights[at].bytes.release();
         Ok(())
     }
 
