@@ -165,6 +165,7 @@ fn what_the_command_line_refuses() {
     let rows: &[(&[&str], i32, &str)] = &[
         (&["--host", "0.0.0.0", "--port", "0"], 2, "no API key is set"),
         (&["--api-key", "short", "--port", "0"], 2, "at least 8 characters"),
+        (&["--isolate-keys", "--port", "0"], 2, "no API keys to isolate"),
         (&["--cors-origin", "*", "--port", "0"], 2, "is no origin"),
         (&["--api-key-file", "/nowhere", "--port", "0"], 2, "/nowhere"),
         (&["--port", &port], 1, "cannot listen"),

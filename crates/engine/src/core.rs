@@ -4,6 +4,7 @@
 
 use crate::draft::Lookup;
 use crate::pace::Pace;
+use crate::prefix::Salts;
 use crate::sampling::Sampler;
 use crate::{Options, Speculation};
 use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Sample, Span, Ticket};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How many seconds a refused caller is told to wait.
 const RETRY_S: u64 = 1;
+/// How many salts are remembered.
+const SALTS_MOST: usize = 4096;
 
 /// What a job's maker wants to hear of it. Called on the engine's thread; must not block.
 pub trait Watch: Send {
@@ -66,8 +69,8 @@ pub struct Job {
     pub new_max: usize,
     /// Chooses tokens; `None` only scores the prompt, each position's logits reported.
     pub sampler: Option<Sampler>,
-    /// Whether cached prefixes may be used.
-    pub share: bool,
+    /// Cached prefixes are shared with jobs of the same salt; without one they are not used.
+    pub salt: Option<String>,
     /// Its priority and its owner.
     pub rank: Rank,
     /// It is ended then, complete or not, and refused where its first token would come later.
@@ -152,7 +155,8 @@ pub struct Core {
     live: BTreeMap<SeqId, Live>,
     flight: Option<(Vec<Chunk>, Ticket)>,
     context: usize,
-    share: bool,
+    /// `None` where nothing is shared.
+    salts: Option<Salts>,
     running: usize,
     prefill_tokens: Option<usize>,
     pace: Pace,
@@ -212,7 +216,7 @@ impl Core {
             live: BTreeMap::new(),
             flight: None,
             context,
-            share: options.prefix_cache,
+            salts: options.prefix_cache.then(|| Salts::new(SALTS_MOST)),
             running: options.running.max(1),
             speculation: options.speculation,
             prefill_tokens: options.prefill_tokens,
@@ -245,19 +249,20 @@ impl Core {
 
     /// Takes a job in, or ends it with what is wrong with it.
     pub fn submit(&mut self, job: Job) {
-        let Job { prompt, new_max, sampler, share, rank, deadline, cancelled, watch } = job;
+        let Job { prompt, new_max, sampler, salt, rank, deadline, cancelled, watch } = job;
         let known = |token: &Token| (*token as usize) < self.network.vocabulary;
         if let Some(alien) = prompt.iter().find(|token| !known(token)) {
             let message = format!("token {alien} is not in the vocabulary");
             return watch.ended(Ending::Refused(Fault::caller(message)));
         }
         let len = prompt.len();
-        let ahead = self.scheduler.ahead(&prompt, share && self.share, rank);
+        let salt = self.salts.as_mut().zip(salt).map(|(salts, text)| salts.number(&text));
+        let ahead = self.scheduler.ahead(&prompt, salt, rank);
         if let Some(fault) = self.too_late(ahead, deadline) {
             self.stats.late += 1;
             return watch.ended(Ending::Refused(fault));
         }
-        match self.scheduler.add(prompt, new_max, share && self.share, rank) {
+        match self.scheduler.add(prompt, new_max, salt, rank) {
             Ok(id) => {
                 let live = Live {
                     prompt: len,

@@ -11,6 +11,7 @@ mod draft;
 mod local;
 mod memory;
 mod pace;
+mod prefix;
 pub mod sampling;
 mod score;
 pub mod stop;
@@ -54,7 +55,7 @@ pub struct Options {
     pub running: usize,
     /// The most requests that wait for others.
     pub waiting: usize,
-    /// Whether requests share the KV blocks of equal prefixes.
+    /// Whether requests of one salt share the KV blocks of equal prefixes.
     pub prefix_cache: bool,
     /// What a step tries beyond the last token.
     pub speculation: Speculation,

@@ -47,6 +47,9 @@ pub struct Info {
 /// not to less than a quarter.
 const SHORTENED: usize = 4;
 
+/// The longest salt. What a caller may give is shorter, so that a server can put more before it.
+const SALT_BYTES: usize = 2048;
+
 enum Command {
     Run(Box<Job>),
     Quit,
@@ -211,6 +214,10 @@ impl Local {
                  shorten the prompt, or load the model with a larger --context"
             )));
         }
+        if request.cache_salt.len() > SALT_BYTES {
+            let message = format!("cache_salt is longer than {SALT_BYTES} bytes: hash it");
+            return Err(Fault::caller(message).at("cache_salt"));
+        }
         let asked = request.max_tokens.map_or(usize::MAX, |n| n as usize);
         if asked == 0 {
             return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
@@ -236,7 +243,7 @@ impl Local {
             prompt,
             new_max: asked.min(context - used),
             sampler: Some(Sampler::new(&request.sampling, seed)),
-            share: true,
+            salt: Some(request.cache_salt.clone()),
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into())),
             cancelled,

@@ -97,7 +97,7 @@ impl Local {
             prompt: ids.to_vec(),
             new_max: 1,
             sampler: None,
-            share: false,
+            salt: None,
             rank: Rank::default(),
             deadline: None,
             cancelled: Arc::default(),

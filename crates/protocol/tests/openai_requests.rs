@@ -68,6 +68,8 @@ fn honoured_fields_reach_the_request() {
         (CHAT, r#""priority":-3"#, |r, _| r.priority == -3),
         (TEXT, r#""priority":2147483647"#, |r, _| r.priority == i32::MAX),
         (CHAT, r#""timeout_ms":250"#, |r, _| r.timeout_ms == Some(250)),
+        (CHAT, r#""cache_salt":"mine""#, |r, _| r.cache_salt == "mine"),
+        (TEXT, r#""cache_salt":"ä""#, |r, _| r.cache_salt == "ä"),
         (CHAT, r#""ignore_eos":true"#, |r, _| r.sampling.ignore_eos),
         (CHAT, r#""stop":"x""#, |r, _| r.stop == ["x"]),
         (CHAT, r#""stop":["x","y"]"#, |r, _| r.stop == ["x", "y"]),
@@ -105,6 +107,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (CHAT, r#""priority":0.5"#, "priority", "whole number"),
         (CHAT, r#""priority":2147483648"#, "priority", "to 2147483647"),
         (CHAT, r#""timeout_ms":0"#, "timeout_ms", "from 1"),
+        (CHAT, r#""cache_salt":"""#, "cache_salt", "empty"),
+        (CHAT, r#""cache_salt":7"#, "cache_salt", "a number"),
         (CHAT, r#""n":0"#, "n", "from 1 to 16"),
         (CHAT, r#""n":1.5"#, "n", "whole number"),
         (CHAT, r#""max_tokens":0"#, "max_tokens", "from 1"),
@@ -349,7 +353,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
     let limits = (1..u32::MAX, prop::option::of(0..=20u8), any::<bool>());
     let stops = prop::collection::vec(".+", 0..4);
     let options = (any::<bool>(), any::<bool>(), 1..=16u32, any::<bool>());
-    let terms = (any::<i32>(), prop::option::of(1..u32::MAX));
+    let terms = (any::<i32>(), prop::option::of(1..u32::MAX), ".{0,20}");
     (".*", inputs, any_sampling(), stops, limits, options, terms).prop_map(
         move |(model, inputs, sampling, stop, (most, logprobs, endless), options, terms)| {
             let legacy = format == Format::Completions;
@@ -362,6 +366,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 logprobs,
                 priority: terms.0,
                 timeout_ms: terms.1,
+                cache_salt: terms.2.clone(),
                 ..Request::default()
             };
             let options = Options {

@@ -2,6 +2,7 @@
 //!
 //! A full block is known by the chain of blocks before it and by its own tokens. A chain's number
 //! is never used twice, so a lookup is exact: no digest to collide, nothing to compare afterwards.
+//! Chains begin at a root, of which each salt has its own, so that nothing is found across salts.
 //! Whoever holds a published block holds all of its prefix, and lets go of the prefix last; so the
 //! least recently used block is never one that another published block continues.
 //!
@@ -21,13 +22,35 @@ impl BlockId {
     }
 }
 
+/// Parts those who may not find each other's prefixes: a number below 2⁶³, which its giver never
+/// gives to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Salt(pub u64);
+
+/// A published block that nobody was told of yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// Valid until the next plan.
+    pub block: BlockId,
+    /// By whom it is found.
+    pub salt: Salt,
+    /// The prefix that it ends.
+    pub tokens: Vec<Token>,
+}
+
 /// Names one particular prefix of full blocks, for as long as its last block is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Chain(u64);
 
 impl Chain {
-    /// The empty prefix.
-    pub(crate) const ROOT: Self = Self(0);
+    /// Lower ones are roots.
+    const FIRST: Self = Self(1 << 63);
+
+    /// The empty prefix of a salt.
+    pub(crate) fn root(salt: Salt) -> Self {
+        assert!(salt.0 < Self::FIRST.0, "a salt is below 2^63");
+        Self(salt.0)
+    }
 }
 
 /// What a block is found by: its prefix's chain in two words, then its tokens.
@@ -35,6 +58,14 @@ type Key = Arc<[u32]>;
 
 fn key(Chain(prefix): Chain, tokens: &[Token]) -> Key {
     [prefix as u32, (prefix >> 32) as u32].into_iter().chain(tokens.iter().copied()).collect()
+}
+
+/// A prefix of published blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prefix {
+    pub(crate) chain: Chain,
+    /// Its last block; none of the empty one.
+    pub(crate) last: Option<BlockId>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +78,8 @@ struct Block {
 struct Published {
     key: Key,
     prefix: Chain,
+    /// The last block of that prefix, which stays published as long as this one.
+    parent: Option<BlockId>,
     /// The prefix that ends with this block.
     chain: Chain,
     /// When its last user let go of it; its place in `idle` while it has none.
@@ -62,6 +95,8 @@ pub(crate) struct BlockPool {
     /// Published blocks without users, least recently used first.
     idle: BTreeMap<u64, BlockId>,
     by_key: BTreeMap<Key, BlockId>,
+    /// Published blocks that were computed here and not handed out by `fresh`, oldest first.
+    fresh: BTreeMap<Chain, BlockId>,
     next_chain: u64,
     next_release: u64,
 }
@@ -75,7 +110,8 @@ impl BlockPool {
             empty: (0..count).rev().map(BlockId).collect(),
             idle: BTreeMap::new(),
             by_key: BTreeMap::new(),
-            next_chain: Chain::ROOT.0 + 1,
+            fresh: BTreeMap::new(),
+            next_chain: Chain::FIRST.0,
             next_release: 0,
         }
     }
@@ -101,6 +137,7 @@ impl BlockPool {
             let (_, id) = self.idle.pop_first().expect("counted by `available`");
             let old = self.blocks[id.at()].published.take().expect("an idle block is published");
             self.by_key.remove(&old.key);
+            self.fresh.remove(&old.chain);
             id
         });
         self.blocks[id.at()].users = 1;
@@ -143,18 +180,69 @@ impl BlockPool {
     /// Makes a computed full block findable. The first to publish wins: where a twin is already
     /// published, the caller's own block is released and it becomes a user of the twin. Returns
     /// the block to go on with.
-    pub(crate) fn publish(&mut self, prefix: Chain, tokens: &[Token], own: BlockId) -> BlockId {
-        let key = key(prefix, tokens);
-        if let Some(&twin) = self.by_key.get(&key) {
+    pub(crate) fn publish(&mut self, prefix: Prefix, tokens: &[Token], own: BlockId) -> BlockId {
+        if let Some(&twin) = self.by_key.get(&key(prefix.chain, tokens)) {
             self.hold(&[twin]);
             self.release(vec![own]);
             return twin;
         }
-        let chain = Chain(self.next_chain);
+        self.enter(prefix, tokens, own);
+        self.fresh.insert(self.chain_of(own), own);
+        own
+    }
+
+    fn enter(&mut self, prefix: Prefix, tokens: &[Token], own: BlockId) {
+        let Prefix { chain: prefix, last: parent } = prefix;
+        let (key, chain) = (key(prefix, tokens), Chain(self.next_chain));
         self.next_chain += 1;
         self.by_key.insert(Arc::clone(&key), own);
-        self.blocks[own.at()].published = Some(Published { key, prefix, chain, released: 0 });
-        own
+        self.blocks[own.at()].published =
+            Some(Published { key, prefix, parent, chain, released: 0 });
+    }
+
+    /// Publishes blocks for the part of `tokens`, all of whole blocks, that is not published, as far
+    /// as there are blocks that nobody holds, none of the part before taken for it. Returns which
+    /// of the prefix's blocks is to be filled where: none where less than `known` blocks are there.
+    pub(crate) fn adopt(
+        &mut self,
+        root: Chain,
+        tokens: &[Token],
+        known: usize,
+    ) -> Vec<(usize, BlockId)> {
+        let mut held = self.find(root, tokens);
+        if held.len() < known {
+            return Vec::new();
+        }
+        self.hold(&held);
+        let first = held.len();
+        for part in tokens.chunks_exact(self.block_tokens).skip(first).take(self.available()) {
+            let prefix = self.prefix(root, &held);
+            let own = self.take_one();
+            self.enter(prefix, part, own);
+            held.push(own);
+        }
+        let adopted = (first..).zip(held[first..].iter().copied()).collect();
+        self.release(held);
+        adopted
+    }
+
+    /// The prefix that ends with the last of these published blocks, or the empty one.
+    pub(crate) fn prefix(&self, root: Chain, blocks: &[BlockId]) -> Prefix {
+        let last = blocks.last().copied();
+        Prefix { chain: last.map_or(root, |last| self.chain_of(last)), last }
+    }
+
+    /// The oldest published block that was computed here and is not yet handed out by this.
+    pub(crate) fn fresh(&mut self) -> Option<Fresh> {
+        let (_, block) = self.fresh.pop_first()?;
+        let (mut parts, mut at, mut salt) = (Vec::new(), Some(block), Salt::default());
+        while let Some(id) = at {
+            let published = self.blocks[id.at()].published.as_ref().expect("prefixes outlive");
+            parts.push(&published.key[2..]);
+            (at, salt) = (published.parent, Salt(published.prefix.0));
+        }
+        parts.reverse();
+        Some(Fresh { block, salt, tokens: parts.concat() })
     }
 
     /// Gives blocks back, last first, so that a prefix outlives its continuations.
@@ -202,11 +290,18 @@ impl BlockPool {
             self.blocks.iter().filter_map(|block| Some((block.published.as_ref()?, block)));
         let by_chain: BTreeMap<_, _> = published.map(|both| (both.0.chain, both)).collect();
         assert_eq!(by_chain.len(), self.by_key.len(), "a chain and a key belong to one block");
+        let unheard = self.fresh.iter().all(|(chain, id)| {
+            by_chain.get(chain).is_some_and(|both| std::ptr::eq(both.1, &self.blocks[id.at()]))
+        });
+        assert!(unheard, "what is fresh is published");
         for (chain, (published, block)) in &by_chain {
             let found = self.by_key.get(&published.key).map(|id| &self.blocks[id.at()]);
             assert!(found.is_some_and(|found| std::ptr::eq(found, *block)), "found by its key");
             assert!(published.prefix < *chain && chain.0 < self.next_chain, "chains ascend");
-            if published.prefix == Chain::ROOT {
+            let parent = published.parent.and_then(|id| self.blocks[id.at()].published.as_ref());
+            let named = parent.map(|parent| parent.chain);
+            assert_eq!(named, Some(published.prefix).filter(|&c| c >= Chain::FIRST), "its parent");
+            if published.prefix < Chain::FIRST {
                 continue;
             }
             let (name, before) =

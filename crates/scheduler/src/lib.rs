@@ -22,8 +22,8 @@
 mod blocks;
 mod fairness;
 
-pub use blocks::BlockId;
-use blocks::{BlockPool, Chain};
+pub use blocks::{BlockId, Fresh, Salt};
+use blocks::{BlockPool, Chain, Prefix};
 use fairness::Fairness;
 pub use fairness::Rank;
 use std::collections::BTreeMap;
@@ -157,10 +157,11 @@ struct Seq {
     drafted: usize,
     /// It ends with this many tokens.
     len_max: usize,
-    /// Whether its full blocks are published, and published ones used for it.
-    share: bool,
+    /// Among whom its full blocks are published, and published ones used for it; `None` does
+    /// neither.
+    salt: Option<Salt>,
     blocks: Vec<BlockId>,
-    /// The prefix that its full computed blocks are; stays at the root where `share` is false.
+    /// The prefix that its full computed blocks are; stays at the root without a salt.
     chain: Chain,
     /// Leading tokens that were ever computed or found, even if their KV was lost since.
     seen: usize,
@@ -174,9 +175,14 @@ impl Seq {
         self.tokens.len() - self.computed - self.planned
     }
 
+    /// Where its chain begins.
+    fn root(&self) -> Chain {
+        Chain::root(self.salt.unwrap_or_default())
+    }
+
     /// Published blocks that continue what is computed, always leaving one token to compute.
     fn findable(&self, pool: &BlockPool, block_tokens: usize) -> Vec<BlockId> {
-        if !self.share || self.computed != self.blocks.len() * block_tokens {
+        if self.salt.is_none() || self.computed != self.blocks.len() * block_tokens {
             return Vec::new();
         }
         pool.find(self.chain, &self.tokens[self.computed..self.tokens.len() - 1])
@@ -223,8 +229,8 @@ impl Scheduler {
     }
 
     /// Lets a sequence wait for its turn. It ends after `new_max` sampled tokens at the latest.
-    /// With `share`, it uses prefixes that others computed, and they use its own; without, every
-    /// one of its positions is computed for it alone.
+    /// With a salt, it uses prefixes that others of that salt computed, and they use its own;
+    /// without, every one of its positions is computed for it alone.
     ///
     /// # Errors
     /// See [`Reject`]; nothing has changed then.
@@ -232,7 +238,7 @@ impl Scheduler {
         &mut self,
         prompt: Vec<Token>,
         new_max: usize,
-        share: bool,
+        salt: Option<Salt>,
         rank: Rank,
     ) -> Result<SeqId, Reject> {
         if prompt.is_empty() || new_max == 0 {
@@ -257,9 +263,9 @@ impl Scheduler {
             planned: 0,
             drafted: 0,
             len_max,
-            share,
+            salt,
             blocks: Vec::new(),
-            chain: Chain::ROOT,
+            chain: Chain::root(salt.unwrap_or_default()),
             seen: 0,
             cached: 0,
         };
@@ -318,12 +324,36 @@ impl Scheduler {
     /// Prompt tokens that would have to be computed before a newcomer's first token: its own, and
     /// those of everyone of a higher priority or of the same owner and priority. What others'
     /// turns may take comes on top of it.
-    pub fn ahead(&self, prompt: &[Token], share: bool, rank: Rank) -> usize {
-        let found = if share { self.pool.find(Chain::ROOT, prompt).len() } else { 0 };
+    pub fn ahead(&self, prompt: &[Token], salt: Option<Salt>, rank: Rank) -> usize {
+        let found = salt.map_or(0, |salt| self.found(salt, prompt));
         let before = |other: Rank| other == rank || other.priority < rank.priority;
         let others = self.seqs.values().filter(|seq| before(seq.rank) && seq.behind() > 1);
         let own = prompt.len().saturating_sub(found * self.limits.block_tokens).max(1);
         own + others.map(Seq::behind).sum::<usize>()
+    }
+
+    /// How many blocks of these tokens are published.
+    pub fn found(&self, salt: Salt, tokens: &[Token]) -> usize {
+        self.pool.find(Chain::root(salt), tokens).len()
+    }
+
+    /// Takes in what was computed before this scheduler was: publishes blocks for those of `tokens`
+    /// (whole blocks of them) that are not published yet, as far as there are blocks that nobody
+    /// holds. Returns which block of the prefix goes where; its keys and values have to be there
+    /// before the next step is computed. Those of the first `known` blocks are not at hand: where
+    /// one of them is not published (any more), nothing is taken in.
+    ///
+    /// # Panics
+    /// Where `tokens` are no whole blocks.
+    pub fn adopt(&mut self, salt: Salt, tokens: &[Token], known: usize) -> Vec<(usize, BlockId)> {
+        assert!(tokens.len().is_multiple_of(self.limits.block_tokens), "whole blocks alone");
+        self.pool.adopt(Chain::root(salt), tokens, known)
+    }
+
+    /// The oldest published block that was computed, not adopted, and that this has not told of;
+    /// `None` where there is no such block. Evicted ones are passed over.
+    pub fn fresh(&mut self) -> Option<Fresh> {
+        self.pool.fresh()
     }
 
     /// The next step's work; empty only when [`idle`](Self::idle). Beside sequences that are one
@@ -483,7 +513,7 @@ impl Scheduler {
         let id = self.running.pop().expect("one sequence alone always fits, see `add`");
         let seq = self.seqs.get_mut(&id).expect("live sequence");
         self.pool.release(std::mem::take(&mut seq.blocks));
-        (seq.computed, seq.chain) = (0, Chain::ROOT);
+        (seq.computed, seq.chain) = (0, seq.root());
         self.fairness.wait(seq.rank, id);
         self.preemptions += 1;
     }
@@ -500,12 +530,14 @@ impl Scheduler {
         (seq.computed, seq.planned, seq.drafted) = (end, 0, 0);
         seq.seen = seq.seen.max(end);
         self.pool.release(seq.blocks.split_off(end.div_ceil(block_tokens)));
-        if !seq.share {
+        if seq.salt.is_none() {
             return;
         }
         for at in filled {
             let part = &seq.tokens[at * block_tokens..(at + 1) * block_tokens];
-            seq.blocks[at] = self.pool.publish(seq.chain, part, seq.blocks[at]);
+            let last = at.checked_sub(1).map(|before| seq.blocks[before]);
+            let prefix = Prefix { chain: seq.chain, last };
+            seq.blocks[at] = self.pool.publish(prefix, part, seq.blocks[at]);
             seq.chain = self.pool.chain_of(seq.blocks[at]);
         }
     }

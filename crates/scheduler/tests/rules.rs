@@ -1,6 +1,6 @@
 //! The rules one at a time, small enough to be followed by eye. Whole lives are in `simulation`.
 
-use ingle_scheduler::{Chunk, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId, Token};
+use ingle_scheduler::{Chunk, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId, Token};
 
 const LIMITS: Limits =
     Limits { block_tokens: 4, blocks: 8, step_tokens: 10, running: 4, waiting: 4 };
@@ -19,6 +19,9 @@ fn step(scheduler: &mut Scheduler, ids: &[SeqId]) -> Vec<(usize, usize, usize)> 
     chunks.iter().map(named).collect()
 }
 
+const ALL: Option<Salt> = Some(Salt(0));
+const OTHERS: Option<Salt> = Some(Salt(7));
+
 fn prompt(length: u32) -> Vec<Token> {
     (0..length).collect()
 }
@@ -26,7 +29,7 @@ fn prompt(length: u32) -> Vec<Token> {
 #[test]
 fn a_long_prompt_is_computed_in_chunks_and_holds_up_no_older_answer() {
     let mut scheduler = Scheduler::new(LIMITS);
-    let mut add = |length| scheduler.add(prompt(length), 4, false, Rank::default()).expect("fits");
+    let mut add = |length| scheduler.add(prompt(length), 4, None, Rank::default()).expect("fits");
     let ids = [add(3), add(16), add(2)];
     assert_eq!(step(&mut scheduler, &ids), [(0, 0, 3), (1, 0, 7)]);
     assert_eq!(step(&mut scheduler, &ids), [(0, 3, 4), (1, 7, 16)]);
@@ -41,7 +44,7 @@ fn a_long_prompt_is_computed_in_chunks_and_holds_up_no_older_answer() {
 fn a_draft_is_computed_as_far_as_there_is_room_and_counts_as_far_as_it_comes_true() {
     let check = |new_max: usize, draft: &[Token], taken: usize, after: &[Token]| {
         let mut scheduler = Scheduler::new(LIMITS);
-        let id = scheduler.add(vec![1, 2, 3], new_max, true, Rank::default()).expect("fits");
+        let id = scheduler.add(vec![1, 2, 3], new_max, ALL, Rank::default()).expect("fits");
         scheduler.draft(id, draft);
         let step = scheduler.plan(usize::MAX);
         scheduler.check();
@@ -70,8 +73,8 @@ fn a_draft_is_computed_as_far_as_there_is_room_and_counts_as_far_as_it_comes_tru
 #[test]
 fn a_draft_holds_up_nobody() {
     let mut scheduler = Scheduler::new(Limits { blocks: 3, ..LIMITS });
-    let ids = [4, 4]
-        .map(|length| scheduler.add(prompt(length), 4, false, Rank::default()).expect("fits"));
+    let ids =
+        [4, 4].map(|length| scheduler.add(prompt(length), 4, None, Rank::default()).expect("fits"));
     scheduler.draft(ids[0], &[9; 8]);
     let chunks = scheduler.plan(usize::MAX);
     assert_eq!(chunks.iter().map(|chunk| chunk.draft.len()).collect::<Vec<_>>(), [2, 0]);
@@ -82,31 +85,65 @@ fn a_draft_holds_up_nobody() {
 
 #[test]
 fn a_prefix_is_found_again_but_for_its_last_token() {
-    let check = |length: u32, share: bool, found: usize| {
+    let check = |length: u32, salt: Option<Salt>, found: usize| {
         let mut scheduler = Scheduler::new(LIMITS);
-        let first = scheduler.add(prompt(12), 1, true, Rank::default()).expect("fits");
+        let first = scheduler.add(prompt(12), 1, ALL, Rank::default()).expect("fits");
         step(&mut scheduler, &[first]);
         step(&mut scheduler, &[first]);
         assert!(scheduler.idle());
         assert_eq!(scheduler.counts().blocks_cached, 3);
-        let second = scheduler.add(prompt(length), 1, share, Rank::default()).expect("fits");
+        let second = scheduler.add(prompt(length), 1, salt, Rank::default()).expect("fits");
         let chunks = scheduler.plan(usize::MAX);
-        assert_eq!(chunks[0].positions.start, found, "{length} tokens, share: {share}");
+        assert_eq!(chunks[0].positions.start, found, "{length} tokens, {salt:?}");
         assert_eq!(scheduler.cached(second), found);
     };
-    check(3, true, 0);
-    check(4, true, 0);
-    check(5, true, 4);
-    check(12, true, 8);
-    check(13, true, 12);
-    check(16, true, 12);
-    check(13, false, 0);
+    check(3, ALL, 0);
+    check(4, ALL, 0);
+    check(5, ALL, 4);
+    check(12, ALL, 8);
+    check(13, ALL, 12);
+    check(16, ALL, 12);
+    check(13, None, 0);
+    check(13, OTHERS, 0);
+}
+
+#[test]
+fn what_is_adopted_is_found() {
+    let check = |running: u32, offered: u32, known: usize, expect: &[usize], found: usize| {
+        let mut scheduler = Scheduler::new(LIMITS);
+        scheduler.add(prompt(running), 2, ALL, Rank::default()).expect("fits");
+        let chunks = scheduler.plan(usize::MAX);
+        scheduler.apply(&chunks, |_| Outcome::Continue(9));
+        let adopted = scheduler.adopt(Salt(7), &prompt(offered), known);
+        scheduler.check();
+        assert_eq!(adopted.iter().map(|one| one.0).collect::<Vec<_>>(), expect);
+        assert!(scheduler.adopt(Salt(7), &prompt(offered), known).is_empty(), "it is there");
+        assert_eq!(scheduler.found(Salt(7), &prompt(32)), found);
+    };
+    check(1, 12, 0, &[0, 1, 2], 3);
+    check(1, 12, 1, &[], 0);
+    check(8, 12, 0, &[0, 1, 2], 3);
+    check(8, 32, 0, &[0, 1, 2, 3, 4, 5], 6);
+}
+
+#[test]
+fn what_was_computed_is_told_of_once() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    let adopted = scheduler.adopt(Salt(7), &prompt(4), 0);
+    assert_eq!(adopted.len(), 1);
+    let id = scheduler.add(prompt(9), 1, OTHERS, Rank::default()).expect("fits");
+    let chunks = scheduler.plan(usize::MAX);
+    scheduler.apply(&chunks, |_| Outcome::Stop);
+    assert_eq!(scheduler.tokens(id), None);
+    let fresh = scheduler.fresh().expect("the second block");
+    assert_eq!((fresh.salt, fresh.tokens), (Salt(7), prompt(8)));
+    assert_eq!(scheduler.fresh(), None);
 }
 
 #[test]
 fn the_youngest_makes_room_and_comes_back() {
     let mut scheduler = Scheduler::new(Limits { blocks: 3, ..LIMITS });
-    let mut add = |length| scheduler.add(prompt(length), 5, true, Rank::default()).expect("fits");
+    let mut add = |length| scheduler.add(prompt(length), 5, ALL, Rank::default()).expect("fits");
     let ids = [add(4), add(3)];
     assert_eq!(step(&mut scheduler, &ids), [(0, 0, 4), (1, 0, 3)]);
     assert_eq!(step(&mut scheduler, &ids), [(0, 4, 5), (1, 3, 4)]);
@@ -128,9 +165,9 @@ const fn rank(priority: i32, owner: u32) -> Rank {
 fn answers_keep_prompts_short() {
     let check = |prefill_tokens: usize, taken: usize| {
         let mut scheduler = Scheduler::new(LIMITS);
-        let first = scheduler.add(prompt(2), 9, false, rank(0, 0)).expect("fits");
+        let first = scheduler.add(prompt(2), 9, None, rank(0, 0)).expect("fits");
         step(&mut scheduler, &[first]);
-        let second = scheduler.add(prompt(20), 9, false, rank(-1, 1)).expect("fits");
+        let second = scheduler.add(prompt(20), 9, None, rank(-1, 1)).expect("fits");
         let chunks = scheduler.plan(prefill_tokens);
         let spans: Vec<_> = chunks.iter().map(|chunk| (chunk.seq, chunk.positions.len())).collect();
         assert_eq!(spans, [(first, 1), (second, taken)]);
@@ -146,7 +183,7 @@ fn answers_keep_prompts_short() {
 fn priority_goes_first_then_who_had_least_then_age() {
     let check = |ranks: &[Rank], length: u32, order: &[usize]| {
         let mut scheduler = Scheduler::new(Limits { running: 1, waiting: 9, ..LIMITS });
-        let add = |&rank| scheduler.add(prompt(length), 1, false, rank).expect("fits");
+        let add = |&rank| scheduler.add(prompt(length), 1, None, rank).expect("fits");
         let ids: Vec<SeqId> = ranks.iter().map(add).collect();
         let steps = ranks.iter().flat_map(|_| step(&mut scheduler, &ids));
         assert_eq!(steps.map(|(at, ..)| at).collect::<Vec<_>>(), order, "{ranks:?}");
@@ -165,9 +202,9 @@ fn who_comes_late_is_lifted_to_those_who_wait() {
     let mut scheduler = Scheduler::new(Limits { running: 1, waiting: 30, ..LIMITS });
     let (mut served, mut late) = (Vec::new(), Vec::new());
     for round in 0..20 {
-        scheduler.add(prompt(4), 1, false, rank(0, 0)).expect("fits");
+        scheduler.add(prompt(4), 1, None, rank(0, 0)).expect("fits");
         let second = rank(0, u32::from(round >= 10));
-        let id = scheduler.add(prompt(4), 1, false, second).expect("fits");
+        let id = scheduler.add(prompt(4), 1, None, second).expect("fits");
         late.extend((round >= 10).then_some(id));
         let chunks = scheduler.plan(usize::MAX);
         served.push(u8::from(late.contains(&chunks[0].seq)));
@@ -188,7 +225,7 @@ fn owners_who_flood_get_equal_shares() {
             for (owner, (length, new_max)) in [(0, long), (1, short)] {
                 while waits[owner] < 3 {
                     let rank = rank(0, owner as u32);
-                    let id = scheduler.add(prompt(length), new_max, false, rank).expect("fits");
+                    let id = scheduler.add(prompt(length), new_max, None, rank).expect("fits");
                     owners.insert(id, owner);
                     waits[owner] += 1;
                 }
@@ -216,7 +253,7 @@ fn owners_who_flood_get_equal_shares() {
 #[test]
 fn the_least_urgent_makes_room() {
     let mut scheduler = Scheduler::new(Limits { blocks: 4, ..LIMITS });
-    let mut add = |rank| scheduler.add(prompt(4), 9, false, rank).expect("fits");
+    let mut add = |rank| scheduler.add(prompt(4), 9, None, rank).expect("fits");
     let ids = [add(rank(1, 0)), add(rank(0, 0)), add(rank(0, 1))];
     step(&mut scheduler, &ids);
     let second: Vec<usize> = step(&mut scheduler, &ids).iter().map(|chunk| chunk.0).collect();
@@ -226,26 +263,27 @@ fn the_least_urgent_makes_room() {
 #[test]
 fn a_newcomer_knows_what_is_ahead_of_it() {
     let mut scheduler = Scheduler::new(Limits { running: 1, ..LIMITS });
-    scheduler.add(prompt(16), 9, true, rank(0, 0)).expect("fits");
+    scheduler.add(prompt(16), 9, ALL, rank(0, 0)).expect("fits");
     let chunks = scheduler.plan(usize::MAX);
     scheduler.apply(&chunks, |_| Outcome::Stop);
-    scheduler.add(prompt(5), 9, true, rank(1, 0)).expect("fits");
-    let check = |length: u32, share: bool, rank: Rank, expect: usize| {
-        assert_eq!(scheduler.ahead(&prompt(length), share, rank), expect, "{length} {rank:?}");
+    scheduler.add(prompt(5), 9, ALL, rank(1, 0)).expect("fits");
+    let check = |length: u32, salt: Option<Salt>, rank: Rank, expect: usize| {
+        assert_eq!(scheduler.ahead(&prompt(length), salt, rank), expect, "{length} {rank:?}");
     };
-    check(3, true, rank(0, 0), 3 + 6);
-    check(3, true, rank(0, 1), 3);
-    check(3, true, rank(1, 0), 3 + 6 + 5);
-    check(3, true, rank(2, 1), 3 + 6 + 5);
-    check(3, true, rank(-1, 0), 3);
-    check(9, true, rank(0, 1), 1);
-    check(9, false, rank(0, 1), 9);
+    check(3, ALL, rank(0, 0), 3 + 6);
+    check(3, ALL, rank(0, 1), 3);
+    check(3, ALL, rank(1, 0), 3 + 6 + 5);
+    check(3, ALL, rank(2, 1), 3 + 6 + 5);
+    check(3, ALL, rank(-1, 0), 3);
+    check(9, ALL, rank(0, 1), 1);
+    check(9, None, rank(0, 1), 9);
+    check(9, OTHERS, rank(0, 1), 9);
 }
 
 #[test]
 fn a_sequence_ends_by_its_outcome_or_by_its_length() {
     let mut scheduler = Scheduler::new(LIMITS);
-    let mut add = |new_max| scheduler.add(prompt(1), new_max, true, Rank::default()).expect("fits");
+    let mut add = |new_max| scheduler.add(prompt(1), new_max, ALL, Rank::default()).expect("fits");
     let (stopped, full, on) = (add(5), add(1), add(2));
     let chunks = scheduler.plan(usize::MAX);
     let outcome = |id| if id == stopped { Outcome::Stop } else { Outcome::Continue(7) };
@@ -259,7 +297,7 @@ fn what_can_never_run_is_refused_with_the_way_out() {
     let mut scheduler = Scheduler::new(Limits { waiting: 1, step_tokens: usize::MAX, ..LIMITS });
     let mut check = |length, new_max, expected: Reject, says: &str| {
         let told =
-            scheduler.add(prompt(length), new_max, true, Rank::default()).expect_err("refused");
+            scheduler.add(prompt(length), new_max, ALL, Rank::default()).expect_err("refused");
         assert_eq!(told, expected);
         assert!(told.to_string().contains(says), "{told}");
     };
@@ -269,8 +307,8 @@ fn what_can_never_run_is_refused_with_the_way_out() {
     check(32, 2, too_long(9), "need 9 blocks of KV cache and there are 8");
     check(1, usize::MAX, too_long((usize::MAX - 1).div_ceil(4)), "ask for fewer tokens");
     let longest =
-        scheduler.add(prompt(32), 1, true, Rank::default()).expect("its last token needs no block");
-    let told = scheduler.add(prompt(1), 1, true, Rank::default()).expect_err("one waits already");
+        scheduler.add(prompt(32), 1, ALL, Rank::default()).expect("its last token needs no block");
+    let told = scheduler.add(prompt(1), 1, ALL, Rank::default()).expect_err("one waits already");
     assert_eq!((told, told.to_string().contains("try again")), (Reject::QueueFull, true));
     assert_eq!(step(&mut scheduler, &[longest]), [(0, 0, 32)]);
     assert!(scheduler.idle());
@@ -280,7 +318,7 @@ fn what_can_never_run_is_refused_with_the_way_out() {
 #[should_panic(expected = "cancelled inside a step")]
 fn a_sequence_is_not_cancelled_while_it_is_computed() {
     let mut scheduler = Scheduler::new(LIMITS);
-    let id = scheduler.add(prompt(1), 1, true, Rank::default()).expect("fits");
+    let id = scheduler.add(prompt(1), 1, ALL, Rank::default()).expect("fits");
     scheduler.plan(usize::MAX);
     scheduler.cancel(id);
 }
@@ -289,7 +327,7 @@ fn a_sequence_is_not_cancelled_while_it_is_computed() {
 #[should_panic(expected = "before the last step was applied")]
 fn a_step_is_applied_before_the_next_is_planned() {
     let mut scheduler = Scheduler::new(LIMITS);
-    scheduler.add(prompt(1), 2, true, Rank::default()).expect("fits");
+    scheduler.add(prompt(1), 2, ALL, Rank::default()).expect("fits");
     scheduler.plan(usize::MAX);
     scheduler.plan(usize::MAX);
 }

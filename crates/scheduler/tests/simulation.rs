@@ -12,10 +12,12 @@
 
 #![allow(clippy::print_stdout, reason = "what the lives were made of is worth a line")]
 
+mod adoption;
 mod story;
 
+use adoption::Unsaved;
 use ingle_scheduler::{
-    BlockId, Chunk, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId, Token,
+    BlockId, Chunk, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId, Token,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
@@ -52,6 +54,11 @@ enum Origin {
     Computed,
 }
 
+/// The digest of a salt's empty prefix; of those who share nothing, too.
+fn root(salt: Option<Salt>) -> u64 {
+    1 + salt.unwrap_or_default().0
+}
+
 /// The digest of a prefix that ends with `token`, from that of the prefix before it.
 fn digest(before: u64, token: Token) -> u64 {
     mix(before ^ (u64::from(token) << 32))
@@ -64,7 +71,7 @@ struct Life {
     digests: Vec<u64>,
     prompt: usize,
     len_max: usize,
-    share: bool,
+    salt: Option<Salt>,
     rank: Rank,
     /// Its place among all who were ever admitted.
     admitted: u64,
@@ -74,13 +81,13 @@ struct Life {
 }
 
 impl Life {
-    fn new(prompt: &[Token], len_max: usize, share: bool, rank: Rank) -> Self {
+    fn new(prompt: &[Token], len_max: usize, salt: Option<Salt>, rank: Rank) -> Self {
         let mut life = Self {
             tokens: Vec::new(),
             digests: Vec::new(),
             prompt: prompt.len(),
             len_max,
-            share,
+            salt,
             rank,
             admitted: 0,
             blocks: Vec::new(),
@@ -105,7 +112,7 @@ impl Life {
     }
 
     fn push(&mut self, token: Token) {
-        let before = self.digests.last().copied().unwrap_or(1);
+        let before = self.digests.last().copied().unwrap_or(root(self.salt));
         self.digests.push(digest(before, token));
         self.tokens.push(token);
     }
@@ -123,8 +130,9 @@ impl Life {
 #[derive(Clone, Copy)]
 struct Slot {
     digest: u64,
-    writer: SeqId,
-    share: bool,
+    /// `None`: it was adopted.
+    writer: Option<SeqId>,
+    salt: Option<Salt>,
 }
 
 struct Memory {
@@ -150,7 +158,7 @@ impl Memory {
             for at in chunk.positions.clone() {
                 let place = self.place(chunk, at);
                 assert!(written.insert(place), "slot {place} written twice in a step");
-                let slot = Slot { digest: digests[at], writer: chunk.seq, share: life.share };
+                let slot = Slot { digest: digests[at], writer: Some(chunk.seq), salt: life.salt };
                 self.slots[place] = Some(slot);
             }
         }
@@ -164,8 +172,8 @@ impl Memory {
         for at in positions {
             let slot = self.slots[self.place(chunk, at)].expect("KV that nobody computed");
             assert_eq!(slot.digest, digests[at], "foreign KV at {at} of {:?}", chunk.seq);
-            let shared = slot.share && life.share;
-            assert!(slot.writer == chunk.seq || shared, "private KV shared at {at}");
+            let shared = slot.salt == life.salt && life.salt.is_some();
+            assert!(slot.writer == Some(chunk.seq) || shared, "private KV shared at {at}");
         }
     }
 }
@@ -195,6 +203,8 @@ struct World {
     drafts: BTreeMap<SeqId, Vec<Token>>,
     /// Prompts and answers of the past, to be asked again.
     past: Vec<Vec<Token>>,
+    /// Published blocks that the scheduler did not tell of yet, in the order of publication.
+    unsaved: Vec<Unsaved>,
     /// Positions that all sequences together may take at most: a bound on the steps.
     steps_max: u64,
     story: Story,
@@ -229,6 +239,7 @@ impl World {
             cost_max: 0,
             drafts: BTreeMap::new(),
             past: Vec::new(),
+            unsaved: Vec::new(),
             steps_max: 0,
             story: Story::default(),
         }
@@ -255,7 +266,7 @@ impl World {
     /// The published blocks that continue a life, one token left aside.
     fn findable(&self, life: &Life) -> Vec<BlockId> {
         let block_tokens = self.limits.block_tokens;
-        if !life.share || !life.end.is_multiple_of(block_tokens) {
+        if life.salt.is_none() || !life.end.is_multiple_of(block_tokens) {
             return Vec::new();
         }
         (life.end / block_tokens + 1..)
@@ -274,7 +285,7 @@ impl World {
         };
         prompt.extend((0..rng.below(4)).map(|_| rng.below(3) as Token));
         let new_max = if rng.one_in(50) { usize::MAX } else { rng.below(10) };
-        let share = !rng.one_in(6);
+        let salt = (!rng.one_in(6)).then(|| Salt([0, 0, 0, 1, 2][rng.below(5)]));
         let len_max = prompt.len().saturating_add(new_max);
         let blocks_needed = len_max.saturating_sub(1).div_ceil(self.limits.block_tokens);
         let running = self.lives.values().filter(|life| life.runs()).count();
@@ -291,12 +302,12 @@ impl World {
         } else {
             None
         };
-        let answer = self.scheduler.add(prompt.clone(), new_max, share, rank);
+        let answer = self.scheduler.add(prompt.clone(), new_max, salt, rank);
         assert_eq!(answer.err(), refused, "refused at the door");
         self.story.refused += u64::from(refused.is_some());
         if let Ok(id) = answer {
             assert!(self.lives.keys().all(|&other| other < id), "an id is used twice");
-            let life = Life::new(&prompt, len_max, share, rank);
+            let life = Life::new(&prompt, len_max, salt, rank);
             self.cost_max = self.cost_max.max(life.cost_max());
             self.steps_max += len_max as u64;
             self.begin_to_wait(id, rank);
@@ -556,6 +567,7 @@ impl World {
             assert_eq!(first, Some(self.released[at]), "evicted before its time");
             self.names[at] = None;
             self.published.remove(&name);
+            self.unsaved.retain(|other| other.block != block);
             self.story.evicted += 1;
         }
         self.users[at] = 1;
@@ -632,7 +644,7 @@ impl World {
         self.story.given_back += spare.len() as u64;
         self.release(&spare);
         let life = self.lives.get_mut(&chunk.seq).expect("live");
-        for at in filled.filter(|_| life.share) {
+        for at in filled.filter(|_| life.salt.is_some()) {
             let (own, name) = (life.blocks[at], life.digests[(at + 1) * block_tokens - 1]);
             if let Some(&twin) = self.published.get(&name) {
                 self.users[twin.0 as usize] += 1;
@@ -642,6 +654,9 @@ impl World {
             } else {
                 self.published.insert(name, own);
                 self.names[own.0 as usize] = Some(name);
+                let tokens = life.tokens[..(at + 1) * block_tokens].to_vec();
+                let salt = life.salt.expect("filtered");
+                self.unsaved.push(Unsaved { block: own, salt, tokens });
             }
         }
     }
@@ -678,6 +693,13 @@ fn live(seed: u64) -> Story {
         }
         if rng.one_in(20) {
             world.cancel(&mut rng);
+        }
+        if rng.one_in(6) {
+            world.adopt(&mut rng);
+            world.check();
+        }
+        if rng.one_in(4) {
+            world.save(&mut rng);
         }
         if drafts {
             world.draft(&mut rng);
@@ -750,6 +772,9 @@ fn every_seed_lives_well() {
         all.urgent,
         all.left_out,
         all.held_back,
+        all.adopted,
+        all.unadopted,
+        all.saved,
     ];
     let often = |&count: &u64| seeds < 20_000 || count * 200 > seeds;
     assert!(seeds < 20_000 || all.unfair_percent > 90, "the bound of unfairness was never near");

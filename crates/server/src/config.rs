@@ -14,6 +14,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Keys, any of which opens the server. None: open, and bound to loopback alone.
     pub keys: Vec<String>,
+    /// Share no cached prefix between keys: how soon an answer begins tells whether its prompt was
+    /// cached, and so what others asked.
+    pub isolate_keys: bool,
     /// Allow a public address without keys.
     pub insecure_no_auth: bool,
     /// Origins whose pages may call; none by default.
@@ -30,6 +33,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT),
             keys: Vec::new(),
+            isolate_keys: false,
             insecure_no_auth: false,
             cors_origins: Vec::new(),
             hosts: Vec::new(),
@@ -118,6 +122,10 @@ impl Config {
             let message = "an API key needs at least 8 characters, all visible ASCII";
             return Err(Error::Config(message.to_owned()));
         }
+        if self.isolate_keys && self.keys.is_empty() {
+            let message = "there are no API keys to isolate: set some, or leave out isolate-keys";
+            return Err(Error::Config(message.to_owned()));
+        }
         let wrong = self.cors_origins.iter().find(|origin| !is_origin(origin));
         if let Some(origin) = wrong {
             let message = format!("{origin:?} is no origin; write it as https://example.org");
@@ -160,6 +168,16 @@ mod tests {
                 ..Config::default()
             };
             assert_eq!(config.check().is_ok(), *right, "{listen} {keys:?} {insecure}");
+        }
+    }
+
+    #[test]
+    fn only_keys_are_isolated() {
+        let rows = [(true, true, true), (true, false, false), (false, false, true)];
+        for (isolate_keys, keyed, right) in rows {
+            let keys = Vec::from_iter(keyed.then(|| "a-long-key".to_owned()));
+            let config = Config { keys, isolate_keys, ..Config::default() };
+            assert_eq!(config.check().is_ok(), right, "{isolate_keys} {keyed}");
         }
     }
 

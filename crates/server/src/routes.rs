@@ -15,6 +15,7 @@ use ingle_gateway::{ModelCard, Provider};
 use ingle_protocol::Fault;
 use ingle_protocol::wire::openai::{self, Asked, Format, Kind, ModelLine};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -105,8 +106,22 @@ fn own(state: &State, asked: &mut Asked, Owner(owner): Owner) -> Result<(), Faul
                        give 0, or more to let others pass";
         return Err(Fault::caller(message).at("priority"));
     }
-    asked.requests.iter_mut().for_each(|request| request.owner = owner);
+    let home = state.config.isolate_keys.then(|| home(&state.config.keys[owner as usize]));
+    for request in &mut asked.requests {
+        request.owner = owner;
+        if let Some(home) = &home {
+            request.cache_salt = format!("{home}/{}", request.cache_salt);
+        }
+    }
     Ok(())
+}
+
+/// What a key's salts begin with. Cached prefixes may outlive the process, and then the same key
+/// must find them and no other one, wherever it stands among the keys; the key itself must not be
+/// written down.
+fn home(key: &str) -> String {
+    let digest = Sha256::digest(format!("a key of Ingle's server: {key}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Permits for all choices of a request, or 429.

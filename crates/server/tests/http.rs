@@ -144,6 +144,34 @@ async fn requests_are_on_their_keys_account() {
     check(&[], "any", -1, Some(0)).await;
 }
 
+/// Two requests are of one salt where they give the same, and where keys are isolated also have
+/// the same key; a key's salt does not go by its place.
+#[tokio::test]
+async fn salts_part_callers_and_keys_if_told_to() {
+    let salt = async |isolate_keys: bool, keys: &[&str], key: &str, salt: &str| {
+        let keys = keys.iter().map(|&key| key.to_owned()).collect();
+        let server = start(Config { keys, isolate_keys, ..config() }).await;
+        let headers = format!("{JSON}authorization: Bearer {key}\r\n");
+        let body = chat("one two", salt);
+        assert_eq!(server.ask("POST", CHAT, &headers, &body).await.status, 200);
+        server.world.salts.lock().expect("no panic").concat()
+    };
+    let (one, two) = ("the-first-key", "the-second-key");
+    let salted = r#","cache_salt":"mine""#;
+    assert_eq!(salt(false, &[one, two], two, "").await, "");
+    assert_eq!(salt(false, &[one, two], two, salted).await, "mine");
+    let told = [
+        salt(true, &[one, two], one, "").await,
+        salt(true, &[one, two], two, "").await,
+        salt(true, &[one, two], one, salted).await,
+        salt(true, &[one, two], two, salted).await,
+    ];
+    let distinct: std::collections::BTreeSet<&String> = told.iter().collect();
+    assert_eq!(distinct.len(), told.len(), "{told:?}");
+    assert!(told.iter().all(|told| !told.is_empty() && !told.contains("-key")), "{told:?}");
+    assert_eq!(salt(true, &[two, one], one, salted).await, told[2]);
+}
+
 #[tokio::test]
 async fn a_failure_within_a_stream_is_its_last_event() {
     let server = start(config()).await;

@@ -52,6 +52,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<String>,
 
+    /// Share no cached prefix between keys; otherwise how soon an answer begins can tell one key's
+    /// holder what another's asked
+    #[arg(long)]
+    isolate_keys: bool,
+
     /// Serve other machines without keys: anyone who reaches the port can use the model
     #[arg(long)]
     insecure_no_auth: bool,
@@ -143,6 +148,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
     Ok(Config {
         listen: SocketAddr::new(args.host, args.port),
         keys,
+        isolate_keys: args.isolate_keys,
         insecure_no_auth: args.insecure_no_auth,
         cors_origins: args.cors_origin.clone(),
         hosts: args.allow_host.clone(),

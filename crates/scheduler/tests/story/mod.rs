@@ -29,6 +29,11 @@ pub(crate) struct Story {
     pub(crate) held_back: u64,
     /// The greatest difference between two owners who wait, in percents of what is allowed.
     pub(crate) unfair_percent: u64,
+    /// Blocks that were adopted; those offered that were not.
+    pub(crate) adopted: u64,
+    pub(crate) unadopted: u64,
+    /// Published blocks that the scheduler told of.
+    pub(crate) saved: u64,
     /// Blocks that were taken for drafts in vain.
     pub(crate) given_back: u64,
 }
@@ -53,6 +58,9 @@ impl Story {
         self.urgent += other.urgent;
         self.left_out += other.left_out;
         self.held_back += other.held_back;
+        self.adopted += other.adopted;
+        self.unadopted += other.unadopted;
+        self.saved += other.saved;
         self.unfair_percent = self.unfair_percent.max(other.unfair_percent);
         (0..3).for_each(|at| self.cut[at] += other.cut[at]);
     }

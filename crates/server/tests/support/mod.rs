@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) seeds: Mutex<Vec<Option<u64>>>,
     /// Owner, priority and time of each request.
     pub(crate) terms: Mutex<Vec<(u32, i32, Option<u32>)>>,
+    pub(crate) salts: Mutex<Vec<String>>,
 }
 
 /// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
@@ -53,6 +54,7 @@ impl Provider for Script {
         self.0.seeds.lock().expect("no panic while locked").push(request.sampling.seed);
         let terms = (request.owner, request.priority, request.timeout_ms);
         self.0.terms.lock().expect("no panic while locked").push(terms);
+        self.0.salts.lock().expect("no panic while locked").push(request.cache_salt.clone());
         match text.as_str() {
             "late" => {
                 return Err(Fault::late(Duration::from_millis(2500), "too late").at("timeout_ms"));

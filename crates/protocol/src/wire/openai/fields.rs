@@ -56,6 +56,7 @@ pub(super) struct Draft {
     pub(super) best_of: Option<u32>,
     pub(super) priority: i32,
     pub(super) timeout_ms: Option<u32>,
+    pub(super) cache_salt: String,
     pub(super) no_tool_choice: bool,
     pub(super) stream_options: bool,
 }
@@ -209,6 +210,7 @@ static FIELDS: &[Field] = &[
         d.timeout_ms = Some(check::count(at, v, 1, u32::MAX)?);
         Ok(())
     }),
+    honoured(BOTH, "cache_salt", |d, at, v| { d.cache_salt = salt(at, v)?; Ok(()) }),
     // What the answer looks like.
     honoured(BOTH, "n", |d, at, v| { d.options.n = check::count(at, v, 1, 16)?; Ok(()) }),
     honoured(COMPLETIONS, "best_of", |d, at, v| {
@@ -266,7 +268,6 @@ static FIELDS: &[Field] = &[
     refused(CHAT, "chat_template", TEMPLATE),
     refused(BOTH, "truncate_prompt_tokens", WHOLE_PROMPT),
     refused(BOTH, "prompt_logprobs", SCORES),
-    refused(BOTH, "cache_salt", "prompts of all callers share one cache"),
     refused(BOTH, "structured_outputs", GRAMMAR),
     refused(BOTH, "guided_json", GRAMMAR),
     refused(BOTH, "guided_regex", GRAMMAR),
@@ -299,11 +300,21 @@ fn top(at: &str, value: &Value) -> Read<u8> {
 }
 
 fn model(at: &str, value: &Value) -> Read<String> {
-    let name = check::string(at, value)?;
-    if name.len() > 1024 {
+    short(at, check::string(at, value)?)
+}
+
+fn salt(at: &str, value: &Value) -> Read<String> {
+    match check::string(at, value)? {
+        "" => check::bad(at, "is empty; leave it out to share with all who do"),
+        text => short(at, text),
+    }
+}
+
+fn short(at: &str, text: &str) -> Read<String> {
+    if text.len() > 1024 {
         return check::bad(at, "is longer than 1024 bytes");
     }
-    Ok(name.to_owned())
+    Ok(text.to_owned())
 }
 
 fn seed(at: &str, value: &Value) -> Read<u64> {

@@ -33,6 +33,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         logprobs,
         priority: draft.priority,
         timeout_ms: draft.timeout_ms,
+        cache_salt: draft.cache_salt.clone(),
         ..Request::default()
     };
     Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
@@ -101,6 +102,9 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
     }
     if let Some(most) = request.timeout_ms {
         body.insert("timeout_ms".into(), json!(most));
+    }
+    if !request.cache_salt.is_empty() {
+        body.insert("cache_salt".into(), json!(request.cache_salt));
     }
     write_options(&mut body, &asked.options);
     Ok(Value::Object(body).to_string())
