@@ -2,7 +2,8 @@
 //! known of the live sequences; [`Core::turn`] moves on by what can be done without waiting, so
 //! that a native thread and a web page can both drive it.
 
-use crate::draft::Lookup;
+use crate::draft::{DRAFT_MAX, Lookup};
+use crate::grammar::{Allowed, Guide, Guided, Masks};
 use crate::pace::Pace;
 use crate::prefix::Salts;
 use crate::sampling::Sampler;
@@ -16,6 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// The most tokens that a grammar forces which one step takes: with the one before them as many
+/// rows as are cheap together.
+const FORCED_MAX: usize = 15;
 
 /// How many seconds a refused caller is told to wait.
 const RETRY_S: u64 = 1;
@@ -58,6 +63,8 @@ pub enum Ending {
     Refused(Fault),
     /// Its deadline passed.
     Expired,
+    /// It could not go on.
+    Failed(Fault),
 }
 
 /// A sequence to be continued or scored.
@@ -69,6 +76,8 @@ pub struct Job {
     pub new_max: usize,
     /// Chooses tokens; `None` only scores the prompt, each position's logits reported.
     pub sampler: Option<Sampler>,
+    /// What the answer may say; `None` lets it say anything.
+    pub guide: Option<Guide>,
     /// Cached prefixes are shared with jobs of the same salt; without one they are not used.
     pub salt: Option<String>,
     /// Its priority and its owner.
@@ -89,6 +98,9 @@ struct Live {
     cancelled: Arc<AtomicBool>,
     /// It was cancelled in the middle of a draft that came true.
     withdrawn: bool,
+    /// Why it cannot go on.
+    failed: Option<Fault>,
+    guided: Option<Guided>,
     lookup: Option<Lookup>,
     watch: Box<dyn Watch>,
 }
@@ -98,7 +110,6 @@ impl Live {
     /// true. Draws go by position and logits by the tokens before, so these are the tokens, and
     /// the logits, that as many steps without a draft would give.
     fn choose(&mut self, tokens: &[Token], draft: &[Token], rows: &[&[f32]]) -> Vec<Outcome> {
-        let Some(sampler) = &mut self.sampler else { return vec![Outcome::Stop] };
         let (prompt, generated) = tokens.split_at(self.prompt);
         let mut generated = Cow::Borrowed(generated);
         let mut outcomes = Vec::new();
@@ -108,11 +119,15 @@ impl Live {
                 outcomes.push(Outcome::Stop);
                 break;
             }
-            let token = sampler.sample(row, prompt, &generated);
-            if self.watch.token(token, row) == Reply::Stop {
+            let next = self.next(at, row, prompt, &generated);
+            let next = next.and_then(|next| self.tell(next, row)).unwrap_or_else(|fault| {
+                self.failed = Some(fault);
+                None
+            });
+            let Some(token) = next else {
                 outcomes.push(Outcome::Stop);
                 break;
-            }
+            };
             outcomes.push(Outcome::Continue(token));
             if draft.get(at) != Some(&token) {
                 break;
@@ -120,6 +135,35 @@ impl Live {
             generated.to_mut().push(token);
         }
         outcomes
+    }
+
+    /// What follows, after so many drafted tokens; nothing where the answer is complete.
+    fn next(
+        &mut self,
+        at: usize,
+        row: &[f32],
+        prompt: &[Token],
+        generated: &[Token],
+    ) -> Result<Option<Token>, Fault> {
+        let Some(sampler) = &mut self.sampler else { return Ok(None) };
+        let Some(guided) = &self.guided else {
+            return Ok(Some(sampler.sample(row, prompt, generated)));
+        };
+        Ok(match guided.allowed(at)? {
+            Allowed::Nothing => None,
+            Allowed::One(token) => Some(*token),
+            Allowed::Some(set) => Some(sampler.sample_among(set, row, prompt, generated)),
+        })
+    }
+
+    /// Tells of a token; gives it back if the sequence goes on after it.
+    fn tell(&mut self, token: Option<Token>, row: &[f32]) -> Result<Option<Token>, Fault> {
+        let Some(token) = token else { return Ok(None) };
+        if self.watch.token(token, row) == Reply::Stop {
+            return Ok(None);
+        }
+        let complete = self.guided.as_mut().map(|guided| guided.accept(token)).transpose()?;
+        Ok((complete != Some(true)).then_some(token))
     }
 }
 
@@ -140,6 +184,14 @@ pub struct Stats {
     pub drafted_tokens: u64,
     /// Those of them that came true.
     pub accepted_tokens: u64,
+    /// Tokens that a grammar forced and that took no step of their own.
+    pub forced_tokens: u64,
+    /// Masks made: what a grammar allows at one position.
+    pub masks: u64,
+    /// Nanoseconds that they took, beside the steps.
+    pub masks_ns: u64,
+    /// Nanoseconds that steps waited for them.
+    pub masks_awaited_ns: u64,
     /// Jobs whose deadline passed, those refused for it included.
     pub late: u64,
     /// KV blocks in all.
@@ -163,6 +215,8 @@ pub struct Core {
     now: Option<Instant>,
     departed: Option<Instant>,
     speculation: Speculation,
+    fast_forward: bool,
+    masks: Masks,
     stats: Stats,
 }
 
@@ -219,6 +273,8 @@ impl Core {
             salts: options.prefix_cache.then(|| Salts::new(SALTS_MOST)),
             running: options.running.max(1),
             speculation: options.speculation,
+            fast_forward: options.fast_forward,
+            masks: Masks::new(options.running.max(1)),
             prefill_tokens: options.prefill_tokens,
             pace: Pace::default(),
             now: None,
@@ -244,12 +300,19 @@ impl Core {
 
     /// Totals since the start.
     pub fn stats(&self) -> Stats {
-        Stats { counts: self.scheduler.counts(), ..self.stats }
+        let masks = self.masks.stats();
+        Stats {
+            counts: self.scheduler.counts(),
+            masks: masks.masks,
+            masks_ns: masks.made_ns,
+            masks_awaited_ns: masks.awaited_ns,
+            ..self.stats
+        }
     }
 
     /// Takes a job in, or ends it with what is wrong with it.
     pub fn submit(&mut self, job: Job) {
-        let Job { prompt, new_max, sampler, salt, rank, deadline, cancelled, watch } = job;
+        let Job { prompt, new_max, sampler, guide, salt, rank, deadline, cancelled, watch } = job;
         let known = |token: &Token| (*token as usize) < self.network.vocabulary;
         if let Some(alien) = prompt.iter().find(|token| !known(token)) {
             let message = format!("token {alien} is not in the vocabulary");
@@ -271,6 +334,8 @@ impl Core {
                     sampler,
                     cancelled,
                     withdrawn: false,
+                    failed: None,
+                    guided: guide.map(Guided::new),
                     lookup: None,
                     watch,
                 };
@@ -334,6 +399,7 @@ impl Core {
         }
         self.draft();
         let beside = self.prefill_tokens.unwrap_or_else(|| self.pace.prefill_tokens());
+        self.draft_forced(beside);
         let step = self.scheduler.plan(beside);
         if step.is_empty() {
             return;
@@ -341,6 +407,12 @@ impl Core {
         let spans = step.iter().map(|chunk| self.span(chunk)).collect();
         for chunk in &step {
             self.begin(chunk);
+        }
+        for chunk in step.iter().filter(|chunk| chunk.sample) {
+            let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
+            if let Some(guided) = &mut live.guided {
+                self.masks.order(chunk.seq, guided, &chunk.draft);
+            }
         }
         self.stats.steps += 1;
         self.departed = self.now;
@@ -356,9 +428,7 @@ impl Core {
         let tokens = |id| self.scheduler.tokens(id).expect("forgotten together");
         let decodes = |(id, live): (&SeqId, &Live)| tokens(*id).len() > live.prompt;
         let decoding = self.live.iter().filter(|&live| decodes(live)).count();
-        // A step with a piece of a prompt is as long as those who read an answer may wait.
-        let open = self.scheduler.counts().running < self.running;
-        let alone = !self.live.iter().any(|live| !decodes(live) && (open || live.1.started));
+        let alone = self.alone();
         let mut drafts = Vec::new();
         for (&id, live) in &mut self.live {
             if !live.started || live.sampler.is_none() {
@@ -371,9 +441,40 @@ impl Core {
                 drafts.push((id, lookup.propose(tokens, decoding)));
             }
         }
-        for (id, draft) in drafts.iter().filter(|(_, draft)| !draft.is_empty()) {
-            self.scheduler.draft(*id, draft);
+        for (id, mut draft) in drafts {
+            if let Some(guided) = self.live.get_mut(&id).and_then(|live| live.guided.as_mut()) {
+                draft.truncate(guided.agreed(&draft));
+            }
+            if !draft.is_empty() {
+                self.scheduler.draft(id, &draft);
+            }
         }
+    }
+
+    /// Proposes the tokens that grammars leave no choice about, instead of guesses. Together about
+    /// as many as may stand beside answers, since they make the step longer for all.
+    fn draft_forced(&mut self, beside: usize) {
+        let guided = self.live.values().filter(|live| live.guided.is_some()).count();
+        if !self.fast_forward || guided == 0 || !self.alone() {
+            return;
+        }
+        let most = (beside / guided).clamp(DRAFT_MAX, FORCED_MAX);
+        for (&id, live) in &mut self.live {
+            let Some(guided) = live.guided.as_mut().filter(|_| live.started) else { continue };
+            let forced = guided.forced(most);
+            if !forced.is_empty() {
+                self.scheduler.draft(id, &forced);
+            }
+        }
+    }
+
+    /// Whether all that runs decodes: a step with a piece of a prompt is as long as those who read
+    /// an answer may wait.
+    fn alone(&self) -> bool {
+        let tokens = |id| self.scheduler.tokens(id).expect("forgotten together");
+        let open = self.scheduler.counts().running < self.running;
+        let decodes = |id: &SeqId, live: &Live| tokens(*id).len() > live.prompt;
+        !self.live.iter().any(|(id, live)| !decodes(id, live) && (open || live.started))
     }
 
     fn span(&self, chunk: &Chunk) -> Span {
@@ -413,6 +514,7 @@ impl Core {
         let next = |_| outcomes.next().expect("an outcome for every sample");
         for (id, ended) in self.scheduler.apply(step, next) {
             let ending = match ended {
+                _ if self.live[&id].failed.is_some() => self.failure(id),
                 Ended::Stopped if self.live[&id].withdrawn => Ending::Cancelled,
                 Ended::Stopped => Ending::Stopped,
                 Ended::Full => Ending::Full,
@@ -422,9 +524,19 @@ impl Core {
         true
     }
 
+    fn failure(&mut self, id: SeqId) -> Ending {
+        let failed = self.live.get_mut(&id).and_then(|live| live.failed.take());
+        failed.map_or(Ending::Stopped, Ending::Failed)
+    }
+
     /// What becomes of every sequence that is sampled in the step, in its order.
     fn choose(&mut self, step: &[Chunk], ticket: Ticket) -> Option<Vec<Outcome>> {
         let mut rows = self.backend.poll(ticket)?.chunks_exact(self.network.vocabulary);
+        self.masks.gather(|id, guide, masks| {
+            if let Some(guided) = self.live.get_mut(&id).and_then(|live| live.guided.as_mut()) {
+                guided.returned(guide, masks);
+            }
+        });
         let mut outcomes = Vec::new();
         for chunk in step {
             let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
@@ -443,16 +555,20 @@ impl Core {
             let own: Vec<&[f32]> = rows.by_ref().take(1 + drafted).collect();
             let chosen = live.choose(tokens, &chunk.draft, &own);
             let accepted = chosen.len() - 1;
+            self.stats.generated_tokens += (chosen.len() - usize::from(live.withdrawn)) as u64;
+            outcomes.extend(chosen);
+            if live.guided.as_ref().is_some_and(|guided| guided.forced) {
+                self.stats.forced_tokens += accepted as u64;
+                continue;
+            }
             if let Some(lookup) = &mut live.lookup {
                 lookup.settle(drafted, accepted);
             }
             if drafted > 0 {
                 live.watch.speculated(accepted, drafted - accepted);
             }
-            self.stats.generated_tokens += (chosen.len() - usize::from(live.withdrawn)) as u64;
             self.stats.drafted_tokens += drafted as u64;
             self.stats.accepted_tokens += accepted as u64;
-            outcomes.extend(chosen);
         }
         Some(outcomes)
     }
@@ -463,6 +579,9 @@ impl Core {
         let of_prompt = |chunk: &&Chunk| chunk.positions.start < self.live[&chunk.seq].prompt;
         let prompts = step.iter().filter(of_prompt).map(|chunk| chunk.positions.len()).sum();
         let answers = step.iter().filter(|chunk| !of_prompt(chunk)).count();
+        if step.iter().any(|chunk| chunk.draft.len() > DRAFT_MAX) {
+            return; // forced tokens: this is not what answers usually take
+        }
         self.pace.step(answers, prompts, now.saturating_duration_since(departed));
     }
 

@@ -8,6 +8,7 @@
 
 mod core;
 mod draft;
+pub mod grammar;
 mod local;
 mod memory;
 mod pace;
@@ -59,6 +60,9 @@ pub struct Options {
     pub prefix_cache: bool,
     /// What a step tries beyond the last token.
     pub speculation: Speculation,
+    /// Whether a step takes all the tokens at once that a grammar leaves no choice about. Answers
+    /// are the same, bit for bit.
+    pub fast_forward: bool,
 }
 
 impl Default for Options {
@@ -74,6 +78,7 @@ impl Default for Options {
             waiting: 256,
             prefix_cache: true,
             speculation: Speculation::default(),
+            fast_forward: true,
         }
     }
 }

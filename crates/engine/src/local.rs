@@ -3,6 +3,7 @@
 
 use crate::Options;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+use crate::grammar::Grammars;
 use crate::sampling::{self, Sampler};
 use crate::stop::{Pushed, StopText};
 use ingle_backend::cpu::Cpu;
@@ -61,6 +62,7 @@ pub struct Local {
     info: Info,
     tokenizer: Tokenizer,
     template: Option<Template>,
+    grammars: Grammars,
     /// Bytes of a text that can no more fit the context than be worth encoding.
     prompt_bytes: usize,
     commands: SyncSender<Command>,
@@ -122,6 +124,7 @@ impl Local {
             .map_err(|error| Fault::ours(format!("no thread for the engine: {error}")))?;
         Ok(Self {
             info,
+            grammars: Grammars::new(tokenizer.clone()),
             tokenizer,
             template,
             prompt_bytes,
@@ -199,7 +202,8 @@ impl Local {
         )))
     }
 
-    /// Starts answering. Events come through `sink`, on the engine's thread.
+    /// Starts answering. Events come through `sink`, on the engine's thread. A grammar is compiled
+    /// here, on the caller's.
     pub fn send(&self, request: &Request, sink: Sink) -> Result<Call, Fault> {
         let arrived = Instant::now();
         sampling::validate(&request.sampling, self.info.vocabulary)?;
@@ -223,6 +227,9 @@ impl Local {
             return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
         }
         let place = Place::take(&self.under_way, self.most)?;
+        let guide = request.grammar.as_ref().map(|grammar| self.grammars.guide(grammar));
+        let mut guide = guide.transpose()?;
+        guide.iter_mut().for_each(|guide| guide.ignore_ends(request.sampling.ignore_eos));
         let seed = request.sampling.seed.unwrap_or_else(|| self.fresh_seed());
         let (call, cancelled) = Call::new();
         let answer = Answer {
@@ -243,6 +250,7 @@ impl Local {
             prompt,
             new_max: asked.min(context - used),
             sampler: Some(Sampler::new(&request.sampling, seed)),
+            guide,
             salt: Some(request.cache_salt.clone()),
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into())),
@@ -429,7 +437,7 @@ impl Watch for Answer {
             Ending::Stopped => Finish::Stop,
             Ending::Full => Finish::Length,
             Ending::Cancelled => Finish::Cancelled,
-            Ending::Refused(fault) => {
+            Ending::Refused(fault) | Ending::Failed(fault) => {
                 let _ = (self.sink)(Event::Failed(fault));
                 return;
             }

@@ -10,6 +10,8 @@
 //! cut by weighted selection, and what is too unlikely to matter to them is left out beforehand.
 //! Where no rule cuts, one pass weighs blocks of logits and the draw looks into one block.
 //!
+//! Where only some tokens are allowed, the others are impossible before every rule.
+//!
 //! Absent here: grammars, speculation, and the model.
 
 use ingle_protocol::{Fault, Sampling, Token};
@@ -70,6 +72,58 @@ pub fn validate(sampling: &Sampling, vocab: usize) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Some of a vocabulary's tokens, a bit each: token `t` is bit `t % 32` of word `t / 32`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenSet {
+    words: Vec<u32>,
+}
+
+impl From<Vec<u32>> for TokenSet {
+    fn from(words: Vec<u32>) -> Self {
+        Self { words }
+    }
+}
+
+impl TokenSet {
+    /// Whether a token is one of them.
+    pub fn contains(&self, token: Token) -> bool {
+        self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+    }
+
+    /// The lowest of them.
+    pub fn first(&self) -> Option<Token> {
+        let at = self.words.iter().position(|word| *word != 0)?;
+        Some(at as Token * 32 + self.words[at].trailing_zeros())
+    }
+
+    /// Takes a token out.
+    pub fn remove(&mut self, token: Token) {
+        if let Some(word) = self.words.get_mut(token as usize / 32) {
+            *word &= !(1 << (token % 32));
+        }
+    }
+
+    /// Copies the logits of these tokens, minus infinity for all others.
+    fn mask(&self, logits: &[f32], masked: &mut Vec<f32>) {
+        masked.clear();
+        masked.resize(logits.len(), f32::NEG_INFINITY);
+        let places = masked.chunks_mut(32).zip(logits.chunks(32));
+        for (&word, (masked, logits)) in self.words.iter().zip(places) {
+            match word {
+                0 => {}
+                u32::MAX => masked.copy_from_slice(logits),
+                _ => {
+                    for (bit, (masked, &logit)) in masked.iter_mut().zip(logits).enumerate() {
+                        if word >> bit & 1 == 1 {
+                            *masked = logit;
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A token that may still be drawn.
@@ -136,6 +190,28 @@ impl Sampler {
         let token = self.choose(&adjusted, draw);
         self.adjusted = adjusted;
         token
+    }
+
+    /// As [`Self::sample`], among `allowed` alone: every other token's logit is minus infinity
+    /// before any rule. Where the rules leave none of them, the lowest is taken.
+    pub fn sample_among(
+        &mut self,
+        allowed: &TokenSet,
+        logits: &[f32],
+        prompt: &[Token],
+        generated: &[Token],
+    ) -> Token {
+        let draw = uniform(self.seed, generated.len() as u64);
+        let mut adjusted = std::mem::take(&mut self.adjusted);
+        allowed.mask(logits, &mut adjusted);
+        if self.adjusts() {
+            self.note(prompt, generated);
+            self.adjust(&mut adjusted);
+        }
+        let token = self.choose(&adjusted, draw);
+        self.adjusted = adjusted;
+        // Of logits that are all minus infinity the rules choose any, an impossible one too.
+        if allowed.contains(token) { token } else { allowed.first().unwrap_or(token) }
     }
 
     fn adjusts(&self) -> bool {

@@ -97,6 +97,7 @@ impl Local {
             prompt: ids.to_vec(),
             new_max: 1,
             sampler: None,
+            guide: None,
             salt: None,
             rank: Rank::default(),
             deadline: None,
@@ -136,7 +137,7 @@ impl Watch for Scorer {
 
     fn ended(self: Box<Self>, how: Ending) {
         let outcome = match how {
-            Ending::Refused(fault) => Err(fault),
+            Ending::Refused(fault) | Ending::Failed(fault) => Err(fault),
             Ending::Cancelled | Ending::Expired => Err(Fault::ours("scoring was cancelled")),
             Ending::Stopped | Ending::Full => {
                 let scored: Option<Vec<Scored>> = self.scored.into_iter().collect();

@@ -197,6 +197,15 @@ impl Tokenizer {
 
     /// The text's tokens, with nothing put before or after.
     pub fn encode(&self, text: &str, special: Special) -> Vec<Token> {
+        self.encode_from(text, special, self.shared.space_prefix)
+    }
+
+    /// The tokens of a plain text that continues another one: no space is put before it.
+    pub fn encode_continuation(&self, text: &str) -> Vec<Token> {
+        self.encode_from(text, Special::Plain, false)
+    }
+
+    fn encode_from(&self, text: &str, special: Special, space_prefix: bool) -> Vec<Token> {
         let shared = &*self.shared;
         let finder = match special {
             Special::Parse => &shared.markup,
@@ -209,14 +218,14 @@ impl Tokenizer {
             if found.start < rest {
                 continue; // its first character was swallowed
             }
-            shared.plain(&text[rest..found.start], &mut line, &mut tokens);
+            shared.plain(&text[rest..found.start], space_prefix, &mut line, &mut tokens);
             tokens.push(token);
             rest = found.end;
             if shared.swallow_after_special && shared.swallows(token) {
                 rest = text.len() - text[rest..].trim_ascii_start().len();
             }
         }
-        shared.plain(&text[rest..], &mut line, &mut tokens);
+        shared.plain(&text[rest..], space_prefix, &mut line, &mut tokens);
         tokens
     }
 
@@ -311,13 +320,13 @@ impl Tokenizer {
 
 impl Shared {
     /// Encodes what stands between special tokens.
-    fn plain(&self, text: &str, line: &mut merge::Line, tokens: &mut Vec<Token>) {
+    fn plain(&self, text: &str, space: bool, line: &mut merge::Line, tokens: &mut Vec<Token>) {
         if text.is_empty() {
             return;
         }
         match &self.family {
             Family::BytePair(bpe) => bpe.encode(text, line, tokens),
-            Family::SentencePiece(spm) if self.space_prefix => {
+            Family::SentencePiece(spm) if space => {
                 spm.encode(&format!(" {text}"), line, tokens);
             }
             Family::SentencePiece(spm) => spm.encode(text, line, tokens),

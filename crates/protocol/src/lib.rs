@@ -28,7 +28,7 @@ pub struct Request {
     pub max_tokens: Option<u32>,
     /// `Some(k)`: report each generated token's log-probability and the `k` likeliest ones.
     pub logprobs: Option<u8>,
-    /// What the answer has to match, whatever else it says.
+    /// What the answer has to match, as far as it gets: stop texts and `max_tokens` cut it short.
     pub grammar: Option<Grammar>,
     /// Prefixes are shared only between requests with the same salt; empty is one more salt.
     pub cache_salt: String,
@@ -134,7 +134,8 @@ pub struct Sampling {
     pub logit_bias: Vec<(Token, f32)>,
     /// Seed of the draw; `None` takes a fresh one.
     pub seed: Option<u64>,
-    /// Do not stop at the model's end-of-generation tokens.
+    /// Do not stop at the model's end-of-generation tokens. An answer with a grammar still ends
+    /// where the grammar has nothing more to say.
     pub ignore_eos: bool,
 }
 
@@ -186,7 +187,8 @@ pub struct TokenScore {
     pub top: Vec<Scored>,
 }
 
-/// A token, its bytes and its natural log-probability under the model, before any sampling rule.
+/// A token, its bytes and its natural log-probability under the model, before any sampling rule and
+/// whatever a grammar allows: a token that was forced may be an unlikely one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
     /// The token's id.

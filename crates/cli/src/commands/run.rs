@@ -1,7 +1,9 @@
 //! `ingle run`: one prompt, one streamed answer, one line that says what it took.
 
+use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use clap::Args as ClapArgs;
 use ingle_engine::Local;
 use ingle_model::pull::Reference;
 use ingle_protocol::wire::receipt;
-use ingle_protocol::{Chat, Event, Finish, Input, Message, Receipt, Request, Sampling};
+use ingle_protocol::{Chat, Event, Finish, Grammar, Input, Message, Receipt, Request, Sampling};
 
 use super::model::{self, ModelArgs};
 use crate::ui::{Interrupted, Style, Ui, Usage, duration, interrupted};
@@ -47,10 +49,54 @@ pub(crate) struct Args {
     stop: Vec<String>,
 
     #[command(flatten)]
+    grammar: GrammarArgs,
+
+    #[command(flatten)]
     sampling: SamplingArgs,
 
     #[command(flatten)]
     run: ModelArgs,
+}
+
+/// What the answer has to match.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "What the answer has to match")]
+#[group(multiple = false)]
+struct GrammarArgs {
+    /// A JSON schema, in a file
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+
+    /// A regular expression that the whole answer matches
+    #[arg(long, value_name = "RE")]
+    regex: Option<String>,
+
+    /// A grammar in a file: Lark, as llguidance takes it
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
+}
+
+impl GrammarArgs {
+    fn read(&self) -> anyhow::Result<Option<Grammar>> {
+        Ok(match self {
+            Self { schema: Some(path), .. } => Some(Grammar::JsonSchema(text(path)?)),
+            Self { regex: Some(pattern), .. } => Some(Grammar::Regex(pattern.clone())),
+            Self { grammar: Some(path), .. } => Some(Grammar::Lark(text(path)?)),
+            Self { schema: None, regex: None, grammar: None } => None,
+        })
+    }
+}
+
+/// A grammar's file. The engine takes less than this.
+fn text(path: &Path) -> anyhow::Result<String> {
+    let broken = |error: std::io::Error| Usage(format!("{}: {error}", path.display()));
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(broken)?.take(GRAMMAR_MOST + 1);
+    file.read_to_string(&mut text).map_err(broken)?;
+    if text.len() as u64 > GRAMMAR_MOST {
+        return Err(Usage(format!("{}: more than {GRAMMAR_MOST} bytes", path.display())).into());
+    }
+    Ok(text)
 }
 
 /// How tokens are chosen.
@@ -96,7 +142,12 @@ Examples:
   cat report.txt | ingle run \"Summarise this\" > summary.txt
   ingle run --model gemma3 --raw \"Once upon a time\" --max-tokens 100
   ingle run --model ./model.gguf --temperature 0 \"Say hello\"
-  ingle run --json \"Say hello\" | jq .receipt";
+  ingle run --json \"Say hello\" | jq .receipt
+  ingle run --schema person.json \"Who was Marie Curie?\"
+  ingle run --regex \"yes|no\" \"Is the sky blue?\"";
+
+/// The most that is read of a grammar's file.
+const GRAMMAR_MOST: u64 = 1 << 20;
 
 /// The most that is read from a pipe.
 const INPUT_MOST: u64 = 64 << 20;
@@ -107,8 +158,9 @@ const EVENTS_MOST: usize = 1024;
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let prompt = prompt(&args)?;
+    let grammar = args.grammar.read()?;
     let model = model::open(&args.model, &args.run.options(), ui)?;
-    let request = request(&args, prompt);
+    let request = Request { grammar, ..request(&args, prompt) };
     let (sender, events) = sync_channel(EVENTS_MOST);
     let sink = Box::new(move |event| match sender.send(event) {
         Ok(()) => ControlFlow::Continue(()),

@@ -70,6 +70,10 @@ impl Provider for Engine {
             ("ingle_engine_generated_tokens_total", "Tokens generated.", true, stats.generated_tokens as f64),
             ("ingle_engine_drafted_tokens_total", "Tokens guessed and tried.", true, stats.drafted_tokens as f64),
             ("ingle_engine_accepted_tokens_total", "Guessed tokens that came true.", true, stats.accepted_tokens as f64),
+            ("ingle_engine_forced_tokens_total", "Tokens that a grammar forced, taken without a step of their own.", true, stats.forced_tokens as f64),
+            ("ingle_engine_masks_total", "Masks made: what a grammar allows at one position.", true, stats.masks as f64),
+            ("ingle_engine_mask_seconds_total", "Time that masks took, beside the steps.", true, stats.masks_ns as f64 / 1e9),
+            ("ingle_engine_mask_wait_seconds_total", "Time that steps waited for masks.", true, stats.masks_awaited_ns as f64 / 1e9),
         ];
         let metric = |(name, help, counter, value)| Metric { name, help, counter, value };
         rows.into_iter().map(metric).collect()

@@ -1,0 +1,298 @@
+//! From a grammar's text to a guide, on the caller's thread and under limits. The texts are
+//! hostile: what is too long, too deep or too slow is refused, and so is every keyword that would
+//! be ignored. What was compiled is kept for whoever sends the same text again.
+//!
+//! Absent here: reading JSON and Lark, which the library does, and any going on without a grammar.
+
+use super::{Guide, words};
+use ingle_model::tokenizer::Tokenizer;
+use ingle_protocol::{Fault, Grammar, Token};
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::InferenceCapabilities;
+use llguidance::{Matcher, ParserFactory};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Everything that a grammar may take.
+pub(super) struct Bounds {
+    /// Bytes of its text.
+    text_bytes: usize,
+    /// Texts of a choice.
+    choices: usize,
+    /// Compilations at once, and how long one is waited for, a free place included.
+    compiling: usize,
+    patience: Duration,
+    /// Bytes of stack to compile on: the library goes as deep as the rules do.
+    stack_bytes: usize,
+    /// Compiled grammars that are kept.
+    kept: usize,
+    /// Tokens that are settled at once.
+    pub(super) forced_tokens: usize,
+    /// Bytes of a message of the library's that are passed on.
+    message_bytes: usize,
+}
+
+pub(super) static BOUNDS: Bounds = Bounds {
+    text_bytes: 128 << 10,
+    choices: 4096,
+    compiling: 2,
+    patience: Duration::from_secs(10),
+    stack_bytes: 256 << 20,
+    kept: 16,
+    forced_tokens: 4096,
+    message_bytes: 600,
+};
+
+/// The library's own limits. A mask takes up to about 10 ms under these (its authors name 14 fuel
+/// and 20 items a microsecond), states up to about 40 MB a grammar.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        step_lexer_fuel: 100_000,
+        step_max_items: 50_000,
+        max_lexer_states: 20_000,
+        max_grammar_size: 250_000,
+        verbose_errors: false,
+        ..ParserLimits::default()
+    }
+}
+
+/// A grammar that is ready: guides start as copies of its matcher.
+pub(super) struct Compiled {
+    source: Grammar,
+    /// Not used itself. Copies share the lexer's states.
+    matcher: Mutex<Matcher>,
+    pub(super) ends: Vec<Token>,
+    given_up: AtomicBool,
+}
+
+impl Compiled {
+    pub(super) fn matcher(&self) -> Matcher {
+        self.matcher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What its copies share may be damaged: no new ones.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+}
+
+/// Makes guides for the answers of one model. The trie of its tokens is built for the first one.
+#[expect(missing_debug_implementations, reason = "holds the library's tables")]
+pub struct Grammars {
+    workshop: Arc<Workshop>,
+    /// The last used ones, latest last.
+    kept: Mutex<VecDeque<Arc<Compiled>>>,
+}
+
+struct Workshop {
+    tokenizer: Tokenizer,
+    factory: OnceLock<Result<ParserFactory, String>>,
+    busy: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A place in the workshop; given back when dropped.
+struct Place(Arc<Workshop>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.busy.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.freed.notify_one();
+    }
+}
+
+impl Grammars {
+    /// For answers in this vocabulary. Costs nothing yet.
+    pub fn new(tokenizer: Tokenizer) -> Self {
+        let (factory, busy, freed) = (OnceLock::new(), Mutex::new(0), Condvar::new());
+        let workshop = Arc::new(Workshop { tokenizer, factory, busy, freed });
+        Self { workshop, kept: Mutex::default() }
+    }
+
+    /// A guide at the start of an answer.
+    ///
+    /// # Errors
+    /// A fault of the caller's that says what in the grammar cannot be followed, or is too much;
+    /// one of ours where too many others are compiling.
+    pub fn guide(&self, grammar: &Grammar) -> Result<Guide, Fault> {
+        if let Some(compiled) = self.find(grammar) {
+            return Guide::new(compiled);
+        }
+        within_bounds(grammar)?;
+        let compiled = Arc::new(self.workshop.compile(grammar)?);
+        let guide = Guide::new(Arc::clone(&compiled))?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == BOUNDS.kept {
+            kept.pop_front();
+        }
+        kept.push_back(compiled);
+        Ok(guide)
+    }
+
+    fn find(&self, grammar: &Grammar) -> Option<Arc<Compiled>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|one| !one.given_up.load(Ordering::Acquire));
+        let at = kept.iter().position(|one| one.source == *grammar)?;
+        let found = kept.remove(at)?;
+        kept.push_back(Arc::clone(&found));
+        Some(found)
+    }
+}
+
+impl Workshop {
+    /// Compiles on a thread with a stack of its own, and waits for it.
+    fn compile(self: &Arc<Self>, grammar: &Grammar) -> Result<Compiled, Fault> {
+        let place = self.place()?;
+        let (done, outcome) = sync_channel(1);
+        let (workshop, source) = (Arc::clone(self), grammar.clone());
+        let work = move || {
+            let made = catch_unwind(AssertUnwindSafe(|| workshop.matcher(&source)));
+            let made = made.unwrap_or_else(|_| Err("the library panicked".to_owned()));
+            drop(place);
+            let _ = done.send(made); // whoever asked may have given up
+        };
+        std::thread::Builder::new()
+            .name("ingle-grammar".into())
+            .stack_size(BOUNDS.stack_bytes)
+            .spawn(work)
+            .map_err(|error| Fault::ours(format!("no thread to compile a grammar: {error}")))?;
+        let matcher = match outcome.recv_timeout(BOUNDS.patience) {
+            Ok(made) => made.map_err(|error| refused(grammar, &error))?,
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = BOUNDS.patience.as_secs();
+                return Err(refused(grammar, &format!("it takes longer than {seconds} s")));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(refused(grammar, "the library failed"));
+            }
+        };
+        Ok(Compiled {
+            source: grammar.clone(),
+            matcher: Mutex::new(matcher),
+            ends: self.tokenizer.ends().to_vec(),
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits until fewer compile than may.
+    fn place(self: &Arc<Self>) -> Result<Place, Fault> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |busy: &mut usize| *busy >= BOUNDS.compiling;
+        let waited = self.freed.wait_timeout_while(busy, BOUNDS.patience, full);
+        let (mut busy, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            let message = "other grammars are being compiled: try again later";
+            return Err(Fault::busy(Duration::from_secs(1), message));
+        }
+        *busy += 1;
+        Ok(Place(Arc::clone(self)))
+    }
+
+    fn matcher(&self, grammar: &Grammar) -> Result<Matcher, String> {
+        let factory = self.factory.get_or_init(|| self.factory()).as_ref()?;
+        let parser = factory.create_parser(top_level(grammar)?);
+        let mut matcher = Matcher::new(parser);
+        if let Some(error) = matcher.get_error() {
+            return Err(error);
+        }
+        match matcher.grammar_warnings().as_slice() {
+            [] => Ok(matcher),
+            // Each says what would be ignored.
+            warnings => Err(warnings.join("; ")),
+        }
+    }
+
+    fn factory(&self) -> Result<ParserFactory, String> {
+        let words = words::words(&self.tokenizer);
+        let able = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
+        let slices = SlicedBiasComputer::general_slices();
+        let mut factory =
+            ParserFactory::new(&words, able, &slices).map_err(|error| format!("{error:#}"))?;
+        factory.quiet();
+        *factory.limits_mut() = limits();
+        Ok(factory)
+    }
+}
+
+fn within_bounds(grammar: &Grammar) -> Result<(), Fault> {
+    let bytes = match grammar {
+        Grammar::JsonSchema(text) | Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+        Grammar::Choice(texts) => texts.iter().map(String::len).sum(),
+    };
+    let most = BOUNDS.text_bytes;
+    if bytes > most {
+        return Err(refused(grammar, &format!("it has {bytes} bytes, and the most is {most}")));
+    }
+    match grammar {
+        Grammar::Choice(texts) if texts.is_empty() => Err(refused(grammar, "it has no texts")),
+        Grammar::Choice(texts) if texts.len() > BOUNDS.choices => {
+            let (count, most) = (texts.len(), BOUNDS.choices);
+            Err(refused(grammar, &format!("it has {count} texts, and the most is {most}")))
+        }
+        // The library would take it as if it were not there.
+        Grammar::Regex(text) if text.len() - text.trim_end_matches('\\').len() & 1 == 1 => {
+            Err(refused(grammar, "it ends in a backslash that escapes nothing"))
+        }
+        // The library's own switches, some of which let keywords be ignored.
+        Grammar::JsonSchema(text) if text.contains("x-guidance") => {
+            Err(refused(grammar, "`x-guidance` is not taken: leave it out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn top_level(grammar: &Grammar) -> Result<TopLevelGrammar, String> {
+    match grammar {
+        Grammar::JsonSchema(text) => TopLevelGrammar::from_tagged_str("json_schema", text)
+            .map_err(|error| format!("{error:#}")),
+        Grammar::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
+        Grammar::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
+        Grammar::Choice(texts) => Ok(TopLevelGrammar::from_lark(choice(texts))),
+    }
+}
+
+/// One of these texts, as one Lark terminal.
+fn choice(texts: &[String]) -> String {
+    let all: Vec<String> = texts.iter().map(|text| literal(text)).collect();
+    format!("start: CHOICE\nCHOICE: {}\n", all.join(" | "))
+}
+
+/// A text as a Lark string, which is written as JSON's are.
+fn literal(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => c.encode_utf16(&mut [0; 2]).iter().map(hex).collect(),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
+}
+
+fn hex(unit: &u16) -> String {
+    format!("\\u{unit:04x}")
+}
+
+fn refused(grammar: &Grammar, error: &str) -> Fault {
+    let (what, hint) = match grammar {
+        Grammar::JsonSchema(_) => ("JSON schema", "leave out what it names, or say it otherwise"),
+        Grammar::Regex(_) => (
+            "regular expression",
+            "anchors, look-around and back-references \
+            are not supported: it always matches the whole answer",
+        ),
+        Grammar::Lark(_) => ("grammar", "it has to be Lark in llguidance's dialect"),
+        Grammar::Choice(_) => ("choice", "give some texts to choose from"),
+    };
+    Fault::caller(format!("the {what} cannot be followed: {}: {hint}", said(error))).at("grammar")
+}
+
+/// What the library says, without the state it adds, and not at any length.
+pub(super) fn said(error: &str) -> String {
+    let end = error.find("\n<").unwrap_or(error.len()).min(BOUNDS.message_bytes);
+    let end = (0..=end).rev().find(|at| error.is_char_boundary(*at)).unwrap_or(0);
+    error[..end].trim().to_owned()
+}
