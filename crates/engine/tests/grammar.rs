@@ -145,7 +145,8 @@ fn a_choice_is_one_of_its_texts() {
             assert!(texts.contains(&told.text()) && finish(told) == Finish::Stop, "{told:?}");
         }
         let first = told[0].text();
-        assert!(list.len() == 1 || told.iter().any(|told| told.text() != first), "{list:?}");
+        let alike = told.iter().all(|told| told.text() == first);
+        assert!(!alike || list.len() == 1 || list.contains(&""), "always {first:?}");
     }
 }
 
@@ -178,7 +179,7 @@ fn alike(left: &Told, right: &Told) {
 }
 
 /// Every way of computing the same answers, one after another and all at once.
-fn the_same(path: &Path, kv_bytes: usize, requests: &[Request]) -> Vec<Stats> {
+fn the_same(path: &Path, kv_bytes: usize, requests: &[Request]) -> [Stats; 4] {
     let with = |speculation, fast_forward, running| {
         let options = Options { speculation, fast_forward, running, ..small(kv_bytes) };
         open(path, &options)
@@ -186,15 +187,16 @@ fn the_same(path: &Path, kv_bytes: usize, requests: &[Request]) -> Vec<Stats> {
     let plain = with(Speculation::None, false, 1);
     let expect: Vec<Told> = requests.iter().map(|request| answer(&plain, request)).collect();
     let ways = [
+        plain,
         with(Speculation::Lookup, false, 1),
         with(Speculation::None, true, 1),
         with(Speculation::Lookup, true, 8),
     ];
-    for model in &ways {
+    for model in &ways[1..] {
         let told = crowd(model, requests);
         expect.iter().zip(&told).for_each(|(expect, told)| alike(expect, told));
     }
-    ways.iter().map(settled).collect()
+    ways.each_ref().map(settled)
 }
 
 #[test]
@@ -207,11 +209,13 @@ fn no_way_of_computing_it_changes_an_answer() {
         [greedy, drawn]
     };
     let requests: Vec<Request> = cases.iter().flat_map(asked).collect();
-    let stats = the_same(&path, 64 << 20, &requests);
-    assert_eq!(stats[0].forced_tokens, 0);
-    assert!(stats[0].accepted_tokens > 10, "{stats:?}");
-    assert!(stats[1].forced_tokens > 50 && stats[1].steps + 50 < stats[0].steps + 10_000);
-    assert_eq!(stats[1].generated_tokens, stats[2].generated_tokens);
+    let [plain, guessing, forcing, both] = the_same(&path, 64 << 20, &requests);
+    assert_eq!((plain.forced_tokens, plain.drafted_tokens, guessing.forced_tokens), (0, 0, 0));
+    assert!(guessing.accepted_tokens > 5, "{guessing:?}");
+    assert_eq!(forcing.drafted_tokens, 0);
+    assert!(forcing.forced_tokens > 20, "{forcing:?}");
+    assert!(plain.steps >= forcing.steps + forcing.forced_tokens, "{plain:?} {forcing:?}");
+    assert_eq!(plain.generated_tokens, both.generated_tokens);
 }
 
 /// Memory for two or three of them: who makes room keeps the state of its grammar.
@@ -224,7 +228,7 @@ fn making_room_changes_no_constrained_answer() {
     };
     let requests: Vec<Request> = cases.iter().flat_map(asked).collect();
     let stats = the_same(&tiny("qwen3"), SMALL, &requests);
-    assert!(stats[2].counts.preemptions > 0, "{stats:?}");
+    assert!(stats[3].counts.preemptions > 0, "{stats:?}");
 }
 
 #[test]

@@ -310,3 +310,59 @@ fn rules_out_of_range_are_refused_by_name() {
     check(Sampling { logit_bias: vec![(1, 101.0)], ..plain.clone() }, Some("logit_bias"));
     check(Sampling { logit_bias: vec![(1, 1.0); 4097], ..plain }, Some("logit_bias"));
 }
+
+/// Whatever the rules, what is not allowed never comes: not where all that is allowed is unlikely,
+/// impossible or no number, nor where bias and penalties push.
+#[test]
+fn only_what_is_allowed_is_drawn() {
+    let vocab = 100;
+    let likely = |token: usize| if token < 90 { 20.0 } else { -20.0 - token as f32 };
+    let plain: Vec<f32> = (0..vocab).map(likely).collect();
+    let hopeless: Vec<f32> =
+        (0..vocab).map(|token| if token < 90 { 1.0 } else { f32::NEG_INFINITY }).collect();
+    let nonsense: Vec<f32> =
+        (0..vocab).map(|token| if token < 90 { 1.0 } else { f32::NAN }).collect();
+    let sets: [&[Token]; 4] = [&[97], &[90, 99], &[91, 95, 96, 97, 98], &[99]];
+    let rules = [
+        Sampling { temperature: 0.0, ..Sampling::default() },
+        Sampling::default(),
+        Sampling { top_k: 5, min_p: 0.1, ..Sampling::default() },
+        Sampling { top_p: 0.5, typical_p: 0.5, temperature: 2.0, ..Sampling::default() },
+        Sampling {
+            logit_bias: vec![(3, 100.0), (97, -100.0), (99, -100.0)],
+            repetition_penalty: 2.0,
+            presence_penalty: 1.0,
+            ..Sampling::default()
+        },
+    ];
+    for (logits, set, rules) in [plain, hopeless, nonsense].iter().flat_map(|logits| {
+        sets.iter().flat_map(|set| rules.iter().map(move |rules| (logits.clone(), *set, rules)))
+    }) {
+        let mut words = vec![0; vocab.div_ceil(32)];
+        set.iter().for_each(|&token| words[token as usize / 32] |= 1 << (token % 32));
+        let allowed = TokenSet::from(words);
+        for seed in 0..20 {
+            let mut sampler = Sampler::new(rules, seed);
+            let token = sampler.sample_among(&allowed, &logits, &[97, 3], &[99]);
+            assert!(set.contains(&token), "{token} of {set:?} by {rules:?}");
+        }
+    }
+}
+
+/// Where everything is allowed, nothing changes.
+#[test]
+fn to_allow_everything_is_to_allow_nothing_less() {
+    let logits: Vec<f32> = (0..70).map(|token| ((token * 37) % 23) as f32 / 5.0).collect();
+    let all = TokenSet::from(vec![u32::MAX; 3]);
+    for seed in 0..50 {
+        let rules = Sampling { top_p: 0.9, ..Sampling::default() };
+        let free = Sampler::new(&rules, seed).sample(&logits, &[], &[1]);
+        assert_eq!(Sampler::new(&rules, seed).sample_among(&all, &logits, &[], &[1]), free);
+    }
+    assert_eq!((all.first(), TokenSet::default().first()), (Some(0), None));
+    let mut some = TokenSet::from(vec![0, 0b1100]);
+    assert_eq!((some.first(), some.contains(35), some.contains(99)), (Some(34), true, false));
+    some.remove(34);
+    some.remove(999);
+    assert_eq!(some.first(), Some(35));
+}
