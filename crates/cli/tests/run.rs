@@ -88,6 +88,37 @@ fn options_reach_the_model() {
 }
 
 #[test]
+fn an_answer_matches_what_it_is_held_to() {
+    let folder = new_folder();
+    let schema = folder.join("schema.json");
+    let grammar = folder.join("grammar.lark");
+    let text = r#"{"type": "object", "properties": {"sky": {"enum": ["blue", "grey"]}},
+        "required": ["sky"], "additionalProperties": false}"#;
+    std::fs::write(&schema, text).expect("writes");
+    std::fs::write(&grammar, "start: \"It is \" (\"blue\" | \"grey\") \".\"\n").expect("writes");
+    let [schema, grammar] = [&schema, &grammar].map(|path| path.to_str().expect("UTF-8"));
+    let held = |arguments: &[&str]| {
+        let ask = ["run", "--json", "-n", "60", "--temperature", "0", "What colour is the sky?"];
+        let said = run(&[&ask[..], arguments].concat()).json();
+        assert_eq!(said["receipt"]["finish"], "stop", "{said}");
+        said["text"].as_str().expect("a text").to_owned()
+    };
+    let document: serde_json::Value =
+        serde_json::from_str(&held(&["--schema", schema])).expect("JSON");
+    assert!(["blue", "grey"].contains(&document["sky"].as_str().expect("a text")), "{document}");
+    assert!(["yes", "no"].contains(&held(&["--regex", "yes|no"]).as_str()));
+    assert!(held(&["--grammar", grammar]).starts_with("It is "));
+    std::fs::remove_dir_all(folder).expect("is there");
+}
+
+/// A new folder.
+fn new_folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("ingle-run-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+#[test]
 fn ctrl_c_keeps_what_was_said() {
     let endless = ["run", "--raw", "--temperature", "0", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"];
     let mut child = ingle(&endless).spawn().expect("starts");
@@ -132,6 +163,9 @@ fn what_it_refuses() {
     check(&["--threads", "0", "Hello"], 2, &["--threads"]);
     check(&["--raw", "--system", "Be kind.", "Hello"], 2, &["--system"]);
     check(&["-m", "./nowhere.gguf", "Hello"], 1, &["nowhere.gguf"]);
+    check(&["--schema", "./nowhere.json", "Hello"], 2, &["nowhere.json"]);
+    check(&["--schema", "a.json", "--regex", "a", "Hello"], 2, &["--regex", "--schema"]);
+    check(&["-m", &model, "--raw", "--regex", "(", "Hello"], 1, &["regular expression"]);
     check(&["-m", &model, "Hello"], 1, &["base model without a chat template", "--raw"]);
     check(&["-m", &model, "--raw", "--temperature", "9", "Hello"], 1, &["temperature is 9"]);
     check(&["-m", &model, "--raw", &"x".repeat(600)], 1, &["600 tokens", "512"]);

@@ -144,14 +144,12 @@ impl Guide {
         // going back makes ambiguous; a copy has no such doubts.
         let mut ahead = self.clone();
         ahead.forced.clear();
-        for at in self.forced.len()..draft.len() {
-            if found.last().is_none_or(|allowed| !allowed.contains(draft[at])) {
-                break;
+        for &token in &draft[self.forced.len()..] {
+            let allowed = found.last().is_some_and(|allowed| allowed.contains(token));
+            if !allowed || self.compiled.ends.contains(&token) {
+                break; // nothing follows an end
             }
-            if self.compiled.ends.contains(&draft[at]) {
-                break; // nothing follows the end
-            }
-            ahead.accept(draft[at])?;
+            ahead.accept(token)?;
             found.push(ahead.next()?);
         }
         Ok(found)
@@ -218,12 +216,17 @@ impl Guide {
     /// state any more.
     fn guarded<T>(&mut self, ask: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, Fault> {
         let told = catch_unwind(AssertUnwindSafe(|| ask(self)));
-        told.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(|error| self.broken(&error))
+        let told = told.unwrap_or_else(|_| Err("the library panicked".to_owned()));
+        told.map_err(|error| self.broken(&error))
     }
 
+    /// Mostly the grammar asks too much (of the limits, or of the vocabulary), and would again.
     fn broken(&self, error: &str) -> Fault {
         self.compiled.give_up();
         let why = compile::said(error);
-        Fault::ours(format!("the answer cannot go on in its grammar: {why}")).at("grammar")
+        Fault::caller(format!("the answer cannot go on in its grammar: {why}")).at("grammar")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,13 @@
 
 mod support;
 
-use ingle_engine::{Local, Options, Speculation, Stats};
-use ingle_protocol::{Finish, Grammar, Input, Receipt, Request, Sampling, Usage};
+use ingle_engine::grammar::Grammars;
+use ingle_engine::{Ending, Job, Local, Options, Speculation, Stats};
+use ingle_protocol::{Finish, Grammar, Input, Receipt, Request, Sampling, Token, Usage};
 use std::path::Path;
 use std::sync::LazyLock;
 use support::grammars::{Case, cases};
+use support::jobs::{core, ending, finish as finish_all, job};
 use support::{Asked, Told, answer, ask, fetched, open, request, text, tiny, until};
 
 static SMOLLM2: LazyLock<Option<Local>> = LazyLock::new(|| {
@@ -323,6 +325,8 @@ fn hostile_grammars_are_refused_in_words() {
     check(lark("start: \"a"), &["grammar"]);
     check(lark(&format!("start: {}\"a\"{}", "(".repeat(500), ")".repeat(500))), &["nested"]);
     check(lark("start: <|no_such_token|>"), &["no_such_token"]);
+    let end = TINY.tokenizer().ends()[0];
+    check(lark(&format!("start: \"a\" <[{end}]>")), &["ends answers"]);
     check(Grammar::Choice(Vec::new()), &["no texts"]);
     check(Grammar::Choice(vec![String::from("x"); 5000]), &["5000 texts", "4096"]);
     assert_eq!(answer(&TINY, &constrained(regex("ok"), 9, 1.0, 1)).text(), "ok");
@@ -371,6 +375,29 @@ fn grammars_that_are_much_work_do_no_harm() {
         }
     }
     assert_eq!(answer(&TINY, &constrained(Grammar::Regex("ok".into()), 9, 1.0, 1)).text(), "ok");
+}
+
+/// A guide that is of no use fails the answer: not a token comes without it.
+#[test]
+fn an_answer_fails_with_its_grammar() {
+    let grammars = Grammars::new(TINY.tokenizer().clone());
+    let mut core = core(&small(1 << 20));
+    let grammar = Grammar::Regex("[ab]+".into());
+    let mut guide = grammars.guide(&grammar).expect("a grammar");
+    assert!(guide.accept(Token::from(b'x')).is_err());
+    let (broken, heard, _) = job(3, 8);
+    core.submit(Job { guide: Some(guide), ..broken });
+    finish_all(&mut core);
+    let Some(Ending::Failed(fault)) = ending(&heard) else { panic!("{:?}", ending(&heard)) };
+    assert_eq!(fault.param.as_deref(), Some("grammar"), "{fault:?}");
+    assert!(heard.lock().expect("whole").tokens.is_empty());
+    let (sound, heard, _) = job(3, 8);
+    core.submit(Job { guide: grammars.guide(&grammar).ok(), ..sound });
+    finish_all(&mut core);
+    assert_eq!(ending(&heard), Some(Ending::Full));
+    assert!(
+        heard.lock().expect("whole").tokens.iter().all(|token| b"ab".contains(&(*token as u8)))
+    );
 }
 
 /// What is gone leaves nothing behind that others would wait for.

@@ -235,7 +235,7 @@ fn within_bounds(grammar: &Grammar) -> Result<(), Fault> {
             Err(refused(grammar, &format!("it has {count} texts, and the most is {most}")))
         }
         // The library would take it as if it were not there.
-        Grammar::Regex(text) if text.len() - text.trim_end_matches('\\').len() & 1 == 1 => {
+        Grammar::Regex(text) if (text.len() - text.trim_end_matches('\\').len()) & 1 == 1 => {
             Err(refused(grammar, "it ends in a backslash that escapes nothing"))
         }
         // The library's own switches, some of which let keywords be ignored.

@@ -1,0 +1,147 @@
+//! Guides by hand, over tokens that are bytes.
+
+use super::*;
+use ingle_model::gguf::Gguf;
+use ingle_model::tokenizer::Tokenizer;
+use ingle_protocol::Grammar;
+use std::path::Path;
+
+fn tokenizer() -> Tokenizer {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/archs/qwen2.gguf");
+    let file = Gguf::open(Path::new(path)).expect("a sound file");
+    Tokenizer::from_gguf(&file).expect("a vocabulary")
+}
+
+fn guide(grammars: &Grammars, pattern: &str) -> Guide {
+    grammars.guide(&Grammar::Regex(pattern.into())).expect("a grammar")
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    text.bytes().map(Token::from).collect()
+}
+
+/// What may follow a text, as text; `.` for an end, and what is forced in brackets.
+fn follow(grammars: &Grammars, pattern: &str, text: &str) -> String {
+    let mut guide = guide(grammars, pattern);
+    tokens(text).iter().for_each(|&token| guide.accept(token).expect("is allowed"));
+    let ends = tokenizer().ends().to_vec();
+    match guide.allowed(&[]).expect("a mask").remove(0) {
+        Allowed::Nothing => "complete".into(),
+        Allowed::One(token) => format!("[{}]", char::from(token as u8)),
+        Allowed::Some(set) => {
+            let letters = (0..256).filter(|&token| set.contains(token) && !ends.contains(&token));
+            let end = ends.iter().filter(|&&end| set.contains(end)).count();
+            assert!(end == 0 || end == ends.len(), "all ends or none");
+            let letters = letters.map(|token| char::from(token as u8));
+            letters.chain((end > 0).then_some('.')).collect()
+        }
+    }
+}
+
+#[test]
+fn what_may_come_next() {
+    let grammars = Grammars::new(tokenizer());
+    let check = |pattern: &str, text: &str, expect: &str| {
+        assert_eq!(follow(&grammars, pattern, text), expect, "{pattern:?} after {text:?}");
+    };
+    check("[abc]d?", "", "abc");
+    check("[abc]d?", "b", "d.");
+    check("[abc]d?", "bd", "complete");
+    check("hello( you)?", "", "[h]");
+    check("hello( you)?", "hell", "[o]");
+    check("hello( you)?", "hello", " .");
+    check("hello( you)?", "hello ", "[y]");
+    check("(one|only|other)", "", "[o]");
+    check("(one|only|other)", "o", "nt");
+    check("(one|only|other)", "on", "el");
+    check("(one|only|other)", "ot", "[h]");
+    check("é", "", "[Ã]");
+    check("", "", ".");
+}
+
+/// Masks along a draft are those of walking, whatever part of it is allowed.
+#[test]
+fn a_draft_is_walked_as_it_would_be_step_by_step() {
+    let grammars = Grammars::new(tokenizer());
+    let patterns = ["(ab|cd|e+f){1,4}", "[0-9]{2}(:[0-9]{2}){1,2}", "ababab(x|y)z", "a*b*c*"];
+    let drafts = ["", "a", "ab", "abcd", "eeef", "ababx", "12:34", "12:3x4", "abababyz", "zz"];
+    for pattern in patterns {
+        for (start, draft) in ["", "a", "ab", "1"].iter().flat_map(|s| drafts.map(|d| (*s, d))) {
+            let mut base = guide(&grammars, pattern);
+            if base.agreed(&tokens(start)) < start.len() {
+                continue;
+            }
+            tokens(start).iter().for_each(|&token| base.accept(token).expect("is allowed"));
+            let draft = tokens(draft);
+            let at_once = base.clone().allowed(&draft).expect("masks");
+            let (mut walker, mut expect) = (base.clone(), Vec::new());
+            for token in draft.iter().map(Some).chain([None]) {
+                expect.push(walker.allowed(&[]).expect("a mask").remove(0));
+                match token {
+                    Some(&token) if expect[expect.len() - 1].contains(token) => {
+                        walker.accept(token).expect("is allowed");
+                    }
+                    _ => break,
+                }
+            }
+            let asked = at_once.len();
+            assert!(asked >= expect.len(), "{pattern} {start:?} {draft:?}");
+            assert_eq!(at_once[..expect.len()], expect, "{pattern} {start:?} {draft:?}");
+            assert!(base.agreed(&draft) < expect.len() + usize::from(draft.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn the_ends_can_be_ignored() {
+    let grammars = Grammars::new(tokenizer());
+    let mut open = guide(&grammars, "ab*");
+    open.ignore_ends(true);
+    tokens("abb").iter().for_each(|&token| open.accept(token).expect("is allowed"));
+    assert_eq!(
+        open.allowed(&[]).expect("a mask"),
+        [Allowed::Some(TokenSet::from({
+            let mut words = vec![0; 9];
+            words[3] = 1 << (b'b' - 96);
+            words
+        }))]
+    );
+    let mut empty = guide(&grammars, "");
+    empty.ignore_ends(true);
+    assert_eq!(empty.allowed(&[]).expect("a mask"), [Allowed::Nothing]);
+    assert!(empty.complete());
+}
+
+/// After a failure the guide stays failed, and the next one is made anew.
+#[test]
+fn a_failed_grammar_is_compiled_anew() {
+    let grammars = Grammars::new(tokenizer());
+    let first = guide(&grammars, "[ab]c");
+    let mut second = guide(&grammars, "[ab]c");
+    assert!(Arc::ptr_eq(&first.compiled, &second.compiled), "kept");
+    let fault = second.accept(Token::from(b'x')).expect_err("not allowed");
+    assert!(fault.message.contains("cannot go on"), "{fault:?}");
+    assert!(second.allowed(&[]).is_err() && second.accept(Token::from(b'a')).is_err());
+    assert_eq!(second.agreed(&tokens("a")), 0);
+    let mut third = guide(&grammars, "[ab]c");
+    assert!(!Arc::ptr_eq(&first.compiled, &third.compiled), "compiled anew");
+    tokens("bc").iter().for_each(|&token| third.accept(token).expect("is allowed"));
+    assert!(third.complete());
+    // A panic of the library's is a failure like any other.
+    let mut panicking = guide(&grammars, "[ab]d");
+    let panicked: Result<(), Fault> = panicking.guarded(|_| panic!("planted"));
+    assert!(panicked.expect_err("caught").message.contains("panicked"));
+    assert!(!Arc::ptr_eq(&panicking.compiled, &guide(&grammars, "[ab]d").compiled));
+}
+
+#[test]
+fn only_the_last_grammars_are_kept() {
+    let grammars = Grammars::new(tokenizer());
+    let first = guide(&grammars, "a0");
+    (1..16).for_each(|at| drop(guide(&grammars, &format!("a{at}"))));
+    assert!(Arc::ptr_eq(&first.compiled, &guide(&grammars, "a0").compiled));
+    drop(guide(&grammars, "a16"));
+    assert!(Arc::ptr_eq(&first.compiled, &guide(&grammars, "a0").compiled), "lately used");
+    (20..40).for_each(|at| drop(guide(&grammars, &format!("a{at}"))));
+    assert!(!Arc::ptr_eq(&first.compiled, &guide(&grammars, "a0").compiled));
+}
