@@ -22,6 +22,7 @@ use crate::sampling::TokenSet;
 use compile::Compiled;
 use ingle_protocol::{Fault, Token};
 use llguidance::Matcher;
+use llguidance::api::StopReason;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -86,9 +87,13 @@ impl Guide {
 
     /// Whether the answer is complete and nothing can follow.
     pub fn complete(&self) -> bool {
-        self.forced.is_empty()
-            && (self.matcher.is_stopped() && !self.matcher.is_error()
-                || self.after == Some(Allowed::Nothing))
+        self.forced.is_empty() && (self.finished() || self.after == Some(Allowed::Nothing))
+    }
+
+    /// Whether the grammar has nothing to say after the forced tokens. A matcher that failed has
+    /// stopped, too, and is not this.
+    fn finished(&self) -> bool {
+        matches!(self.matcher.stop_reason(), StopReason::NoExtension | StopReason::EndOfSentence)
     }
 
     /// Takes a token in. One that ends the answer is none of the grammar's.
@@ -169,7 +174,7 @@ impl Guide {
         }
         let ends = self.ends;
         let found = self.guarded(|guide| {
-            if guide.matcher.is_stopped() {
+            if guide.finished() {
                 return Ok(Allowed::Nothing);
             }
             let mask = guide.matcher.compute_mask().map_err(|error| error.to_string())?;
@@ -193,11 +198,8 @@ impl Guide {
         let most = compile::BOUNDS.forced_tokens;
         let forced = self.guarded(|guide| {
             let mut all = Vec::new();
-            while !guide.matcher.is_stopped() && all.len() <= most {
+            while !guide.finished() && all.len() <= most {
                 let forced = guide.matcher.consume_ff_tokens();
-                if let Some(error) = guide.matcher.get_error() {
-                    return Err(error);
-                }
                 if forced.is_empty() {
                     break;
                 }
@@ -217,6 +219,8 @@ impl Guide {
     fn guarded<T>(&mut self, ask: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, Fault> {
         let told = catch_unwind(AssertUnwindSafe(|| ask(self)));
         let told = told.unwrap_or_else(|_| Err("the library panicked".to_owned()));
+        // Some of its answers hide that it failed, now or before.
+        let told = self.matcher.get_error().map_or(told, Err);
         told.map_err(|error| self.broken(&error))
     }
 

@@ -22,18 +22,20 @@ fn tokens(text: &str) -> Vec<Token> {
 
 /// What may follow a text, as text; `.` for an end, and what is forced in brackets.
 fn follow(grammars: &Grammars, pattern: &str, text: &str) -> String {
-    let mut guide = guide(grammars, pattern);
-    tokens(text).iter().for_each(|&token| guide.accept(token).expect("is allowed"));
-    let ends = tokenizer().ends().to_vec();
+    let (mut guide, tokenizer) = (guide(grammars, pattern), tokenizer());
+    let tokens = tokenizer.encode_continuation(text);
+    tokens.iter().for_each(|&token| guide.accept(token).expect("is allowed"));
+    let written = |token| String::from_utf8_lossy(tokenizer.bytes(token).expect("a token"));
     match guide.allowed(&[]).expect("a mask").remove(0) {
         Allowed::Nothing => "complete".into(),
-        Allowed::One(token) => format!("[{}]", char::from(token as u8)),
+        Allowed::One(token) => format!("[{}]", written(token)),
         Allowed::Some(set) => {
-            let letters = (0..256).filter(|&token| set.contains(token) && !ends.contains(&token));
-            let end = ends.iter().filter(|&&end| set.contains(end)).count();
-            assert!(end == 0 || end == ends.len(), "all ends or none");
-            let letters = letters.map(|token| char::from(token as u8));
-            letters.chain((end > 0).then_some('.')).collect()
+            let all = (0..tokenizer.vocab_len() as Token).filter(|&token| set.contains(token));
+            let (ends, texts): (Vec<_>, Vec<_>) = all.partition(|&token| tokenizer.is_end(token));
+            assert!(ends.is_empty() || ends == tokenizer.ends(), "all ends or none");
+            let mut texts: Vec<String> = texts.into_iter().map(|t| written(t).into()).collect();
+            texts.sort_unstable();
+            texts.concat() + if ends.is_empty() { "" } else { "." }
         }
     }
 }
@@ -47,7 +49,7 @@ fn what_may_come_next() {
     check("[abc]d?", "", "abc");
     check("[abc]d?", "b", "d.");
     check("[abc]d?", "bd", "complete");
-    check("hello( you)?", "", "[h]");
+    check("hello( you)?", "", "[he]");
     check("hello( you)?", "hell", "[o]");
     check("hello( you)?", "hello", " .");
     check("hello( you)?", "hello ", "[y]");
@@ -55,7 +57,7 @@ fn what_may_come_next() {
     check("(one|only|other)", "o", "nt");
     check("(one|only|other)", "on", "el");
     check("(one|only|other)", "ot", "[h]");
-    check("é", "", "[Ã]");
+    check("é", "", "[\u{fffd}]");
     check("", "", ".");
 }
 
