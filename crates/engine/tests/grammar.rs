@@ -206,16 +206,16 @@ fn no_way_of_computing_it_changes_an_answer() {
     let Some(path) = fetched("smollm2") else { return };
     let cases = cases();
     let asked = |case: &Case| {
-        let greedy = Request { logprobs: Some(0), ..case.chat(50, 0.0, 0) };
-        let drawn = Request { logprobs: Some(0), ..case.chat(50, 0.8, 7) };
+        let greedy = Request { logprobs: Some(0), ..case.chat(40, 0.0, 0) };
+        let drawn = Request { logprobs: Some(0), ..case.chat(40, 0.8, 7) };
         [greedy, drawn]
     };
-    let requests: Vec<Request> = cases.iter().flat_map(asked).collect();
+    let requests: Vec<Request> = cases[..3].iter().flat_map(asked).collect();
     let [plain, guessing, forcing, both] = the_same(&path, 64 << 20, &requests);
     assert_eq!((plain.forced_tokens, plain.drafted_tokens, guessing.forced_tokens), (0, 0, 0));
-    assert!(guessing.accepted_tokens > 5, "{guessing:?}");
+    assert!(guessing.accepted_tokens > 0, "{guessing:?}");
     assert_eq!(forcing.drafted_tokens, 0);
-    assert!(forcing.forced_tokens > 20, "{forcing:?}");
+    assert!(forcing.forced_tokens > 10, "{forcing:?}");
     assert!(plain.steps >= forcing.steps + forcing.forced_tokens, "{plain:?} {forcing:?}");
     assert_eq!(plain.generated_tokens, both.generated_tokens);
 }
