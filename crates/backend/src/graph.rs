@@ -4,9 +4,11 @@
 //! There is no prefill graph and no decode graph.
 
 mod cost;
+mod experts;
 mod role;
 
 pub use cost::{Cost, Shapes, WeightShape};
+pub use experts::{Experts, Mixing, Stack};
 pub use role::Role;
 
 use std::sync::Arc;
@@ -46,7 +48,7 @@ pub enum Input {
         /// Keeps the root from zero.
         eps: f32,
     },
-    /// `activation(gate) · up`
+    /// `activation(gate) · up`, or as [`Activation`] says.
     Gated {
         /// `[rows, width]`
         gate: Buffer,
@@ -57,6 +59,16 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// The buffers it is made of.
+    pub fn reads(&self) -> Vec<Buffer> {
+        match *self {
+            Self::Plain(x) | Self::Normed { x, .. } => vec![x],
+            Self::Gated { gate, up, .. } => vec![gate, up],
+        }
+    }
+}
+
 /// A gate's nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -64,6 +76,8 @@ pub enum Activation {
     Silu,
     /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`
     GeluTanh,
+    /// `x / (1 + e^-1.702x)` of an `x` of at most 7, times `up + 1` of an `up` of -7 to 7: gpt-oss.
+    ClampedSwiglu,
 }
 
 /// One product of a [`Op::MatMul`].
@@ -178,6 +192,18 @@ pub enum Op {
         /// Above 0.
         cap: f32,
     },
+    /// Chooses each token's experts.
+    Route {
+        /// `[tokens, experts]`
+        logits: Buffer,
+        /// `[tokens, 2 × chosen]`: the numbers of the chosen, the likeliest first, then their
+        /// shares.
+        routes: Buffer,
+        /// How the shares are made.
+        mixing: Mixing,
+    },
+    /// Sends each token through its experts.
+    Experts(Experts),
     /// `y[s] = x[the s-th sampled token]`
     Gather {
         /// `[tokens, width]`
@@ -254,6 +280,15 @@ impl Batch {
 }
 
 impl Op {
+    /// The matrices that it multiplies by, each as often as it does.
+    pub fn multiplies_by(&self) -> Vec<Weight> {
+        match self {
+            Self::MatMul { outs, .. } => outs.iter().map(|out| out.w).collect(),
+            Self::Experts(experts) => experts.stacks().map(|stack| stack.w).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The buffers it reads and those it writes (a buffer may be both).
     pub fn touches(&self) -> (Vec<Buffer>, Vec<Buffer>) {
         match self {
@@ -261,12 +296,10 @@ impl Op {
                 (vec![], vec![*y])
             }
             Self::Norm { x, y, .. } => (vec![*x], vec![*y]),
-            Self::MatMul { x, outs } => {
-                let read = match *x {
-                    Input::Plain(x) | Input::Normed { x, .. } => vec![x],
-                    Input::Gated { gate, up, .. } => vec![gate, up],
-                };
-                (read, outs.iter().map(|out| out.y).collect())
+            Self::MatMul { x, outs } => (x.reads(), outs.iter().map(|out| out.y).collect()),
+            Self::Route { logits, routes, .. } => (vec![*logits], vec![*routes]),
+            Self::Experts(Experts { x, routes, y, .. }) => {
+                ([x.reads(), vec![*routes]].concat(), vec![*y])
             }
             Self::Rope { x, angles, .. } => (vec![*angles], vec![*x]),
             Self::Attend(Attend { q, k, v, y, .. }) => (vec![*q, *k, *v], vec![*y]),

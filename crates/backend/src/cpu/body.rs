@@ -297,15 +297,26 @@ pub(crate) unsafe fn gate<S: Simd>(act: Activation, gate: &[f32], up: &[f32], y:
     }
 }
 
+/// [`Activation::ClampedSwiglu`]'s limit, and how much steeper than SiLU's its sigmoid is.
+pub(crate) const CLAMP: f32 = 7.0;
+pub(crate) const STEEPNESS: f32 = 1.702;
+
 #[inline(always)]
 unsafe fn gate_lanes<S: Simd>(act: Activation, gate: *const f32, up: *const f32, y: *mut f32) {
     // SAFETY: the caller gives 16 floats each.
     unsafe {
         let (g, up) = (S::load_f32(gate.cast()), S::load_f32(up.cast()));
         let one = S::floats(1.0);
+        let (mut up, mut g, mut steepness) = (up, g, 1.0);
+        if act == Activation::ClampedSwiglu {
+            let limit = S::floats(CLAMP);
+            g = S::min(g, limit);
+            up = S::add(S::max(S::min(up, limit), S::floats(-CLAMP)), one);
+            steepness = STEEPNESS;
+        }
         let activated = match act {
-            Activation::Silu => {
-                let falling = exp::<S>(S::sub(S::floats(0.0), g));
+            Activation::Silu | Activation::ClampedSwiglu => {
+                let falling = exp::<S>(S::mul(g, S::floats(-steepness)));
                 S::div(g, S::add(one, falling))
             }
             Activation::GeluTanh => {

@@ -2,6 +2,7 @@
 //! kernel table, and other backends, are held to.
 
 use super::attend::{Keys, Query, SEGMENT, partial_floats};
+use super::body::{CLAMP, STEEPNESS};
 use super::kernels::Kernels;
 use crate::{Activation, BLOCK_TOKENS, Bytes, Format};
 
@@ -30,15 +31,20 @@ pub(crate) fn unpack_row(format: Format, bytes: &Bytes, row: usize, w: &mut [f32
 
 unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
     for ((g, up), y) in gate.iter().zip(up).zip(y) {
-        let g = f64::from(*g);
+        let (mut g, mut up) = (f64::from(*g), f64::from(*up));
+        if act == Activation::ClampedSwiglu {
+            let limit = f64::from(CLAMP);
+            (g, up) = (g.min(limit), up.clamp(-limit, limit) + 1.0);
+        }
         let activated = match act {
+            Activation::ClampedSwiglu => g / (1.0 + (-f64::from(STEEPNESS) * g).exp()),
             Activation::Silu => g / (1.0 + (-g).exp()),
             Activation::GeluTanh => {
                 let root = (2.0 / std::f64::consts::PI).sqrt();
                 0.5 * g * (1.0 + (root * (g + 0.044715 * g * g * g)).tanh())
             }
         };
-        *y = (activated * f64::from(*up)) as f32;
+        *y = (activated * up) as f32;
     }
 }
 

@@ -9,7 +9,7 @@
 //! Waterman and Patterson, "Roofline", 2009). What a cache still holds from the op before costs
 //! memory nothing; what does not fit costs it more than once.
 
-use super::{Activation, Attend, Batch, Buffer, Input, Op, Out, Rows, Weight};
+use super::{Activation, Attend, Batch, Buffer, Experts, Input, Op, Out, Rows, Weight};
 use crate::Format;
 use std::ops::{Add, AddAssign};
 
@@ -94,6 +94,7 @@ impl Activation {
         match self {
             Self::Silu => 5,      // -x, exp, +, /, ·
             Self::GeluTanh => 10, // x·x, ·x, ·c, +, ·c, tanh, +, ·x, /2, ·
+            Self::ClampedSwiglu => 10, // min, min, max, ·c, -x, exp, +, /, +, ·
         }
     }
 }
@@ -165,6 +166,13 @@ impl Op {
                 let all = shapes.rows(*y, counts) * shapes.width(*y);
                 plain(3 * all, floats(all), floats(all)) // /, tanh, ·
             }
+            Self::Route { logits, routes, .. } => {
+                let (experts, chosen) = (shapes.width(*logits), shapes.width(*routes));
+                let all = counts.tokens * experts;
+                // exp, +, / of an expert
+                plain(3 * all, floats(all), floats(counts.tokens * chosen))
+            }
+            Self::Experts(experts) => mixture(shapes, counts.tokens, experts),
             Self::Gather { y, .. } => {
                 let all = counts.samples * shapes.width(*y);
                 plain(0, floats(all), floats(all))
@@ -173,18 +181,24 @@ impl Op {
     }
 }
 
-/// `2 · rows · width of y · width of x` a matrix; each matrix and the input pass once.
-fn product(shapes: &Shapes, counts: Counts, x: Input, outs: &[Out]) -> Cost {
+/// What a product's input costs, and its rows and columns.
+fn input(shapes: &Shapes, counts: Counts, x: Input) -> (Cost, usize, usize) {
     let (buffer, flops, inputs, gain) = match x {
         Input::Plain(x) => (x, 0, 1, 0),
         Input::Normed { x, gain, .. } => (x, 4, 1, shapes.weight(gain).cols),
         Input::Gated { gate, act, .. } => (gate, act.flops() as usize, 2, 0),
     };
     let (rows, cols) = (shapes.rows(buffer, counts), shapes.width(buffer));
+    let cost = plain(flops * rows * cols, floats(inputs * rows * cols + gain), 0);
+    (cost, rows, cols)
+}
+
+/// `2 · rows · width of y · width of x` a matrix; each matrix and the input pass once.
+fn product(shapes: &Shapes, counts: Counts, x: Input, outs: &[Out]) -> Cost {
+    let (mut cost, rows, cols) = input(shapes, counts, x);
     if rows == 0 {
         return Cost::default();
     }
-    let mut cost = plain(flops * rows * cols, floats(inputs * rows * cols + gain), 0);
     for out in outs {
         let w = shapes.weight(out.w);
         let all = rows * w.rows;
@@ -200,6 +214,43 @@ fn product(shapes: &Shapes, counts: Counts, x: Input, outs: &[Out]) -> Cost {
         };
     }
     cost
+}
+
+/// How many of `experts` are chosen by any of so many tokens that choose `used` each, if all are
+/// chosen equally often: just `used` by one token.
+fn distinct(experts: usize, used: usize, tokens: usize) -> f64 {
+    let missed = (1.0 - used as f64 / experts as f64).powi(tokens.min(1 << 20) as i32);
+    experts as f64 * (1.0 - missed)
+}
+
+/// Each token's input passes its `used` experts; of the matrices only those that some token chose
+/// are read, as many as [`distinct`] expects.
+fn mixture(shapes: &Shapes, tokens: usize, e: &Experts) -> Cost {
+    let used = shapes.width(e.routes) / 2;
+    let (mut cost, rows, cols) = input(shapes, Counts { tokens, samples: 0 }, e.x);
+    if rows == 0 {
+        return Cost::default();
+    }
+    let (pairs, width, read) = (tokens * used, shapes.width(e.y), distinct(e.experts, used, tokens));
+    for (stack, rows, cols) in
+        [(e.gate, e.hidden, cols), (e.up, e.hidden, cols), (e.down, width, e.hidden)]
+    {
+        let w = shapes.weight(stack.w);
+        let flops = 2 * (pairs * rows * cols) as u64;
+        let biased = if stack.bias.is_some() { (pairs * rows) as u64 } else { 0 };
+        let bytes = (w.bytes / w.rows * rows) as f64 * read;
+        let biases = if stack.bias.is_some() { floats(rows) as f64 * read } else { 0.0 };
+        cost += Cost {
+            flops: flops + biased,
+            quantised_flops: if w.format.grid().is_some() { flops } else { 0 },
+            bytes_read: (bytes + biases).round() as u64,
+            matrix_bytes: bytes.round() as u64,
+            bytes_written: 0,
+        };
+    }
+    let gated = e.act.flops() as usize * pairs * e.hidden;
+    let moved = floats(tokens * width); // added to what is there
+    cost + plain(gated + 2 * pairs * width, moved + floats(2 * pairs), moved)
 }
 
 /// For each token and query head, `4 · dim + 5` a position that it sees (a key's and a value's

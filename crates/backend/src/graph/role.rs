@@ -23,6 +23,12 @@ pub enum Role {
     GateUp,
     /// Multiplies what passed a gate.
     Down,
+    /// Scores a token's experts.
+    Router,
+    /// Chooses among them.
+    Route,
+    /// Computes what was chosen.
+    Experts,
     /// Picks the rows that are sampled.
     Gather,
     /// Makes the logits.
@@ -46,6 +52,9 @@ impl Role {
             Self::Output => "output",
             Self::GateUp => "gate_up",
             Self::Down => "down",
+            Self::Router => "router",
+            Self::Route => "route",
+            Self::Experts => "experts",
             Self::Gather => "gather",
             Self::Cap => "cap",
             Self::Logits => "logits",
@@ -69,6 +78,8 @@ impl Graph {
             Op::Rope { .. } => Role::Rope,
             Op::Attend(_) => Role::Attention,
             Op::Cap { .. } => Role::Cap,
+            Op::Route { .. } => Role::Route,
+            Op::Experts(_) => Role::Experts,
             Op::Gather { .. } => Role::Gather,
         }
     }
@@ -88,7 +99,8 @@ impl Graph {
         matches!(writer, Some(Op::Attend(_)))
     }
 
-    /// What reads a product first: attention, possibly after norms and rope in place, or a gate.
+    /// What reads a product first: attention, possibly after norms and rope in place, a gate, or
+    /// the choice of experts.
     fn purpose(&self, at: usize, outs: &[Out]) -> Role {
         let makes = |buffers: &[Buffer]| outs.iter().any(|out| buffers.contains(&out.y));
         for op in &self.ops[at + 1..] {
@@ -97,6 +109,7 @@ impl Graph {
                 Op::MatMul { x: Input::Gated { gate, up, .. }, .. } if makes(&[*gate, *up]) => {
                     return Role::GateUp;
                 }
+                Op::Route { logits, .. } if makes(&[*logits]) => return Role::Router,
                 Op::MatMul { outs: later, .. } if later.iter().any(|out| makes(&[out.y])) => break,
                 _ => {}
             }
