@@ -16,8 +16,8 @@ mod simd;
 mod x86;
 
 use crate::{
-    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Format, Graph, Op, Pages, Refusal, Rows,
-    Shapes, Ticket, Weight, WeightShape,
+    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Experts, Format, Graph, Op, Pages, Refusal,
+    Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use kernels::Kernels;
 use pack::{Acts, LANES, Line, Packed};
@@ -72,6 +72,8 @@ struct Counter {
 struct Scratch {
     acts: Acts,
     floats: Vec<f32>,
+    /// What an expert's gate and what it gates have in a part.
+    gates: Vec<f32>,
     tile: Vec<[f32; LANES]>,
 }
 
@@ -87,6 +89,9 @@ pub struct Cpu {
     /// Three an op, for what it does one after another.
     counters: Vec<Counter>,
     acts: Acts,
+    /// What is between the two products of a mixture of experts: a row for each pair of a token and
+    /// one of its experts.
+    between: Acts,
     /// Partial rows of attention, where segments are parts.
     partials: Vec<f32>,
     scratch: Vec<Mutex<Scratch>>,
@@ -108,6 +113,7 @@ impl Cpu {
             stages: Vec::new(),
             counters: Vec::new(),
             acts: Acts::default(),
+            between: Acts::default(),
             partials: Vec::new(),
             logits: None,
             tickets: 0,
@@ -198,10 +204,15 @@ impl Cpu {
             }
         }
         let widest = graph.ops.iter().filter_map(|op| match op {
-            Op::MatMul { x, .. } => Some(self.buffers[run::width_of(*x).0 as usize].width),
+            Op::MatMul { x, .. } | Op::Experts(Experts { x, .. }) => {
+                Some(self.buffers[run::width_of(*x).0 as usize].width)
+            }
             _ => None,
         });
         self.acts.reserve(tokens.max(samples), widest.max().unwrap_or(0));
+        let between = graph.ops.iter().filter_map(|op| run::between(self, batch, op));
+        let (pairs, hidden) = between.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
+        self.between.reserve(pairs, hidden);
         let partials = graph.ops.iter().map(|op| run::partials(batch, op, threads)).max();
         self.partials.resize(self.partials.len().max(partials.unwrap_or(0)), 0.0);
     }

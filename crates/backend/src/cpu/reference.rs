@@ -4,7 +4,7 @@
 use super::attend::{Keys, Query, SEGMENT, partial_floats};
 use super::body::{CLAMP, STEEPNESS};
 use super::kernels::Kernels;
-use crate::{Activation, BLOCK_TOKENS, Bytes, Format};
+use crate::{Activation, BLOCK_TOKENS, Bytes, Format, Mixing};
 
 /// The reference's row of the kernel table.
 pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, cap, attend);
@@ -20,6 +20,28 @@ pub(crate) fn product(w: &[f32], x: &[f32], y: &mut [f32]) {
             sums[col % 8] += f64::from(*w) * f64::from(*x);
         }
         *y = sums.iter().sum::<f64>() as f32;
+    }
+}
+
+/// The experts of the largest logits, the likeliest first and the first of equal ones, then their
+/// shares.
+pub(crate) fn route(logits: &[f32], mixing: Mixing, routes: &mut [f32]) {
+    let (chosen, shares) = routes.split_at_mut(routes.len() / 2);
+    let before = |a: usize, b: usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)).is_lt();
+    let mut last = None;
+    for chosen in chosen.iter_mut() {
+        let left = (0..logits.len()).filter(|&i| last.is_none_or(|last| before(last, i)));
+        last = left.reduce(|best, i| if before(i, best) { i } else { best });
+        *chosen = last.expect("no more are chosen than there are") as f32;
+    }
+    let of = |expert: &f32| f64::from(logits[*expert as usize]);
+    let most = of(&chosen[0]);
+    let sum: f64 = match mixing {
+        Mixing::All => logits.iter().map(|l| (f64::from(*l) - most).exp()).sum(),
+        Mixing::Chosen => chosen.iter().map(|expert| (of(expert) - most).exp()).sum(),
+    };
+    for (share, expert) in shares.iter_mut().zip(&*chosen) {
+        *share = ((of(expert) - most).exp() / sum) as f32;
     }
 }
 

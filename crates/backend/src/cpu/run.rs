@@ -2,9 +2,11 @@
 //! what a part computes never depends on who takes it, or on what else is in the batch.
 
 mod attend;
+mod experts;
 mod profile;
 
 pub(super) use attend::partials;
+pub(super) use experts::between;
 pub use profile::OpTime;
 pub(super) use profile::profile;
 
@@ -40,10 +42,7 @@ pub(super) fn width_of(x: Input) -> Buffer {
 
 /// The matrices that an op multiplies by.
 pub(super) fn multiplied(op: &Op) -> Vec<usize> {
-    match op {
-        Op::MatMul { outs, .. } => outs.iter().map(|out| out.w.0 as usize).collect(),
-        _ => Vec::new(),
-    }
+    op.multiplies_by().iter().map(|w| w.0 as usize).collect()
 }
 
 /// The graph's stages, each with at most one product: products share the quantised activations.
@@ -52,7 +51,7 @@ pub(super) fn stages(graph: &Graph) -> Vec<Range<usize>> {
     for stage in graph.stages() {
         let (mut start, mut products) = (stage.start, 0);
         for at in stage.clone() {
-            products += usize::from(matches!(graph.ops[at], Op::MatMul { .. }));
+            products += usize::from(!graph.ops[at].multiplies_by().is_empty());
             if products > 1 {
                 parted.push(start..at);
                 (start, products) = (at, 1);
@@ -93,6 +92,11 @@ pub(super) fn check(cpu: &Cpu, graph: &Graph) {
                 assert!(width(*x).is_multiple_of(*dim) && width(*angles) <= *dim);
             }
             Op::Attend(a) => attend::check(cpu, a),
+            Op::Route { logits, routes, .. } => {
+                assert_eq!((rows(*logits), rows(*routes)), (Rows::Tokens, Rows::Tokens));
+                assert!((1..=width(*logits)).contains(&(width(*routes) / 2)));
+            }
+            Op::Experts(e) => experts::check(cpu, e),
             Op::Cap { cap, .. } => assert!(cap.is_finite() && *cap > 0.0),
             Op::Gather { x, y } => {
                 assert_eq!((width(*x), rows(*x)), (width(*y), Rows::Tokens));
@@ -151,6 +155,8 @@ struct Step<'a> {
     mem: Vec<Mem>,
     caches: Vec<(*mut f32, *mut f32)>,
     acts: View,
+    /// What is between the two products of a mixture of experts.
+    between: View,
     partials: Partials,
 }
 // SAFETY: the pointers are to memory that `step` holds exclusively while the pool runs; who writes
@@ -176,7 +182,7 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let mem = mem.collect();
     let caches = cpu.caches.iter_mut().map(|c| (c.keys.as_mut_ptr(), c.values.as_mut_ptr()));
     let caches = caches.collect();
-    let acts = View::of(&mut cpu.acts);
+    let (acts, between) = (View::of(&mut cpu.acts), View::of(&mut cpu.between));
     let partials = Partials(cpu.partials.as_mut_ptr());
     let place = |span: &crate::Span| {
         let start = span.start;
@@ -185,7 +191,19 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let places = batch.spans.iter().flat_map(place).collect();
     let spans = batch.spans.iter().enumerate();
     let span_of = spans.flat_map(|(i, span)| std::iter::repeat_n(i, span.tokens.len())).collect();
-    let step = Step { cpu, graph, batch, samples, places, span_of, mem, caches, acts, partials };
+    let step = Step {
+        cpu,
+        graph,
+        batch,
+        samples,
+        places,
+        span_of,
+        mem,
+        caches,
+        acts,
+        between,
+        partials,
+    };
     cpu.pool.share(&|member| walk(&step, member));
 }
 
@@ -219,9 +237,12 @@ impl Step<'_> {
         match &self.graph.ops[at] {
             Op::MatMul { x, outs } => (1, self.cut(*x, outs, threads).parts()),
             Op::Attend(a) => self.last_of_attend(a, threads),
+            Op::Experts(e) => self.last_of_experts(e, threads),
             Op::Cap { y, .. } => (0, self.mem(*y).rows * cap_pieces(self.mem(*y).width)),
             Op::Norm { x, .. } => (0, self.mem(*x).rows),
-            Op::Embed { .. } | Op::Angles { .. } | Op::Rope { .. } => (0, self.places.len()),
+            Op::Embed { .. } | Op::Angles { .. } | Op::Rope { .. } | Op::Route { .. } => {
+                (0, self.places.len())
+            }
             Op::Gather { .. } => (0, self.samples.len()),
         }
     }
@@ -298,6 +319,10 @@ impl Step<'_> {
                 })
             }
             Op::Attend(attend) => self.attend(at, attend, member, scratch),
+            Op::Route { logits, routes, mixing } => {
+                self.route(at, (*logits, *routes, *mixing), member);
+            }
+            Op::Experts(experts) => self.experts(at, experts, member, scratch),
             Op::Cap { y, cap } => {
                 let mem = self.mem(*y);
                 let pieces = cap_pieces(mem.width);
@@ -344,6 +369,28 @@ impl Step<'_> {
         }
     }
 
+    /// Where a product's input is prepared, and whether every thread does so for itself.
+    fn view(&self, x: Input, scratch: &mut Scratch) -> (View, bool) {
+        let (rows, cols) = (self.mem(width_of(x)).rows, self.mem(width_of(x)).width);
+        let private = rows <= PRIVATE_ROWS;
+        if private {
+            scratch.acts.reserve(rows, cols);
+        }
+        let view = if private { View::of(&mut scratch.acts) } else { self.acts };
+        (view.with_cols(cols), private)
+    }
+
+    /// Prepares one row of a product's input.
+    fn prepare(&self, x: Input, row: usize, view: &View, quantised: bool) {
+        // SAFETY: a row is prepared by one thread, or in a thread's own scratch.
+        let (x_row, q, scale, sum) = unsafe { view.columns_mut(row, 0..view.cols) };
+        self.input(x, row, x_row);
+        if quantised && view.cols.is_multiple_of(BLOCK) {
+            // SAFETY: the kernel row runs here.
+            unsafe { (self.cpu.kernels.quantise)(x_row, q, scale, sum) };
+        }
+    }
+
     fn product(
         &self,
         at: usize,
@@ -352,25 +399,10 @@ impl Step<'_> {
         member: Member<'_>,
         scratch: &mut Scratch,
     ) {
-        let (rows, cols) = (self.mem(width_of(x)).rows, self.mem(width_of(x)).width);
+        let rows = self.mem(width_of(x)).rows;
         let packed = outs.iter().any(|out| self.weight(out.w).packed.is_some());
-        let view = if rows <= PRIVATE_ROWS {
-            scratch.acts.reserve(rows, cols);
-            View::of(&mut scratch.acts)
-        } else {
-            self.acts
-        };
-        let view = view.with_cols(cols);
-        let prepare = |row| {
-            // SAFETY: a row is prepared by one thread, or in a thread's own scratch.
-            let (x_row, q, scale, sum) = unsafe { view.row_mut(row) };
-            self.input(x, row, x_row);
-            if packed && cols.is_multiple_of(BLOCK) {
-                // SAFETY: the kernel row runs here.
-                unsafe { (self.cpu.kernels.quantise)(x_row, q, scale, sum) };
-            }
-        };
-        let private = rows <= PRIVATE_ROWS;
+        let (view, private) = self.view(x, scratch);
+        let prepare = |row| self.prepare(x, row, &view, packed);
         if !private {
             self.parts(at, 0, rows, member, prepare);
             self.settle_half(at, 0, rows, member);
@@ -388,6 +420,19 @@ impl Step<'_> {
         });
     }
 
+    /// One group of 16 weight rows times rows of activations, which are quantised if the matrix is
+    /// packed, into `scratch.tile`.
+    fn tiles(&self, w: &Matrix, group: usize, acts: &[ActRow], scratch: &mut Scratch) {
+        scratch.tile.resize(acts.len(), [0.0; LANES]);
+        match (&w.packed, self.cpu.kernels.product) {
+            // SAFETY: the activations are quantised, with the matrix's columns.
+            (Some(packed), Some(product)) => unsafe {
+                product(packed, group, acts, &mut scratch.tile);
+            },
+            _ => plain(w, group, acts, &mut scratch.floats, &mut scratch.tile),
+        }
+    }
+
     /// The product of some groups of 16 weight rows with some rows of activations.
     fn multiply(
         &self,
@@ -399,16 +444,9 @@ impl Step<'_> {
     ) {
         let w = self.weight(out.w);
         let acts: Vec<ActRow> = rows.clone().map(|row| view.row(row)).collect();
-        scratch.tile.resize(rows.len(), [0.0; LANES]);
         let bias = out.bias.map(|bias| self.weight(bias).floats.as_slice());
         for group in groups {
-            match (&w.packed, self.cpu.kernels.product) {
-                // SAFETY: the activations are quantised, with the matrix's columns.
-                (Some(packed), Some(product)) => unsafe {
-                    product(packed, group, &acts, &mut scratch.tile);
-                },
-                _ => plain(w, group, &acts, &mut scratch.floats, &mut scratch.tile),
-            }
+            self.tiles(w, group, &acts, scratch);
             let first = group * LANES;
             let lanes = LANES.min(w.rows - first);
             for (row, tile) in rows.clone().zip(&scratch.tile) {
@@ -508,18 +546,28 @@ impl View {
         }
     }
 
+    /// Some columns of a row, from a block's first on.
+    ///
     /// # Safety
-    /// The row was reserved, and no other thread touches it meanwhile.
+    /// The row was reserved, and no other thread touches these columns meanwhile.
     #[allow(clippy::mut_from_ref, clippy::type_complexity, reason = "see `Mem::write`")]
-    unsafe fn row_mut(&self, row: usize) -> (&mut [f32], &mut [i8], &mut [f32], &mut [f32]) {
-        let at = self.row(row);
+    unsafe fn columns_mut(
+        &self,
+        row: usize,
+        cols: Range<usize>,
+    ) -> (&mut [f32], &mut [i8], &mut [f32], &mut [f32]) {
+        let (at, first) = (self.row(row), cols.start / BLOCK);
+        let blocks = cols.len().div_ceil(BLOCK);
         // SAFETY: the caller's promise.
         unsafe {
             (
-                std::slice::from_raw_parts_mut(at.x.cast_mut(), self.cols),
-                std::slice::from_raw_parts_mut(at.q.cast_mut(), self.blocks * 2 * BLOCK),
-                std::slice::from_raw_parts_mut(at.scale.cast_mut(), self.blocks),
-                std::slice::from_raw_parts_mut(at.sum.cast_mut(), self.blocks * 2),
+                std::slice::from_raw_parts_mut(at.x.add(cols.start).cast_mut(), cols.len()),
+                std::slice::from_raw_parts_mut(
+                    at.q.add(first * 2 * BLOCK).cast_mut(),
+                    blocks * 2 * BLOCK,
+                ),
+                std::slice::from_raw_parts_mut(at.scale.add(first).cast_mut(), blocks),
+                std::slice::from_raw_parts_mut(at.sum.add(2 * first).cast_mut(), blocks * 2),
             )
         }
     }

@@ -99,6 +99,7 @@ fn shares(stages: &[Range<usize>], clocks: &[Clock]) -> Vec<OpTime> {
 fn barriers(cpu: &Cpu, graph: &Graph, tokens: usize, samples: usize) -> Vec<usize> {
     let within = |op: &Op| match op {
         Op::Attend(_) => 1,
+        Op::Experts(_) => 1 + usize::from(tokens > PRIVATE_ROWS),
         Op::MatMul { x, .. } => {
             let kind = cpu.buffers[width_of(*x).0 as usize].rows;
             let rows = if kind == crate::Rows::Tokens { tokens } else { samples };
