@@ -13,8 +13,8 @@ pub mod graph;
 pub use bytes::Bytes;
 pub use formats::Format;
 pub use graph::{
-    Activation, Attend, Batch, Buffer, Cache, Cost, Experts, Graph, Input, Mixing, Op, Out, Pairing,
-    Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
+    Activation, Attend, Batch, Buffer, Cache, Cost, Experts, Graph, Input, Mixing, Op, Out,
+    Pairing, Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
 };
 
 /// A step that was submitted.

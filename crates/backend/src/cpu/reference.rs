@@ -130,3 +130,27 @@ unsafe fn attend(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f
         partial[kv.dim + 1] = weights.iter().sum::<f64>() as f32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_experts_are_chosen() {
+        let check = |logits: &[f32], mixing, expect: &[f32]| {
+            let mut routes = vec![0.0; expect.len()];
+            route(logits, mixing, &mut routes);
+            let near = routes.iter().zip(expect).all(|(a, b)| (a - b).abs() < 1e-6);
+            assert!(near, "{logits:?}: {routes:?}, not {expect:?}");
+        };
+        let ln = f32::ln;
+        let logits = [ln(1.0), ln(4.0), ln(2.0), ln(3.0)];
+        check(&logits, Mixing::All, &[1.0, 3.0, 0.4, 0.3]);
+        check(&logits, Mixing::Chosen, &[1.0, 3.0, 4.0 / 7.0, 3.0 / 7.0]);
+        check(&[5.0, 5.0, 5.0], Mixing::Chosen, &[0.0, 1.0, 0.5, 0.5]); // the first of equals
+        check(&[-1e30, 1e30], Mixing::All, &[1.0, 0.0, 1.0, 0.0]); // all there are
+        let mut routes = [0.0; 4];
+        route(&[f32::NAN, f32::NEG_INFINITY, f32::NAN], Mixing::All, &mut routes);
+        assert_eq!(routes[..2], [0.0, 2.0], "no numbers are chosen too, and spoil the shares");
+    }
+}

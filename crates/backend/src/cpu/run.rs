@@ -191,19 +191,8 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let places = batch.spans.iter().flat_map(place).collect();
     let spans = batch.spans.iter().enumerate();
     let span_of = spans.flat_map(|(i, span)| std::iter::repeat_n(i, span.tokens.len())).collect();
-    let step = Step {
-        cpu,
-        graph,
-        batch,
-        samples,
-        places,
-        span_of,
-        mem,
-        caches,
-        acts,
-        between,
-        partials,
-    };
+    let step =
+        Step { cpu, graph, batch, samples, places, span_of, mem, caches, acts, between, partials };
     cpu.pool.share(&|member| walk(&step, member));
 }
 

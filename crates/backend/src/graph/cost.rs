@@ -92,8 +92,8 @@ impl Activation {
     /// Operations of one element, the product with `up` included.
     const fn flops(self) -> u64 {
         match self {
-            Self::Silu => 5,      // -x, exp, +, /, ·
-            Self::GeluTanh => 10, // x·x, ·x, ·c, +, ·c, tanh, +, ·x, /2, ·
+            Self::Silu => 5,           // -x, exp, +, /, ·
+            Self::GeluTanh => 10,      // x·x, ·x, ·c, +, ·c, tanh, +, ·x, /2, ·
             Self::ClampedSwiglu => 10, // min, min, max, ·c, -x, exp, +, /, +, ·
         }
     }
@@ -231,7 +231,8 @@ fn mixture(shapes: &Shapes, tokens: usize, e: &Experts) -> Cost {
     if rows == 0 {
         return Cost::default();
     }
-    let (pairs, width, read) = (tokens * used, shapes.width(e.y), distinct(e.experts, used, tokens));
+    let (pairs, width, read) =
+        (tokens * used, shapes.width(e.y), distinct(e.experts, used, tokens));
     for (stack, rows, cols) in
         [(e.gate, e.hidden, cols), (e.up, e.hidden, cols), (e.down, width, e.hidden)]
     {

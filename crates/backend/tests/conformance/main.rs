@@ -2,6 +2,7 @@
 //! reference row and against each other.
 
 mod attention;
+mod experts;
 
 use attention::{Heads, attention};
 use ingle_backend::cpu::Cpu;
@@ -202,7 +203,7 @@ fn odd_shapes_multiply() {
 
 #[test]
 fn products_share_inputs_add_and_bias() {
-    for act in [Activation::Silu, Activation::GeluTanh] {
+    for act in [Activation::Silu, Activation::GeluTanh, Activation::ClampedSwiglu] {
         conforms("a gated block", PRODUCT, |bench| {
             let (x, gain) = (bench.embedded(64), bench.vector(64));
             let ws = [Format::Q4_1, Format::Q8_0].map(|format| bench.weight(format, 96, 64));
