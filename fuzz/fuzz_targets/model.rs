@@ -18,7 +18,7 @@ const TEXT: &str = "Say \u{e9}\u{301} 12345 \u{65e5}\u{672c}\r\n\t</s><s> \u{0}\
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(file) = Gguf::from_bytes(Bytes::from(bytes.to_vec())) else { return };
-    let _ = record(&file, &mut Cpu::new(Kernels::best(), 1));
+    let _ = record(&file, &mut Cpu::new(Kernels::best(), 1), None);
     let Ok(tokenizer) = Tokenizer::from_gguf(&file) else { return };
     let _ = Template::from_gguf(&file, &tokenizer);
     for special in [Special::Parse, Special::Plain] {

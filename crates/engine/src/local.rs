@@ -294,7 +294,8 @@ pub(crate) fn load(
     let kernels = options.kernels.unwrap_or_else(Kernels::best);
     let mut cpu = Cpu::new(kernels, options.threads.unwrap_or_else(pool::cores));
     let threads = cpu.threads();
-    let network = ingle_model::archs::record(gguf, &mut cpu).map_err(|error| broken(&error))?;
+    let network = ingle_model::archs::record(gguf, &mut cpu, options.context)
+        .map_err(|error| broken(&error))?;
     let core = Core::new(Box::new(cpu), network, options, progress)?;
     Ok((core, threads, kernels.name))
 }

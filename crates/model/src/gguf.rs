@@ -131,6 +131,25 @@ pub struct Tensor {
     pub bytes: Bytes,
 }
 
+impl Tensor {
+    /// Some of its rows. Panics where it has fewer.
+    pub(crate) fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+        let each = self.bytes.len() / self.rows;
+        let bytes = self.bytes.slice(rows.start * each..rows.end * each);
+        Self {
+            format: self.format,
+            cols: self.cols,
+            rows: rows.len(),
+            bytes: bytes.expect("the rows are there"),
+        }
+    }
+
+    /// All its rows as one.
+    pub(crate) fn flat(self) -> Self {
+        Self { cols: self.rows * self.cols, rows: 1, ..self }
+    }
+}
+
 /// Makes a missing key or tensor no error: for what a file need not have.
 pub fn optional<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
     match found {

@@ -85,7 +85,7 @@ impl Parts {
 fn load(parts: &Parts, kernels: &'static Kernels) -> Result<(), String> {
     let file = Gguf::from_bytes(parts.bytes()).map_err(|error| error.to_string())?;
     let mut cpu = Cpu::new(kernels, 1);
-    let network = record(&file, &mut cpu).map_err(|error| error.to_string())?;
+    let network = record(&file, &mut cpu, None).map_err(|error| error.to_string())?;
     let pages = Pages { block_tokens: BLOCK_TOKENS, blocks: 4 };
     cpu.prepare(&network.graph, pages, &mut |_| {}).map_err(|refusal| refusal.to_string())?;
     let last = network.vocabulary as u32 - 1;

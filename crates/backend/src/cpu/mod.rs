@@ -210,7 +210,7 @@ impl Cpu {
             _ => None,
         });
         self.acts.reserve(tokens.max(samples), widest.max().unwrap_or(0));
-        let between = graph.ops.iter().filter_map(|op| run::between(self, batch, op));
+        let between = graph.ops.iter().filter_map(|op| run::between(batch, op));
         let (pairs, hidden) = between.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
         self.between.reserve(pairs, hidden);
         let partials = graph.ops.iter().map(|op| run::partials(batch, op, threads)).max();

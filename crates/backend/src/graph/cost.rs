@@ -226,13 +226,12 @@ fn distinct(experts: usize, used: usize, tokens: usize) -> f64 {
 /// Each token's input passes its `used` experts; of the matrices only those that some token chose
 /// are read, as many as [`distinct`] expects.
 fn mixture(shapes: &Shapes, tokens: usize, e: &Experts) -> Cost {
-    let used = shapes.width(e.routes) / 2;
     let (mut cost, rows, cols) = input(shapes, Counts { tokens, samples: 0 }, e.x);
     if rows == 0 {
         return Cost::default();
     }
-    let (pairs, width, read) =
-        (tokens * used, shapes.width(e.y), distinct(e.experts, used, tokens));
+    let (pairs, width) = (tokens * e.used, shapes.width(e.y));
+    let read = distinct(e.experts, e.used, tokens);
     for (stack, rows, cols) in
         [(e.gate, e.hidden, cols), (e.up, e.hidden, cols), (e.down, width, e.hidden)]
     {

@@ -38,6 +38,8 @@ pub struct Experts {
     pub routes: Buffer,
     /// How many experts there are.
     pub experts: usize,
+    /// How many of them a token has.
+    pub used: usize,
     /// Width inside an expert.
     pub hidden: usize,
     /// `hidden` rows an expert.

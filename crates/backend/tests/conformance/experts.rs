@@ -54,8 +54,8 @@ impl Mixture {
         };
         let down = self.stack(bench, self.formats[1], width, hidden);
         let x = Input::Normed { x, gain, eps: 1e-6 };
-        let (experts, act) = (self.experts, self.act);
-        let op = Experts { x, routes, experts, hidden, gate, up, down, act, y };
+        let Self { experts, used, act, .. } = *self;
+        let op = Experts { x, routes, experts, used, hidden, gate, up, down, act, y };
         bench.graph.ops.push(Op::Route { logits, routes, mixing: self.mixing });
         bench.graph.ops.push(Op::Experts(op));
         (y, op)

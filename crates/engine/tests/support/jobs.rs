@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) fn core(options: &Options) -> Core {
     let file = Gguf::open(&tiny("qwen3")).expect("a sound file");
     let mut cpu = Cpu::new(Kernels::best(), 1);
-    let network = archs::record(&file, &mut cpu).expect("a known architecture");
+    let network = archs::record(&file, &mut cpu, None).expect("a known architecture");
     Core::new(Box::new(cpu), network, options, &mut |_| {}).expect("fits")
 }
 

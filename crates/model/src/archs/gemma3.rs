@@ -2,9 +2,8 @@
 //! keys, a gate of GELU; five layers with a sliding window and a rope of their own, then one that
 //! sees all. Shapes in brackets, `t` for the tokens of a step.
 
-use super::{Recorder, Shape, bad, size};
+use super::{Recorder, Shape};
 use crate::Error;
-use crate::gguf::optional;
 use ingle_backend::{Activation, Attend, Input, Op, Pairing};
 
 /// Every so many layers, the last one sees all.
@@ -13,12 +12,8 @@ const PATTERN: usize = 6;
 const LAYERS_27B: usize = 62;
 
 pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
-    let cap = r.gguf.key("final_logit_softcapping");
-    if optional(r.gguf.float(&cap))?.is_some_and(|cap| cap != 0.0) {
-        return Err(bad(format!("{cap} is not supported")));
-    }
     let Shape { layers, width, hidden, heads, kv_heads, dim, eps, .. } = r.shape;
-    let sliding = optional(size(r.gguf, "attention.sliding_window"))?;
+    let sliding = r.sliding_window()?;
     let per_head = if layers == LAYERS_27B { width / heads } else { dim };
     let scale = (per_head as f32).sqrt().recip();
     let (x, embeddings) = r.embed((width as f32).sqrt())?; // [t, width]

@@ -2,15 +2,20 @@
 //! names it. What they have in common (finding weights, checking shapes, rope's frequencies) is in
 //! [`Recorder`]; the forward pass itself is never shared, so that each can be read alone.
 
+mod experts;
+mod gemma2;
 mod gemma3;
+mod gpt_oss;
 mod llama;
+mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 mod rope;
 
 use crate::Error;
-use crate::gguf::{Gguf, optional};
-use ingle_backend::{Backend, Buffer, Cache, Graph, Input, Op, Out, Rows, Weight};
+use crate::gguf::{Gguf, Tensor, optional};
+use ingle_backend::{Backend, Buffer, Cache, Experts, Graph, Input, Op, Out, Rows, Stack, Weight};
 use std::collections::{HashMap, HashSet};
 
 /// Records a model's forward pass.
@@ -18,10 +23,14 @@ pub type Load = fn(&mut Recorder<'_>) -> Result<(), Error>;
 
 /// Every architecture, by the name that model files give (`general.architecture`).
 pub static ARCHS: &[(&str, Load)] = &[
+    ("gemma2", gemma2::load),
     ("gemma3", gemma3::load),
+    ("gpt-oss", gpt_oss::load),
     ("llama", llama::load),
+    ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("qwen3moe", qwen3moe::load),
 ];
 
 /// A recorded model.
@@ -35,12 +44,19 @@ pub struct Network {
     pub context: usize,
     /// KV cache floats per token, over all layers.
     pub kv_floats: usize,
-    /// Bytes of all matrices that a step multiplies by, as the file stores them.
+    /// Bytes of the matrices that a step of one token multiplies by, as the file stores them: of
+    /// experts, the chosen ones.
     pub weight_bytes: usize,
 }
 
-/// Records the graph of a model file, its weights taken by `backend`.
-pub fn record(gguf: &Gguf, backend: &mut dyn Backend) -> Result<Network, Error> {
+/// Records the graph of a model file, its weights taken by `backend`. `context` is the longest
+/// sequence that will be asked of it, if that is known: some models rotate by other frequencies
+/// where it is longer than what they were first trained for.
+pub fn record(
+    gguf: &Gguf,
+    backend: &mut dyn Backend,
+    context: Option<usize>,
+) -> Result<Network, Error> {
     let Some((_, load)) = ARCHS.iter().find(|(name, _)| *name == gguf.arch()) else {
         let known: Vec<&str> = ARCHS.iter().map(|(name, _)| *name).collect();
         return Err(Error::Unsupported(format!(
@@ -50,23 +66,36 @@ pub fn record(gguf: &Gguf, backend: &mut dyn Backend) -> Result<Network, Error> 
         )));
     };
     let shape = Shape::read(gguf)?;
-    let graph = Graph::default();
+    let (graph, context) = (Graph::default(), context.unwrap_or(shape.context));
     let mut recorder =
-        Recorder { gguf, backend, graph, shape, kv_floats: 0, bytes: HashMap::new() };
+        Recorder { gguf, backend, graph, shape, context, kv_floats: 0, bytes: HashMap::new() };
     load(&mut recorder)?;
     let Recorder { graph, shape, kv_floats, bytes, .. } = recorder;
-    let multiplied: HashSet<Weight> = graph.ops.iter().flat_map(multiplied).collect();
-    let weight_bytes = multiplied.iter().map(|weight| bytes[weight]).sum();
+    let weight_bytes = multiplied(&graph, &bytes);
     let Shape { vocabulary, context, .. } = shape;
     Ok(Network { graph, vocabulary, context, kv_floats, weight_bytes })
 }
 
-/// The matrices that an op multiplies by.
-fn multiplied(op: &Op) -> Vec<Weight> {
-    match op {
-        Op::MatMul { outs, .. } => outs.iter().map(|out| out.w).collect(),
-        _ => Vec::new(),
+/// Bytes of the matrices that a step of one token multiplies by.
+fn multiplied(graph: &Graph, bytes: &HashMap<Weight, usize>) -> usize {
+    let (mut seen, mut sum) = (HashSet::new(), 0);
+    for op in &graph.ops {
+        sum += match op {
+            Op::Experts(e) => chosen(e, bytes),
+            _ => {
+                let new = op.multiplies_by().into_iter().filter(|w| seen.insert(*w));
+                new.map(|w| bytes[&w]).sum()
+            }
+        };
     }
+    sum
+}
+
+/// Bytes of a token's experts.
+fn chosen(e: &Experts, bytes: &HashMap<Weight, usize>) -> usize {
+    let stacks = [(e.gate, e.hidden), (e.up, e.hidden), (e.down, e.down.stride)];
+    let each = |(stack, rows): (Stack, usize)| bytes[&stack.w] / (e.experts * stack.stride) * rows;
+    e.used * stacks.map(each).iter().sum::<usize>()
 }
 
 /// The sizes that every transformer has. All are at least 1.
@@ -177,6 +206,8 @@ pub struct Recorder<'a> {
     graph: Graph,
     /// The model's sizes.
     pub shape: Shape,
+    /// The longest sequence that will be asked for, in tokens.
+    context: usize,
     kv_floats: usize,
     bytes: HashMap<Weight, usize>,
 }
@@ -198,6 +229,12 @@ impl Recorder<'_> {
     }
 
     fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, Error> {
+        let tensor = self.tensor(name, rows, cols)?;
+        self.take(name, tensor)
+    }
+
+    /// A tensor, whose shape must be as given.
+    fn tensor(&self, name: &str, rows: usize, cols: usize) -> Result<Tensor, Error> {
         let tensor = self.gguf.tensor(name)?;
         if (tensor.rows, tensor.cols) != (rows, cols) {
             let (r, c) = (tensor.rows, tensor.cols);
@@ -205,10 +242,16 @@ impl Recorder<'_> {
                 "{name} has {r} rows of {c}, and {rows} of {cols} are needed"
             )));
         }
-        let bytes = tensor.bytes.len();
+        Ok(tensor)
+    }
+
+    /// Gives the backend a tensor, or what was made of one.
+    fn take(&mut self, name: &str, tensor: Tensor) -> Result<Weight, Error> {
+        let Tensor { format, rows, cols, bytes: stored } = tensor;
+        let bytes = stored.len();
         let weight = self
             .backend
-            .weight(tensor.format, rows, cols, tensor.bytes)
+            .weight(format, rows, cols, stored)
             .map_err(|refusal| bad(format!("{name}: {refusal}")))?;
         self.bytes.insert(weight, bytes);
         Ok(weight)
@@ -243,12 +286,62 @@ impl Recorder<'_> {
     ) -> Result<(), Error> {
         let mut outs = Vec::new();
         for (name, rows, y) in of {
-            let w = self.matrix(name, *rows, cols)?;
-            let bias = self.bias(name, *rows)?;
-            outs.push(Out { w, bias, y: *y, add: false });
+            outs.push(self.out(name, (*rows, cols), *y, false)?);
         }
         self.op(Op::MatMul { x, outs });
         Ok(())
+    }
+
+    /// One product of a matrix, with its bias, where the file has one.
+    fn out(
+        &mut self,
+        name: &str,
+        (rows, cols): (usize, usize),
+        y: Buffer,
+        add: bool,
+    ) -> Result<Out, Error> {
+        let w = self.matrix(name, rows, cols)?;
+        let bias = self.bias(name, rows)?;
+        Ok(Out { w, bias, y, add })
+    }
+
+    /// One product for each `(rows, y)`, of matrices that the file has as one, one below the other.
+    fn split(
+        &mut self,
+        x: Input,
+        cols: usize,
+        name: &str,
+        of: &[(usize, Buffer)],
+    ) -> Result<(), Error> {
+        let name = format!("{name}.weight");
+        let all = self.tensor(&name, of.iter().map(|(rows, _)| rows).sum(), cols)?;
+        let (mut first, mut outs) = (0, Vec::new());
+        for (rows, y) in of {
+            let w = self.take(&name, all.rows(first..first + rows))?;
+            outs.push(Out { w, bias: None, y: *y, add: false });
+            first += rows;
+        }
+        self.op(Op::MatMul { x, outs });
+        Ok(())
+    }
+
+    /// How far a sliding window reaches, itself included; 0 is how some files say that there is none.
+    fn sliding_window(&self) -> Result<Option<usize>, Error> {
+        let key = self.gguf.key("attention.sliding_window");
+        match optional(self.gguf.uint(&key))? {
+            None | Some(0) => Ok(None),
+            Some(_) => size(self.gguf, "attention.sliding_window").map(Some),
+        }
+    }
+
+    /// What caps scores or logits, if anything does; 0 says that nothing does.
+    fn cap(&self, suffix: &str) -> Result<Option<f32>, Error> {
+        let key = self.gguf.key(suffix);
+        match optional(self.gguf.float(&key))? {
+            None | Some(0.0) => Ok(None),
+            Some(cap) if (1e-3..=1e6).contains(&cap) => Ok(Some(cap as f32)),
+            Some(cap) => Err(bad(format!("the model file gives {key} as {cap}"))),
+        }
     }
 
     /// A product of one matrix.
@@ -265,7 +358,8 @@ impl Recorder<'_> {
         Ok((x, table))
     }
 
-    /// The last norm and the output matrix, tied to the embeddings where the file has none.
+    /// The last norm and the output matrix, tied to the embeddings where the file has none; logits
+    /// are capped where the file says so.
     fn finish(&mut self, x: Buffer, embeddings: Weight) -> Result<(), Error> {
         let Shape { width, vocabulary, eps, .. } = self.shape;
         let gain = self.vector("output_norm", width)?;
@@ -276,6 +370,9 @@ impl Recorder<'_> {
         self.op(Op::Gather { x, y: last }); // [samples, width]
         // [samples, vocabulary]
         self.multiply(Input::Normed { x: last, gain, eps }, w, logits, false);
+        if let Some(cap) = self.cap("final_logit_softcapping")? {
+            self.op(Op::Cap { y: logits, cap });
+        }
         self.graph.logits = Some(logits);
         Ok(())
     }

@@ -19,6 +19,8 @@ enum Scaling {
 
 #[derive(Clone, Copy, Debug)]
 struct Yarn {
+    /// Whether the pairs between which scaling sets in are rounded outward to whole ones.
+    rounded: bool,
     factor: f64,
     trained: f64,
     fast: f64,
@@ -46,6 +48,7 @@ fn scaling(gguf: &Gguf) -> Result<Scaling, Error> {
                 None => Err(Error::Missing(gguf.key(suffix))),
             };
             Ok(Scaling::Yarn(Yarn {
+                rounded: true,
                 factor,
                 trained: positive("rope.scaling.original_context_length", None)?,
                 fast: positive("rope.scaling.yarn_beta_fast", Some(32.0))?,
@@ -62,8 +65,9 @@ impl Yarn {
     fn kept(&self, i: usize, pairs: usize, base: f64) -> f64 {
         let dims = 2.0 * pairs as f64;
         let turns = |n: f64| dims * (self.trained / (n * 2.0 * PI)).ln() / (2.0 * base.ln());
-        let low = turns(self.fast).floor().max(0.0);
-        let high = turns(self.slow).ceil().min(dims - 1.0);
+        let (low, high) = (turns(self.fast), turns(self.slow));
+        let (low, high) = if self.rounded { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(dims - 1.0));
         1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
     }
 }
@@ -98,14 +102,48 @@ impl Recorder<'_> {
     /// The angles of this step's positions, as the file's rope settings have them.
     pub(super) fn angles(&mut self) -> Result<Buffer, Error> {
         let scaling = scaling(self.gguf)?;
+        self.scaled_angles(scaling)
+    }
+
+    /// The same, but where YaRN scales, it sets in at no whole pair.
+    pub(super) fn unrounded_angles(&mut self) -> Result<Buffer, Error> {
+        let scaling = match scaling(self.gguf)? {
+            Scaling::Yarn(yarn) => Scaling::Yarn(Yarn { rounded: false, ..yarn }),
+            other => other,
+        };
+        self.scaled_angles(scaling)
+    }
+
+    fn scaled_angles(&mut self, scaling: Scaling) -> Result<Buffer, Error> {
         let base = self.base("rope.freq_base", 10_000.0)?;
-        self.record_angles(base, scaling)
+        self.record_angles(base, scaling, "rope_freqs.weight", 1.0)
+    }
+
+    /// The angles of a file that has two lists of divisors, one for sequences no longer than what
+    /// it was first trained for (LongRoPE; Ding et al., 2024); as [`Self::angles`] without them.
+    /// One list is taken for all sequences, by the longest that will be asked for: what is cached
+    /// of a sequence would be wrong if it changed on the way.
+    pub(super) fn long_angles(&mut self) -> Result<Buffer, Error> {
+        if !self.has("rope_factors_long.weight") {
+            return self.angles();
+        }
+        let trained = self.gguf.uint(&self.gguf.key("rope.scaling.original_context_length"))?;
+        let long = self.context as u64 > trained;
+        let list = if long { "rope_factors_long.weight" } else { "rope_factors_short.weight" };
+        self.tensor(list, 1, self.pairs()?)?; // it must be there
+        let key = self.gguf.key("rope.scaling.attn_factor");
+        let attention = optional(self.gguf.float(&key))?.unwrap_or(1.0);
+        if !(1e-3..=1e3).contains(&attention) {
+            return Err(bad(format!("{key} is {attention}")));
+        }
+        let base = self.base("rope.freq_base", 10_000.0)?;
+        self.record_angles(base, Scaling::None, list, attention as f32)
     }
 
     /// The same, unscaled and with another base: for layers with a sliding window.
     pub(super) fn local_angles(&mut self) -> Result<Buffer, Error> {
         let base = self.base("rope.freq_base_swa", 10_000.0)?;
-        self.record_angles(base, Scaling::None)
+        self.record_angles(base, Scaling::None, "rope_freqs.weight", 1.0)
     }
 
     fn base(&self, suffix: &str, usual: f64) -> Result<f64, Error> {
@@ -114,16 +152,30 @@ impl Recorder<'_> {
         if base.is_finite() && base > 1.0 { Ok(base) } else { Err(bad(format!("{key} is {base}"))) }
     }
 
-    fn record_angles(&mut self, base: f64, scaling: Scaling) -> Result<Buffer, Error> {
+    /// Pairs of a head's floats that are rotated.
+    fn pairs(&self) -> Result<usize, Error> {
         let dim = self.shape.dim;
         let key = self.gguf.key("rope.dimension_count");
         let rotated = optional(self.gguf.uint(&key))?.unwrap_or(dim as u64);
         if rotated < 2 || rotated > dim as u64 || !rotated.is_multiple_of(2) {
             return Err(bad(format!("{key} is {rotated}, of heads of {dim}")));
         }
-        let pairs = rotated as usize / 2;
-        let factors = self.factors(pairs)?;
+        Ok(rotated as usize / 2)
+    }
+
+    /// Angles with the tensor `divisors`, where the file has it, and with cosines and sines
+    /// multiplied by `attention`.
+    fn record_angles(
+        &mut self,
+        base: f64,
+        scaling: Scaling,
+        divisors: &str,
+        attention: f32,
+    ) -> Result<Buffer, Error> {
+        let pairs = self.pairs()?;
+        let factors = self.factors(divisors, pairs)?;
         let (freqs, scale) = frequencies(base, pairs, scaling, factors.as_deref());
+        let scale = scale * attention;
         if !(scale.is_finite() && freqs.iter().all(|freq| freq.is_finite())) {
             return Err(bad("the model file's rope settings give infinite angles".into()));
         }
@@ -132,14 +184,11 @@ impl Recorder<'_> {
         Ok(y)
     }
 
-    /// Llama 3.1's scaling, which its files carry as a divisor for each frequency.
-    fn factors(&mut self, pairs: usize) -> Result<Option<Vec<f32>>, Error> {
-        let Some(tensor) = optional(self.gguf.tensor("rope_freqs.weight"))? else {
+    /// A divisor for each frequency, as Llama 3.1's files carry their scaling.
+    fn factors(&self, name: &str, pairs: usize) -> Result<Option<Vec<f32>>, Error> {
+        let Some(tensor) = optional(self.tensor(name, 1, pairs))? else {
             return Ok(None);
         };
-        if (tensor.rows, tensor.cols) != (1, pairs) {
-            return Err(bad(format!("rope_freqs.weight has {} numbers", tensor.cols)));
-        }
         let mut factors = vec![0.0; pairs];
         tensor.format.unpack(&tensor.bytes, &mut factors);
         Ok(Some(factors))
@@ -163,7 +212,14 @@ mod tests {
 
     #[test]
     fn yarn_keeps_the_fast_and_stretches_the_slow() {
-        let yarn = Yarn { factor: 4.0, trained: 4096.0, fast: 32.0, slow: 1.0, attention: 1.0 };
+        let yarn = Yarn {
+            rounded: true,
+            factor: 4.0,
+            trained: 4096.0,
+            fast: 32.0,
+            slow: 1.0,
+            attention: 1.0,
+        };
         let (freqs, scale) = frequencies(10_000.0, 64, Scaling::Yarn(yarn), None);
         let (plain, _) = frequencies(10_000.0, 64, Scaling::None, None);
         assert_eq!(freqs[0], plain[0]);

@@ -8,7 +8,7 @@ const FOLDER: &str = "crates/model/src/archs/";
 const TABLE: &str = "crates/model/src/archs/mod.rs";
 const MOST_LINES: usize = 150;
 /// Files of the folder that hold what architectures share.
-const SHARED: &[&str] = &["rope"];
+const SHARED: &[&str] = &["experts", "rope"];
 /// Where the same words mean something else.
 const HOMONYMS: &[&str] = &["crates/model/src/tokenizer", "crates/model/src/catalogue"];
 
@@ -34,7 +34,10 @@ fn long_architectures(files: &[File]) -> Vec<String> {
 fn names(atoms: &[Atom], at: usize, arch: &str) -> bool {
     let atom = &atoms[at];
     match atom.kind {
-        Kind::Literal => atom.text.trim_matches('"') == arch && atom.text.starts_with('"'),
+        // GGUF's names have hyphens where those of files have underscores.
+        Kind::Literal => {
+            atom.text.trim_matches('"').replace('-', "_") == arch && atom.text.starts_with('"')
+        }
         Kind::Ident if atom.text == arch => {
             let before: Vec<&str> =
                 atoms[at.saturating_sub(3)..at].iter().map(|atom| atom.text.as_str()).collect();

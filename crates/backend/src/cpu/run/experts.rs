@@ -20,8 +20,9 @@ const PART_GROUPS: usize = 8;
 pub(super) fn check(cpu: &Cpu, e: &Experts) {
     let width = |b: Buffer| cpu.buffers[b.0 as usize].width;
     let matrix = |w: Weight| &cpu.weights[w.0 as usize];
-    let (cols, used) = (width(width_of(e.x)), width(e.routes) / 2);
-    assert!(width(e.routes) == 2 * used && (1..=e.experts).contains(&used) && e.hidden > 0);
+    let cols = width(width_of(e.x));
+    assert_eq!(width(e.routes), 2 * e.used);
+    assert!((1..=e.experts).contains(&e.used) && e.hidden > 0);
     for (stack, rows, cols) in
         [(e.gate, e.hidden, cols), (e.up, e.hidden, cols), (e.down, width(e.y), e.hidden)]
     {
@@ -36,9 +37,9 @@ pub(super) fn check(cpu: &Cpu, e: &Experts) {
 }
 
 /// Rows and width of the activations between an op's products, if it is a mixture of experts.
-pub(in crate::cpu) fn between(cpu: &Cpu, batch: &Batch, op: &Op) -> Option<(usize, usize)> {
+pub(in crate::cpu) fn between(batch: &Batch, op: &Op) -> Option<(usize, usize)> {
     let Op::Experts(e) = op else { return None };
-    Some((batch.tokens() * cpu.buffers[e.routes.0 as usize].width / 2, e.hidden))
+    Some((batch.tokens() * e.used, e.hidden))
 }
 
 /// Which pairs of a token and one of its experts each expert has; a pair is the token's row times
@@ -115,13 +116,7 @@ impl Step<'_> {
     }
 
     fn cut_experts(&self, e: &Experts, threads: usize) -> Cut {
-        let pairs = self.places.len() * self.used(e);
-        Cut::of(e, pairs, self.mem(e.y).width, threads)
-    }
-
-    /// How many experts a token has.
-    fn used(&self, e: &Experts) -> usize {
-        self.mem(e.routes).width / 2
+        Cut::of(e, self.places.len() * e.used, self.mem(e.y).width, threads)
     }
 
     pub(super) fn experts(
@@ -165,7 +160,7 @@ impl Step<'_> {
     }
 
     fn chosen(&self, e: &Experts) -> Chosen {
-        let used = self.used(e);
+        let used = e.used;
         let of_row = |row: usize| {
             // SAFETY: the routes are of an earlier stage.
             let routes = unsafe { self.mem(e.routes).read(row) };
@@ -184,7 +179,7 @@ impl Step<'_> {
         view: &View,
         scratch: &mut Scratch,
     ) {
-        let (expert, used) = (pairs[0].0, self.used(e));
+        let (expert, used) = (pairs[0].0, e.used);
         let acts: Vec<ActRow> = pairs.iter().map(|(_, pair)| view.row(pair / used)).collect();
         let each = columns.len();
         let mut floats = std::mem::take(&mut scratch.gates);
@@ -219,7 +214,7 @@ impl Step<'_> {
         columns: &Range<usize>,
         scratch: &mut Scratch,
     ) {
-        let (expert, used) = (pairs[0].0, self.used(e));
+        let (expert, used) = (pairs[0].0, e.used);
         let view = self.between.with_cols(e.hidden);
         let acts: Vec<ActRow> = pairs.iter().map(|(_, pair)| view.row(*pair)).collect();
         self.stacked(e.down, expert, columns, &acts, scratch, |row, at, values| {

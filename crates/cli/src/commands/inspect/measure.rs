@@ -127,7 +127,7 @@ impl Bench {
         plan: impl FnOnce(usize) -> Result<Plan, Usage>,
     ) -> anyhow::Result<(Self, Plan)> {
         let gguf = Gguf::open(path)?;
-        let network = archs::record(&gguf, &mut cpu)?;
+        let network = archs::record(&gguf, &mut cpu, None)?;
         let plan = plan(network.context)?;
         let blocks = plan.prompt.max(plan.used + 1).div_ceil(BLOCK_TOKENS);
         let pages = Pages { block_tokens: BLOCK_TOKENS, blocks };
@@ -138,10 +138,7 @@ impl Bench {
 
     /// Bytes of the matrices that a step multiplies by: in the file, and as the kernels have them.
     pub(super) fn weight_bytes(&self) -> (usize, usize) {
-        let multiplied = self.network.graph.ops.iter().flat_map(|op| match op {
-            Op::MatMul { outs, .. } => outs.iter().map(|out| out.w).collect(),
-            _ => Vec::new(),
-        });
+        let multiplied = self.network.graph.ops.iter().flat_map(Op::multiplies_by);
         let once: std::collections::HashSet<_> = multiplied.collect();
         (self.network.weight_bytes, once.iter().map(|w| self.shapes.weight(*w).held).sum())
     }

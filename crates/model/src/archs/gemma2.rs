@@ -1,0 +1,61 @@
+//! Gemma 2: embeddings scaled by √width, norms before and after each block, capped scores and
+//! logits, a gate of GELU; every other layer, from the first on, with a sliding window. Shapes in
+//! brackets, `t` for the tokens of a step.
+
+use super::{Recorder, Shape};
+use crate::Error;
+use ingle_backend::{Activation, Attend, Input, Op, Pairing};
+
+/// The one size (27B) that scales its scores by width per head.
+const LAYERS_27B: usize = 46;
+
+pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
+    let Shape { layers, width, hidden, heads, kv_heads, dim, eps, .. } = r.shape;
+    let (sliding, softcap) = (r.sliding_window()?, r.cap("attn_logit_softcapping")?);
+    let per_head = if layers == LAYERS_27B { width / heads } else { dim };
+    let scale = (per_head as f32).sqrt().recip();
+    let (x, embeddings) = r.embed((width as f32).sqrt())?; // [t, width]
+    let angles = r.angles()?; // [t, rotated]
+    let (q, y) = (r.tokens(heads * dim), r.tokens(heads * dim));
+    let (k, v) = (r.tokens(kv_heads * dim), r.tokens(kv_heads * dim));
+    let (gate, up, block) = (r.tokens(hidden), r.tokens(hidden), r.tokens(width));
+    for i in 0..layers {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let gain = r.vector(&at("attn_norm"), width)?;
+        let (query, key) = ((at("attn_q"), heads * dim, q), (at("attn_k"), kv_heads * dim, k));
+        let value = (at("attn_v"), kv_heads * dim, v);
+        // [t, heads · dim]
+        r.products(Input::Normed { x, gain, eps }, width, &[query, key, value])?;
+        for x in [q, k] {
+            r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
+        }
+        let cache = r.cache();
+        r.op(Op::Attend(Attend {
+            q,
+            k,
+            v,
+            y,
+            cache,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            softcap,
+            sinks: None,
+            window: sliding.filter(|_| i % 2 == 0),
+        }));
+        let output = r.matrix(&at("attn_output"), width, heads * dim)?;
+        r.multiply(Input::Plain(y), output, block, false); // [t, width]
+        let gain = r.vector(&at("post_attention_norm"), width)?;
+        r.op(Op::Norm { x: block, gain, y: x, eps, add: true });
+
+        let gain = r.vector(&at("ffn_norm"), width)?;
+        let both = [(at("ffn_gate"), hidden, gate), (at("ffn_up"), hidden, up)];
+        r.products(Input::Normed { x, gain, eps }, width, &both)?; // [t, hidden]
+        let down = r.matrix(&at("ffn_down"), width, hidden)?;
+        r.multiply(Input::Gated { gate, up, act: Activation::GeluTanh }, down, block, false);
+        let gain = r.vector(&at("post_ffw_norm"), width)?;
+        r.op(Op::Norm { x: block, gain, y: x, eps, add: true }); // [t, width]
+    }
+    r.finish(x, embeddings)
+}

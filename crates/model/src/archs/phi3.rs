@@ -1,0 +1,51 @@
+//! Phi-3, Phi-3.5 and Phi-4: a Llama whose queries, keys and values are stored as one matrix, as are
+//! gate and up; rotated by halves, some of them in part; rope's frequencies chosen for long
+//! contexts. Shapes in brackets, `t` for the tokens of a step.
+
+use super::{Recorder, Shape};
+use crate::Error;
+use ingle_backend::{Activation, Attend, Input, Op, Pairing};
+
+pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
+    let Shape { layers, width, hidden, heads, kv_heads, dim, eps, .. } = r.shape;
+    let window = r.sliding_window()?;
+    let (x, embeddings) = r.embed(1.0)?; // [t, width]
+    let angles = r.long_angles()?; // [t, rotated]
+    let (q, y) = (r.tokens(heads * dim), r.tokens(heads * dim));
+    let (k, v) = (r.tokens(kv_heads * dim), r.tokens(kv_heads * dim));
+    let (gate, up) = (r.tokens(hidden), r.tokens(hidden));
+    for i in 0..layers {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let gain = r.vector(&at("attn_norm"), width)?;
+        let parts = [(heads * dim, q), (kv_heads * dim, k), (kv_heads * dim, v)];
+        // [t, heads · dim]
+        r.split(Input::Normed { x, gain, eps }, width, &at("attn_qkv"), &parts)?;
+        for x in [q, k] {
+            r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
+        }
+        let (cache, scale) = (r.cache(), (dim as f32).sqrt().recip());
+        r.op(Op::Attend(Attend {
+            q,
+            k,
+            v,
+            y,
+            cache,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            softcap: None,
+            sinks: None,
+            window,
+        }));
+        let output = r.matrix(&at("attn_output"), width, heads * dim)?;
+        r.multiply(Input::Plain(y), output, x, true); // [t, width]
+
+        let gain = r.vector(&at("ffn_norm"), width)?;
+        let parts = [(hidden, gate), (hidden, up)];
+        r.split(Input::Normed { x, gain, eps }, width, &at("ffn_up"), &parts)?; // [t, hidden]
+        let down = r.matrix(&at("ffn_down"), width, hidden)?;
+        r.multiply(Input::Gated { gate, up, act: Activation::Silu }, down, x, true); // [t, width]
+    }
+    r.finish(x, embeddings)
+}
