@@ -9,19 +9,28 @@ use ingle_engine::{Case, Local, Options, Report};
 use ingle_model::tokenizer::check_cases;
 use support::{cases, golden, open, rows, tiny};
 
-const NAMES: [&str; 4] = ["qwen2", "qwen3", "llama-rope-scaled", "gemma3"];
+const NAMES: [&str; 8] =
+    ["qwen2", "qwen3", "llama-rope-scaled", "gemma3", "phi3", "gemma2", "qwen3moe", "gpt-oss"];
+/// The one whose rope depends on the longest sequence; its gold is of sequences no longer than so
+/// many tokens.
+const SHORT: (&str, usize) = ("phi3", 128);
 /// Positions of each checkpoint's cases.
 const POSITIONS: usize = 153;
 
 fn model(name: &str, kernels: &'static Kernels, step_tokens: usize) -> Local {
-    let options = Options {
+    let context = (name == SHORT.0).then_some(SHORT.1);
+    let options = Options { context, ..options(kernels, step_tokens) };
+    open(&tiny(name), &options)
+}
+
+fn options(kernels: &'static Kernels, step_tokens: usize) -> Options {
+    Options {
         kernels: Some(kernels),
         threads: Some(2),
         step_tokens,
         kv_bytes: Some(4 << 20),
         ..Options::default()
-    };
-    open(&tiny(name), &options)
+    }
 }
 
 fn gold(name: &str) -> Vec<Case> {
@@ -52,6 +61,16 @@ fn every_row_stays_near() {
             check(name, kernels, 64, 1e-4, 1e-3);
         }
     }
+}
+
+/// What is asked for decides which of a file's lists of rope's divisors is taken.
+#[test]
+fn long_contexts_have_frequencies_of_their_own() {
+    let reference = Kernels::named("reference").expect("is in the table");
+    let long = open(&tiny(SHORT.0), &options(reference, 64));
+    let apart = |name: &str| Report::of(&long, &gold(name)).expect("scores").mean_abs_delta;
+    let (own, other) = (apart("phi3-long"), apart(SHORT.0));
+    assert!(own <= 1e-5 && other >= 0.1, "{own} from the long gold, {other} from the short");
 }
 
 /// Sliding windows, rope and pages meet the edges of chunks everywhere.
