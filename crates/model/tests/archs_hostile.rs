@@ -13,7 +13,10 @@ use ingle_model::archs::record;
 use ingle_model::gguf::{Gguf, Value};
 use writer::Writer;
 
-const ARCHS: [&str; 4] = ["gemma3", "llama-rope-scaled", "qwen2", "qwen3"];
+const ARCHS: [&str; 8] =
+    ["gemma2", "gemma3", "gpt-oss", "llama-rope-scaled", "phi3", "qwen2", "qwen3", "qwen3moe"];
+/// Those with a mixture of experts, and how many of them there are.
+const MIXTURES: [(&str, u32); 2] = [("gpt-oss", 5), ("qwen3moe", 6)];
 
 /// A tensor: GGUF's shape, type and bytes.
 type Stored = (Vec<u64>, u32, Vec<u8>);
@@ -60,6 +63,12 @@ impl Parts {
         parts
     }
 
+    /// Without the tensors that divide rope's frequencies.
+    fn plainly_rotated(mut self) -> Self {
+        self.tensors.retain(|name, _| !name.starts_with("rope_"));
+        self
+    }
+
     fn bytes(&self) -> Bytes {
         let mut writer = Writer::bare().string("general.architecture", &self.arch);
         for (key, value) in &self.keys {
@@ -81,8 +90,12 @@ impl Parts {
     }
 }
 
-/// Loads and computes a step of two sequences; tells why not, if it may not be.
 fn load(parts: &Parts, kernels: &'static Kernels) -> Result<(), String> {
+    logits(parts, kernels).map(drop)
+}
+
+/// Loads and computes a step of two sequences; tells why not, if it may not be.
+fn logits(parts: &Parts, kernels: &'static Kernels) -> Result<Vec<f32>, String> {
     let file = Gguf::from_bytes(parts.bytes()).map_err(|error| error.to_string())?;
     let mut cpu = Cpu::new(kernels, 1);
     let network = record(&file, &mut cpu, None).map_err(|error| error.to_string())?;
@@ -96,7 +109,7 @@ fn load(parts: &Parts, kernels: &'static Kernels) -> Result<(), String> {
     let ticket = cpu.submit(&network.graph, &Batch { spans });
     let logits = cpu.poll(ticket).expect("the step is over when it was submitted");
     assert_eq!(logits.len(), 3 * network.vocabulary);
-    Ok(())
+    Ok(logits.to_vec())
 }
 
 fn best() -> &'static Kernels {
@@ -171,7 +184,7 @@ fn sizes_that_contradict_each_other_are_refused() {
 fn numbers_that_are_none_are_refused() {
     let eps = "attention.layer_norm_rms_epsilon";
     for arch in ARCHS {
-        let parts = Parts::of(arch);
+        let parts = Parts::of(arch).plainly_rotated();
         let with = |suffix: &str, x: f64| parts.set(suffix, Some(Value::F64(x)));
         for x in [f64::NAN, f64::INFINITY, -1e-6, 1e300] {
             refused(&with(eps, x), eps);
@@ -218,7 +231,7 @@ fn tensors_of_another_shape_are_refused_by_name() {
             without.tensors.remove(name);
             let outcome = load(&without, best());
             let spare = ["output.weight", "rope_freqs.weight"].contains(&&**name)
-                || (arch == "qwen2" && name.ends_with(".bias"));
+                || (["qwen2", "gpt-oss"].contains(&arch) && name.ends_with(".bias"));
             match outcome {
                 Ok(()) => assert!(spare, "{arch} runs without {name}"),
                 Err(message) => assert!(message.contains(name), "`{message}` without `{name}`"),
@@ -232,8 +245,7 @@ fn tensors_of_another_shape_are_refused_by_name() {
 fn weights_that_are_no_numbers_only_spoil_the_answer() {
     for arch in ARCHS {
         for bits in [0xff, 0x7f, 0x00] {
-            let mut parts = Parts::of(arch);
-            parts.tensors.remove("rope_freqs.weight");
+            let mut parts = Parts::of(arch).plainly_rotated();
             for stored in parts.tensors.values_mut() {
                 stored.2.fill(bits);
             }
@@ -243,8 +255,103 @@ fn weights_that_are_no_numbers_only_spoil_the_answer() {
         }
     }
     let scaled = Parts::of("llama-rope-scaled");
+    let listed = Parts::of("phi3");
     for bits in [0x00, 0xff] {
         refused(&scaled.tensor("rope_freqs.weight", |s| s.2.fill(bits)), "infinite angles");
+        refused(&listed.tensor("rope_factors_long.weight", |s| s.2.fill(bits)), "infinite angles");
+    }
+}
+
+#[test]
+fn experts_that_cannot_be_are_refused() {
+    let keys = ["expert_count", "expert_used_count", "expert_feed_forward_length"];
+    let absurd = [Value::U32(0), Value::U32((1 << 24) + 1), Value::U64(u64::MAX), Value::I32(-1)];
+    for (arch, experts) in MIXTURES {
+        let parts = Parts::of(arch);
+        for suffix in keys {
+            for value in &absurd {
+                refused(&parts.set(suffix, Some(value.clone())), suffix);
+            }
+            refused(&parts.set(suffix, None), suffix);
+        }
+        let with = |suffix: &str, n: u32| parts.set(suffix, Some(Value::U32(n)));
+        let one_more = experts + 1;
+        refused(&with("expert_used_count", one_more), &format!("{one_more}, of {experts} experts"));
+        refused(&with("expert_count", one_more), "blk.0.ffn_gate_inp.weight has");
+        refused(&with("expert_count", 1 << 24), "at most 262144");
+        refused(&with("expert_feed_forward_length", 1 << 24), "at most 262144");
+        refused(&with("expert_feed_forward_length", 64), "blk.0.ffn_gate_exps.weight has");
+        refused(&parts.set("expert_weights_scale", Some(Value::F32(2.5))), "only 1 is supported");
+        assert_eq!(load(&with("expert_used_count", experts), best()), Ok(()), "all of them");
+        assert_eq!(load(&with("expert_used_count", 1), best()), Ok(()));
+    }
+}
+
+/// Gates and ups of experts may be stored as one matrix, an expert's after its gate.
+#[test]
+fn gates_and_ups_may_be_stored_as_one() {
+    for (arch, experts) in MIXTURES {
+        let apart = Parts::of(arch);
+        let mut fused = apart.clone();
+        let mut join = |layer: usize, kind: &str| {
+            let name = |part: &str| format!("blk.{layer}.ffn_{part}_exps.{kind}");
+            let Some(gate) = fused.tensors.remove(&name("gate")) else { return };
+            let up = fused.tensors.remove(&name("up")).expect("beside the gate");
+            let each = gate.2.len() / experts as usize;
+            let both = gate.2.chunks(each).zip(up.2.chunks(each));
+            let bytes = both.flat_map(|(gate, up)| [gate, up].concat()).collect();
+            let mut shape = gate.0;
+            let rows = shape.len() - 2;
+            shape[rows] *= 2;
+            fused.tensors.insert(name("gate_up"), (shape, gate.1, bytes));
+        };
+        for layer in 0..2 {
+            join(layer, "weight");
+            join(layer, "bias");
+        }
+        assert_ne!(fused.tensors.len(), apart.tensors.len());
+        for kernels in KERNELS.iter().filter(|row| row.runs_here()) {
+            let [fused, apart] = [&fused, &apart].map(|parts| logits(parts, kernels));
+            assert!(fused.is_ok() && fused == apart, "{arch} on {}: {fused:?}", kernels.name);
+        }
+        let wide = |stored: &mut Stored| {
+            stored.0[1] += 1;
+            stored.2.extend_from_within(..stored.2.len() / 2);
+        };
+        refused(&fused.tensor("blk.1.ffn_gate_up_exps.weight", wide), "ffn_gate_up_exps.weight");
+    }
+}
+
+#[test]
+fn lists_of_divisors_must_be_whole() {
+    let parts = Parts::of("phi3");
+    for x in [f64::NAN, 0.0, -1.0, 1e30] {
+        refused(&parts.set("rope.scaling.attn_factor", Some(Value::F64(x))), "attn_factor");
+    }
+    let trained = "rope.scaling.original_context_length";
+    refused(&parts.set(trained, None), trained);
+    let kind = |kind: &str| parts.set("rope.scaling.type", Some(Value::Str(kind.into())));
+    refused(&kind("yarn"), "`yarn` beside");
+    assert_eq!(load(&kind("longrope"), best()), Ok(()));
+    let window = |n: u32| parts.set("attention.sliding_window", Some(Value::U32(n)));
+    assert_eq!(load(&window(0), best()), Ok(()), "so some files say that there is none");
+    assert_eq!(logits(&window(0), best()), logits(&window(1 << 20), best()));
+}
+
+#[test]
+fn caps_that_cap_nothing_are_refused() {
+    for (arch, suffix) in [
+        ("gemma2", "attn_logit_softcapping"),
+        ("gemma2", "final_logit_softcapping"),
+        ("gemma3", "final_logit_softcapping"),
+    ] {
+        let parts = Parts::of(arch);
+        let with = |x: f64| parts.set(suffix, Some(Value::F64(x)));
+        for x in [f64::NAN, f64::INFINITY, -30.0, 1e-320, 1e300] {
+            refused(&with(x), suffix);
+        }
+        assert_eq!(load(&with(0.0), best()), Ok(()), "so some files say that there is none");
+        assert_ne!(logits(&with(0.5), best()), logits(&with(0.0), best()));
     }
 }
 

@@ -124,13 +124,20 @@ impl Recorder<'_> {
     /// One list is taken for all sequences, by the longest that will be asked for: what is cached
     /// of a sequence would be wrong if it changed on the way.
     pub(super) fn long_angles(&mut self) -> Result<Buffer, Error> {
-        if !self.has("rope_factors_long.weight") {
+        const LISTS: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+        if !LISTS.iter().any(|list| self.has(list)) {
             return self.angles();
         }
+        let kind = optional(self.gguf.str(&self.gguf.key("rope.scaling.type")))?;
+        if let Some(other) = kind.filter(|kind| !["none", "longrope"].contains(kind)) {
+            return Err(bad(format!("rope scaling of type `{other}` beside lists of divisors")));
+        }
+        let pairs = self.pairs()?;
+        for list in LISTS {
+            self.tensor(list, 1, pairs)?;
+        }
         let trained = self.gguf.uint(&self.gguf.key("rope.scaling.original_context_length"))?;
-        let long = self.context as u64 > trained;
-        let list = if long { "rope_factors_long.weight" } else { "rope_factors_short.weight" };
-        self.tensor(list, 1, self.pairs()?)?; // it must be there
+        let list = LISTS[usize::from(self.context as u64 > trained)];
         let key = self.gguf.key("rope.scaling.attn_factor");
         let attention = optional(self.gguf.float(&key))?.unwrap_or(1.0);
         if !(1e-3..=1e3).contains(&attention) {
