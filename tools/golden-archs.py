@@ -381,7 +381,8 @@ def write_metadata(out, config):
 def write_gguf(path, arch, model):
     config = model.config
     out = GGUFWriter(path, arch)
-    out.add_name(f"random {path.stem}")
+    # llama.cpp looks for tokens of the published vocabulary in files whose name has "phi3" in it.
+    out.add_name(f"random {path.stem.replace('phi3', 'phi 3')}")
     write_metadata(out, config)
     tied = config.tie_word_embeddings
     for name, weight in model.state_dict().items():

@@ -1,7 +1,7 @@
 //! One layer, counted by hand.
 
 use super::*;
-use crate::{Cache, Graph, Pairing, Role, Sample, Span};
+use crate::{Cache, Graph, Mixing, Pairing, Role, Sample, Span, Stack};
 
 /// A model of one layer: width 32, 2 heads over 1 of 16 floats, hidden 64, 100 tokens known.
 struct Tiny {
@@ -167,4 +167,44 @@ fn what_attention_may_add_is_counted() {
     assert_eq!(costs[5].bytes_read - plain[5].bytes_read, 2 * 4, "two sinks");
     assert_eq!(of(&costs[11]), [300, 400, 400]);
     assert_eq!(tiny.graph.roles()[11].name(), "cap");
+}
+
+/// 8 experts, 2 a token, of width 64 over 32: their matrices take 1,088, 1,088 and 2,176 bytes each.
+#[test]
+fn experts_cost_what_is_chosen() {
+    let mut tiny = Tiny::new(None);
+    let t = &mut tiny;
+    let [x, logits, routes] = [32, 8, 4].map(|n| t.buffer(Rows::Tokens, n));
+    let mut stack = |rows: usize, cols: usize, biased: bool| Stack {
+        w: t.weight(Format::Q8_0, 8 * rows, cols),
+        bias: biased.then(|| t.weight(Format::F32, 1, 8 * rows)),
+        stride: rows,
+        first: 0,
+    };
+    let (gate, up, down) = (stack(64, 32, true), stack(64, 32, true), stack(32, 64, false));
+    let act = Activation::Silu;
+    let (experts, used, hidden, x_in) = (8, 2, 64, Input::Plain(x));
+    let op = Experts { x: x_in, routes, experts, used, hidden, gate, up, down, act, y: x };
+    t.graph.ops = vec![Op::Route { logits, routes, mixing: Mixing::Chosen }, Op::Experts(op)];
+    let check = |tokens: u32, distinct: f64| {
+        let costs = tiny.costs(&[(0, tokens, Sample::None)]);
+        let n = u64::from(tokens);
+        assert_eq!(of(&costs[0]), [n * 3 * 8, n * 32, n * 16], "{tokens} routed");
+        // Products, biases, gates, shares and sums of a pair; 34 bytes a block of 32.
+        let pair = 3 * 2 * 64 * 32 + 2 * 64 + 5 * 64 + 2 * 32;
+        let matrices = ((2 * 64 * 34) as f64 * distinct).round() as u64
+            + ((32 * 68) as f64 * distinct).round() as u64;
+        let biases = (2.0 * 64.0 * 4.0 * distinct).round() as u64;
+        let rows = n * (32 + 32 + 4) * 4;
+        let cost = costs[1];
+        assert_eq!(cost.flops, n * 2 * pair, "{tokens}");
+        assert_eq!(cost.quantised_flops, n * 2 * 3 * 2 * 64 * 32);
+        assert!(cost.matrix_bytes.abs_diff(matrices) <= 2, "{tokens}: {cost:?}");
+        assert!(cost.bytes_read.abs_diff(matrices + biases + rows) <= 4, "{tokens}: {cost:?}");
+        assert_eq!(cost.bytes_written, n * 32 * 4);
+    };
+    check(1, 2.0);
+    check(2, 3.5); // the second finds its experts among the first's in a quarter of the cases
+    check(1000, 8.0);
+    assert!(tiny.costs(&[]).iter().all(|cost| *cost == Cost::default()));
 }
