@@ -46,5 +46,7 @@ fn a_token_reads_what_is_told() {
     };
     check("qwen3moe", Some((2, 6)));
     check("gpt-oss", Some((3, 5)));
-    ["gemma2", "gemma3", "llama-rope-scaled", "phi3", "qwen2", "qwen3"].map(|name| check(name, None));
+    for name in ["gemma2", "gemma3", "llama-rope-scaled", "phi3", "qwen2", "qwen3"] {
+        check(name, None);
+    }
 }

@@ -1,5 +1,5 @@
 //! A mixture of experts as data: which experts a token is sent to, and what they compute. How many
-//! there are is a shape, so that one op serves any number; nothing is known of how parts are shared.
+//! there are is a shape, so that one op serves any number; who computes what is not known here.
 
 use super::{Activation, Buffer, Input, Weight};
 

@@ -325,7 +325,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// How far a sliding window reaches, itself included; 0 is how some files say that there is none.
+    /// How many tokens see each other through a sliding window; 0 is how some files say that there
+    /// is none.
     fn sliding_window(&self) -> Result<Option<usize>, Error> {
         let key = self.gguf.key("attention.sliding_window");
         match optional(self.gguf.uint(&key))? {

@@ -1,5 +1,5 @@
-//! Phi-3, Phi-3.5 and Phi-4: a Llama whose queries, keys and values are stored as one matrix, as are
-//! gate and up; rotated by halves, some of them in part; rope's frequencies chosen for long
+//! Phi-3, Phi-3.5 and Phi-4: a Llama whose queries, keys and values are stored as one matrix, as
+//! are gate and up; rotated by halves, some of them in part; rope's frequencies chosen for long
 //! contexts. Shapes in brackets, `t` for the tokens of a step.
 
 use super::{Recorder, Shape};

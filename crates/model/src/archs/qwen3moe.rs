@@ -1,5 +1,5 @@
-//! Qwen3 with a mixture of experts in every layer; the chosen experts' shares add up to 1. Shapes in
-//! brackets, `t` for the tokens of a step.
+//! Qwen3 with a mixture of experts in every layer; the chosen experts' shares add up to 1.
+//! Shapes in brackets, `t` for the tokens of a step.
 
 use super::experts::Kind;
 use super::{Recorder, Shape};

@@ -169,7 +169,7 @@ fn what_attention_may_add_is_counted() {
     assert_eq!(tiny.graph.roles()[11].name(), "cap");
 }
 
-/// 8 experts, 2 a token, of width 64 over 32: their matrices take 1,088, 1,088 and 2,176 bytes each.
+/// 8 experts, 2 a token, of width 64 over 32.
 #[test]
 fn experts_cost_what_is_chosen() {
     let mut tiny = Tiny::new(None);
