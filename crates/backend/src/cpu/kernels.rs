@@ -2,16 +2,22 @@
 //! features; the reference row is another way to compute the same, plain and slow. Which weight
 //! layouts exist is one more table, in `layouts!`: the combinations that formats ask for.
 
+use super::acts::{Part, Place};
+#[cfg(target_arch = "aarch64")]
+use super::arm::Dotprod;
 use super::attend::{self, Keys, Query};
-use super::body::{self, ActRow};
-use super::pack::{LANES, Layout, Packed, plane_offset};
+use super::body;
+use super::pack::{Lanes, Layout, Packed, plane_offset};
+use super::product;
 use super::reference;
 use super::simd::{Portable, Simd};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Avx512, Pairs, Vnni, Vnni512};
 use crate::Activation;
 
 /// 16 rows of weights times some rows of activations; see [`Kernels::product`].
-type Product = unsafe fn(&Packed, usize, &[ActRow], &mut [[f32; LANES]]);
-type Quantise = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [f32]);
+type Product = unsafe fn(&Packed, usize, &Part, &mut [Lanes]);
+type Quantise = unsafe fn(&[f32], Place);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type Cap = unsafe fn(f32, &mut [f32]);
@@ -38,16 +44,16 @@ pub struct Kernels {
 /// Calls the tile for a layout; one line a combination of bits, offset, minima, halves, f16.
 macro_rules! layouts {
     (
-        $S:ident, $T:ident, $w:expr, $at:expr, $x:expr, $y:expr;
+        $S:ident, $w:expr, $at:expr, $x:expr, $y:expr;
         $($bits:literal $offset:literal $mins:literal $halves:literal $f16:literal),* $(,)?
     ) => {
         match $w.layout {
-            Layout::Float => body::tile_floats::<$S, $T>($w, $at, $x, $y),
+            Layout::Float => product::floats::<$S>($w, $at, $x, $y),
             Layout::Grid { grid, group } => match (
                 grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.f16_scales,
             ) {
                 $(($bits, $offset, $mins, $halves, $f16) =>
-                    body::tile::<$S, $bits, $offset, $mins, $halves, $f16, $T>($w, $at, $x, $y),)*
+                    product::tile::<$S, $bits, $offset, $mins, $halves, $f16>($w, $at, $x, $y),)*
                 other => unreachable!("no kernel for layout {other:?}; this is a bug"),
             },
         }
@@ -55,20 +61,12 @@ macro_rules! layouts {
 }
 
 /// # Safety
-/// The provider's instructions run here; `x` has as many rows as `y`.
+/// The provider's instructions run here; `x` has the matrix's columns and as many rows as `y`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const T: usize>(
-    w: &Packed,
-    at: usize,
-    x: &[ActRow],
-    y: &mut [[f32; LANES]],
-) {
-    let (Ok(x), Ok(y)) = (x.try_into(), y.try_into()) else {
-        unreachable!("a tile of the wrong height; this is a bug")
-    };
+unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
     // SAFETY: the caller's promise.
     unsafe {
-        layouts!(S, T, w, at, x, y;
+        layouts!(S, w, at, x, y;
             4 8 false 1 true,    // Q4_0
             4 0 true 1 true,     // Q4_1
             5 16 false 1 true,   // Q5_0
@@ -81,30 +79,6 @@ unsafe fn tile<S: Simd, const T: usize>(
             5 0 true 1 false,    // Q5_K
             6 32 false 2 false,  // Q6_K
         );
-    }
-}
-
-/// Any number of activation rows, in tiles.
-#[inline(always)]
-unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; LANES]]) {
-    let mut done = 0;
-    // A tile of floats keeps four sums a row in registers.
-    let most = if w.layout == Layout::Float { 4 } else { 16 };
-    while done < x.len() {
-        let left = most.min(x.len() - done);
-        let take = [16, 8, 4, 2, 1].into_iter().find(|&take| take <= left).unwrap_or(1);
-        let (x, y) = (&x[done..done + take], &mut y[done..done + take]);
-        // SAFETY: the caller's promise.
-        unsafe {
-            match take {
-                16 => tile::<S, 16>(w, at, x, y),
-                8 => tile::<S, 8>(w, at, x, y),
-                4 => tile::<S, 4>(w, at, x, y),
-                2 => tile::<S, 2>(w, at, x, y),
-                _ => tile::<S, 1>(w, at, x, y),
-            }
-        }
-        done += take;
     }
 }
 
@@ -128,23 +102,30 @@ unsafe fn attend<S: Simd>(kv: &Keys<'_>, rows: &[Query], segment: usize, partial
     }
 }
 
+/// Whether this machine has a feature of its architecture.
+macro_rules! detected {
+    ($feature:tt) => {{
+        #[cfg(target_arch = "x86_64")]
+        let has = std::arch::is_x86_feature_detected!($feature);
+        #[cfg(target_arch = "aarch64")]
+        let has = std::arch::is_aarch64_feature_detected!($feature);
+        has
+    }};
+}
+
 macro_rules! row {
     ($name:literal, $module:ident, $simd:ty $(, $feature:tt)*) => {{
         mod $module {
             use super::*;
             $(#[target_feature(enable = $feature)])*
-            pub(super) unsafe fn product(
-                w: &Packed, at: usize, x: &[ActRow], y: &mut [[f32; LANES]],
-            ) {
+            pub(super) unsafe fn product(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
                 // SAFETY: the caller runs on a machine with these features.
                 unsafe { super::product::<$simd>(w, at, x, y) }
             }
             $(#[target_feature(enable = $feature)])*
-            pub(super) unsafe fn quantise(
-                x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32],
-            ) {
+            pub(super) unsafe fn quantise(x: &[f32], to: Place) {
                 // SAFETY: the caller's promise.
-                unsafe { body::quantise::<$simd>(x, q, scale, sum) }
+                unsafe { super::product::quantise::<$simd>(x, to) }
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
@@ -174,7 +155,7 @@ macro_rules! row {
         Kernels {
             name: $name,
             #[allow(clippy::redundant_closure_call, reason = "one macro for every row")]
-            runs: || true $(&& std::arch::is_x86_feature_detected!($feature))*,
+            runs: || true $(&& detected!($feature))*,
             product: Some($module::product),
             quantise: $module::quantise,
             gate: $module::gate,
@@ -186,13 +167,13 @@ macro_rules! row {
 }
 
 /// Every row, best first; the last two run everywhere. On ARM the portable row is compiled to
-/// NEON, which every such machine has.
+/// NEON without dot products, which every such machine has.
 pub static KERNELS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     row!(
         "avx512",
         avx512,
-        crate::cpu::x86::Avx512,
+        Avx512,
         "avx512f",
         "avx512bw",
         "avx512vl",
@@ -203,7 +184,13 @@ pub static KERNELS: &[Kernels] = &[
         "f16c"
     ),
     #[cfg(target_arch = "x86_64")]
-    row!("avx2", avx2, crate::cpu::x86::Avx2, "avx2", "fma", "f16c"),
+    row!("avxvnni", avxvnni, Avx2<Vnni>, "avxvnni", "avx2", "fma", "f16c"),
+    #[cfg(target_arch = "x86_64")]
+    row!("avx512-256", avx512_256, Avx2<Vnni512>, "avx512vl", "avx512vnni", "avx2", "fma", "f16c"),
+    #[cfg(target_arch = "x86_64")]
+    row!("avx2", avx2, Avx2<Pairs>, "avx2", "fma", "f16c"),
+    #[cfg(target_arch = "aarch64")]
+    row!("neon-dotprod", neon_dotprod, Dotprod, "neon", "dotprod"),
     row!("portable", portable, Portable),
     reference::ROW,
 ];

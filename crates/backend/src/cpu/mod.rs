@@ -3,12 +3,16 @@
 //!
 //! `submit` computes before it returns: the calling thread is one of the team.
 
+mod acts;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod attend;
 mod body;
 pub mod kernels;
 pub mod machine;
 mod pack;
 pub mod pool;
+mod product;
 mod reference;
 mod run;
 mod simd;
@@ -19,8 +23,9 @@ use crate::{
     BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Experts, Format, Graph, Op, Pages, Refusal,
     Rows, Shapes, Ticket, Weight, WeightShape,
 };
+use acts::Acts;
 use kernels::Kernels;
-use pack::{Acts, LANES, Line, Packed};
+use pack::{Lanes, Line, Packed};
 use pool::Pool;
 pub use run::OpTime;
 use std::ops::Range;
@@ -74,7 +79,9 @@ struct Scratch {
     floats: Vec<f32>,
     /// What an expert's gate and what it gates have in a part.
     gates: Vec<f32>,
-    tile: Vec<[f32; LANES]>,
+    /// The rows that chose an expert, side by side.
+    picked: Acts,
+    tile: Vec<Lanes>,
 }
 
 /// Runs graphs on the machine's cores.

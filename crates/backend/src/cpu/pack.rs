@@ -8,9 +8,7 @@
 //!   `2v + 1`; then bit `g` of every byte of one more vector is bit 4 of group `g`, or bits
 //!   `2(g mod 4)..` of vector `g / 4` of two more are bits 4 and 5.
 //!
-//! The activations that meet them are 16-bit integers with a scale per 32 columns, kept as two
-//! signed bytes (`256·high + low`), because the byte products of two terms cost what one product
-//! of 16-bit integers costs, and need no widening of the weights. Nothing here knows a kernel.
+//! Absent: the activations that meet them (`acts.rs`), and kernels.
 
 use super::zeroed_huge;
 use crate::formats::{Grid, Quants};
@@ -26,6 +24,11 @@ pub(crate) const BLOCK: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line(pub(crate) [u8; 64]);
 const _: () = assert!(size_of::<Line>() == 64);
+
+/// 16 outputs of one row of activations, a cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lanes(pub(crate) [f32; LANES]);
 
 /// How a packed matrix is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,31 +209,4 @@ fn fill_block(grid: Grid, q: &[i8; BLOCK], lane: usize, lines: &mut [Line]) {
 /// What is subtracted from a plane's unsigned integers to get the format's.
 pub(crate) fn plane_offset(grid: Grid) -> i32 {
     if grid.bits == 8 { 128 } else { grid.offset }
-}
-
-/// The largest quantised activation: both its bytes stay in range.
-pub(crate) const ACT_MAX: f32 = 127.0 * 256.0;
-
-/// Rows of activations, quantised for the integer kernels and as floats for the others.
-#[derive(Debug, Default)]
-pub(crate) struct Acts {
-    /// `[row][col]`
-    pub(crate) x: Vec<f32>,
-    /// `[row][block][32 high bytes, 32 low bytes]`
-    pub(crate) q: Vec<i8>,
-    /// `[row][block]`
-    pub(crate) scale: Vec<f32>,
-    /// `[row][block][half]`: sums of the quantised values, times the scale.
-    pub(crate) sum: Vec<f32>,
-}
-
-impl Acts {
-    /// Makes room for `rows` of `cols`.
-    pub(crate) fn reserve(&mut self, rows: usize, cols: usize) {
-        let blocks = cols.div_ceil(BLOCK);
-        self.x.resize(self.x.len().max(rows * cols), 0.0);
-        self.q.resize(self.q.len().max(rows * blocks * 2 * BLOCK), 0);
-        self.scale.resize(self.scale.len().max(rows * blocks), 0.0);
-        self.sum.resize(self.sum.len().max(rows * blocks * 2), 0.0);
-    }
 }

@@ -1,6 +1,7 @@
 //! Every op as plainly as it can be said, in f32 with f64 sums. This is what the other rows of the
 //! kernel table, and other backends, are held to.
 
+use super::acts::Place;
 use super::attend::{Keys, Query, SEGMENT, partial_floats};
 use super::body::{CLAMP, STEEPNESS};
 use super::kernels::Kernels;
@@ -10,7 +11,7 @@ use crate::{Activation, BLOCK_TOKENS, Bytes, Format, Mixing};
 pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, cap, attend);
 
 /// The reference multiplies floats.
-unsafe fn quantise(_: &[f32], _: &mut [i8], _: &mut [f32], _: &mut [f32]) {}
+unsafe fn quantise(_: &[f32], _: Place) {}
 
 /// One row of weights times rows of activations: `y[t] = Σ w[col] · x[t][col]`.
 pub(crate) fn product(w: &[f32], x: &[f32], y: &mut [f32]) {

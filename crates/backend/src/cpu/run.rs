@@ -3,6 +3,7 @@
 
 mod attend;
 mod experts;
+mod product;
 mod profile;
 
 pub(super) use attend::partials;
@@ -10,20 +11,13 @@ pub(super) use experts::between;
 pub use profile::OpTime;
 pub(super) use profile::profile;
 
-use super::body::ActRow;
-use super::pack::{Acts, BLOCK, LANES};
+use super::acts::View;
 use super::pool::Member;
 use super::{Cpu, Matrix, Scratch, reference};
-use crate::{Batch, Buffer, Graph, Input, Op, Out, Pairing, Rows, Weight};
+use crate::{Batch, Buffer, Graph, Input, Op, Pairing, Rows, Weight};
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-
-/// Up to so many rows every thread prepares a product's input for itself: cheaper than
-/// waiting for each other.
-const PRIVATE_ROWS: usize = 4;
-/// Rows of activations that a part of a product takes at most: they stay in the L2 cache.
-const PART_ROWS: usize = 64;
 
 /// Floats that a part of [`Op::Cap`] takes: a row of logits is shared by all threads.
 const CAP_FLOATS: usize = 1 << 14;
@@ -182,7 +176,7 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let mem = mem.collect();
     let caches = cpu.caches.iter_mut().map(|c| (c.keys.as_mut_ptr(), c.values.as_mut_ptr()));
     let caches = caches.collect();
-    let (acts, between) = (View::of(&mut cpu.acts), View::of(&mut cpu.between));
+    let (acts, between) = (cpu.acts.view(0, 0), cpu.between.view(0, 0));
     let partials = Partials(cpu.partials.as_mut_ptr());
     let place = |span: &crate::Span| {
         let start = span.start;
@@ -234,11 +228,6 @@ impl Step<'_> {
             }
             Op::Gather { .. } => (0, self.samples.len()),
         }
-    }
-
-    fn cut(&self, x: Input, outs: &[Out], threads: usize) -> Cut {
-        let rows = outs.iter().map(|out| self.weight(out.w).rows);
-        Cut::of(self.mem(width_of(x)).rows, rows, threads)
     }
 
     fn mem(&self, buffer: Buffer) -> &Mem {
@@ -339,150 +328,6 @@ impl Step<'_> {
         let Op::Norm { x, .. } = &self.graph.ops[at] else { unreachable!("asked of a norm") };
         self.mem(*x).width
     }
-
-    /// Writes one row of a product's input, as floats.
-    fn input(&self, x: Input, row: usize, to: &mut [f32]) {
-        let kernels = self.cpu.kernels;
-        // SAFETY: the inputs are of an earlier stage; the kernel row runs here.
-        unsafe {
-            match x {
-                Input::Plain(x) => to.copy_from_slice(self.mem(x).read(row)),
-                Input::Normed { x, gain, eps } => {
-                    let gain = &self.weight(gain).floats;
-                    (kernels.norm)(self.mem(x).row(row), gain, eps, to.as_mut_ptr(), false);
-                }
-                Input::Gated { gate, up, act } => {
-                    (kernels.gate)(act, self.mem(gate).read(row), self.mem(up).read(row), to);
-                }
-            }
-        }
-    }
-
-    /// Where a product's input is prepared, and whether every thread does so for itself.
-    fn view(&self, x: Input, scratch: &mut Scratch) -> (View, bool) {
-        let (rows, cols) = (self.mem(width_of(x)).rows, self.mem(width_of(x)).width);
-        let private = rows <= PRIVATE_ROWS;
-        if private {
-            scratch.acts.reserve(rows, cols);
-        }
-        let view = if private { View::of(&mut scratch.acts) } else { self.acts };
-        (view.with_cols(cols), private)
-    }
-
-    /// Prepares one row of a product's input.
-    fn prepare(&self, x: Input, row: usize, view: &View, quantised: bool) {
-        // SAFETY: a row is prepared by one thread, or in a thread's own scratch.
-        let (x_row, q, scale, sum) = unsafe { view.columns_mut(row, 0..view.cols) };
-        self.input(x, row, x_row);
-        if quantised && view.cols.is_multiple_of(BLOCK) {
-            // SAFETY: the kernel row runs here.
-            unsafe { (self.cpu.kernels.quantise)(x_row, q, scale, sum) };
-        }
-    }
-
-    fn product(
-        &self,
-        at: usize,
-        x: Input,
-        outs: &[Out],
-        member: Member<'_>,
-        scratch: &mut Scratch,
-    ) {
-        let rows = self.mem(width_of(x)).rows;
-        let packed = outs.iter().any(|out| self.weight(out.w).packed.is_some());
-        let (view, private) = self.view(x, scratch);
-        let prepare = |row| self.prepare(x, row, &view, packed);
-        if !private {
-            self.parts(at, 0, rows, member, prepare);
-            self.settle_half(at, 0, rows, member);
-        }
-        let cut = self.cut(x, outs, member.threads());
-        let mut prepared = !private;
-        self.parts(at, 1, cut.parts(), member, |part| {
-            if !prepared {
-                // Only with a part in hand: the input may be overwritten once all are done.
-                (0..rows).for_each(prepare);
-                prepared = true;
-            }
-            let (out, groups, rows) = cut.part(part);
-            self.multiply(&outs[out], groups, rows, &view, scratch);
-        });
-    }
-
-    /// One group of 16 weight rows times rows of activations, which are quantised if the matrix is
-    /// packed, into `scratch.tile`.
-    fn tiles(&self, w: &Matrix, group: usize, acts: &[ActRow], scratch: &mut Scratch) {
-        scratch.tile.resize(acts.len(), [0.0; LANES]);
-        match (&w.packed, self.cpu.kernels.product) {
-            // SAFETY: the activations are quantised, with the matrix's columns.
-            (Some(packed), Some(product)) => unsafe {
-                product(packed, group, acts, &mut scratch.tile);
-            },
-            _ => plain(w, group, acts, &mut scratch.floats, &mut scratch.tile),
-        }
-    }
-
-    /// The product of some groups of 16 weight rows with some rows of activations.
-    fn multiply(
-        &self,
-        out: &Out,
-        groups: Range<usize>,
-        rows: Range<usize>,
-        view: &View,
-        scratch: &mut Scratch,
-    ) {
-        let w = self.weight(out.w);
-        let acts: Vec<ActRow> = rows.clone().map(|row| view.row(row)).collect();
-        let bias = out.bias.map(|bias| self.weight(bias).floats.as_slice());
-        for group in groups {
-            self.tiles(w, group, &acts, scratch);
-            let first = group * LANES;
-            let lanes = LANES.min(w.rows - first);
-            for (row, tile) in rows.clone().zip(&scratch.tile) {
-                // SAFETY: no other part has these columns of these rows.
-                let y = unsafe {
-                    std::slice::from_raw_parts_mut(self.mem(out.y).row(row).add(first), lanes)
-                };
-                hand_over(tile, bias.map(|bias| &bias[first..]), out.add, y);
-            }
-        }
-    }
-}
-
-/// `y = (y +) tile (+ bias)`, as many lanes as `y` has.
-#[inline(always)]
-fn hand_over(tile: &[f32; LANES], bias: Option<&[f32]>, add: bool, y: &mut [f32]) {
-    let mut sum = *tile;
-    if let Some(bias) = bias {
-        sum.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
-    }
-    if add {
-        sum.iter_mut().zip(&*y).for_each(|(sum, old)| *sum += old);
-    }
-    match <&mut [f32; LANES]>::try_from(&mut *y) {
-        Ok(whole) => *whole = sum,
-        Err(_) => y.iter_mut().zip(sum).for_each(|(y, sum)| *y = sum),
-    }
-}
-
-/// 16 rows of a matrix that is not packed, by the reference.
-fn plain(
-    w: &Matrix,
-    group: usize,
-    acts: &[ActRow],
-    floats: &mut Vec<f32>,
-    tile: &mut [[f32; LANES]],
-) {
-    floats.resize(floats.len().max(w.cols), 0.0);
-    for lane in 0..LANES.min(w.rows - group * LANES) {
-        let row = &mut floats[..w.cols];
-        reference::unpack_row(w.format, &w.bytes, group * LANES + lane, row);
-        for (act, tile) in acts.iter().zip(&mut *tile) {
-            // SAFETY: a row of activations has the matrix's columns.
-            let x = unsafe { std::slice::from_raw_parts(act.x, w.cols) };
-            reference::product(row, x, &mut tile[lane..=lane]);
-        }
-    }
 }
 
 fn angles(freqs: &[f64], position: usize, scale: f32, y: &mut [f32]) {
@@ -501,103 +346,5 @@ fn rotate(head: &mut [f32], angles: &[f32], pairing: Pairing) {
         };
         let (x, y) = (head[a], head[b]);
         (head[a], head[b]) = (x * cos - y * sin, x * sin + y * cos);
-    }
-}
-
-/// [`Acts`] as the threads share them.
-#[derive(Clone, Copy, Debug)]
-struct View {
-    x: *mut f32,
-    q: *mut i8,
-    scale: *mut f32,
-    sum: *mut f32,
-    cols: usize,
-    blocks: usize,
-}
-
-impl View {
-    fn of(acts: &mut Acts) -> Self {
-        let (x, q) = (acts.x.as_mut_ptr(), acts.q.as_mut_ptr());
-        let (scale, sum) = (acts.scale.as_mut_ptr(), acts.sum.as_mut_ptr());
-        Self { x, q, scale, sum, cols: 0, blocks: 0 }
-    }
-
-    fn with_cols(self, cols: usize) -> Self {
-        Self { cols, blocks: cols.div_ceil(BLOCK), ..self }
-    }
-
-    fn row(&self, row: usize) -> ActRow {
-        ActRow {
-            x: self.x.wrapping_add(row * self.cols),
-            q: self.q.wrapping_add(row * self.blocks * 2 * BLOCK),
-            scale: self.scale.wrapping_add(row * self.blocks),
-            sum: self.sum.wrapping_add(row * self.blocks * 2),
-        }
-    }
-
-    /// Some columns of a row, from a block's first on.
-    ///
-    /// # Safety
-    /// The row was reserved, and no other thread touches these columns meanwhile.
-    #[allow(clippy::mut_from_ref, clippy::type_complexity, reason = "see `Mem::write`")]
-    unsafe fn columns_mut(
-        &self,
-        row: usize,
-        cols: Range<usize>,
-    ) -> (&mut [f32], &mut [i8], &mut [f32], &mut [f32]) {
-        let (at, first) = (self.row(row), cols.start / BLOCK);
-        let blocks = cols.len().div_ceil(BLOCK);
-        // SAFETY: the caller's promise.
-        unsafe {
-            (
-                std::slice::from_raw_parts_mut(at.x.add(cols.start).cast_mut(), cols.len()),
-                std::slice::from_raw_parts_mut(
-                    at.q.add(first * 2 * BLOCK).cast_mut(),
-                    blocks * 2 * BLOCK,
-                ),
-                std::slice::from_raw_parts_mut(at.scale.add(first).cast_mut(), blocks),
-                std::slice::from_raw_parts_mut(at.sum.add(2 * first).cast_mut(), blocks * 2),
-            )
-        }
-    }
-}
-
-/// How a product is cut into parts: by output, by groups of weight rows, by activation rows.
-#[derive(Debug)]
-struct Cut {
-    rows: usize,
-    part_groups: usize,
-    /// Groups of each output, and parts by groups.
-    outs: Vec<(usize, usize)>,
-    row_parts: usize,
-}
-
-impl Cut {
-    fn of(rows: usize, weight_rows: impl Iterator<Item = usize>, threads: usize) -> Self {
-        let groups: Vec<usize> = weight_rows.map(|rows| rows.div_ceil(LANES)).collect();
-        let row_parts = rows.div_ceil(PART_ROWS);
-        let all: usize = groups.iter().sum();
-        let part_groups = (all * row_parts).div_ceil(threads * 8).clamp(1, 64).min(all.max(1));
-        let outs = groups.iter().map(|&g| (g, g.div_ceil(part_groups))).collect();
-        Self { rows, part_groups, outs, row_parts }
-    }
-
-    fn parts(&self) -> usize {
-        self.row_parts * self.outs.iter().map(|(_, parts)| parts).sum::<usize>()
-    }
-
-    /// Which output, which groups of its rows, which rows of activations.
-    fn part(&self, part: usize) -> (usize, Range<usize>, Range<usize>) {
-        let by_group = self.parts() / self.row_parts;
-        let (rows, mut part) = (part / by_group, part % by_group);
-        let rows = rows * PART_ROWS..self.rows.min((rows + 1) * PART_ROWS);
-        for (out, (groups, parts)) in self.outs.iter().enumerate() {
-            if part < *parts {
-                let first = part * self.part_groups;
-                return (out, first..(first + self.part_groups).min(*groups), rows);
-            }
-            part -= parts;
-        }
-        unreachable!("a part beyond the last; this is a bug")
     }
 }

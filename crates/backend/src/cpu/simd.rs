@@ -4,6 +4,8 @@
 //! A kernel body is generic over [`Simd`] and compiled once a provider, under its target features.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
+use super::pack::BLOCK;
+
 /// A provider of vectors of 16 lanes.
 ///
 /// # Safety
@@ -17,6 +19,11 @@ pub(crate) trait Simd: Copy {
     /// 16 floats.
     type Floats: Copy;
 
+    /// Rows of activations that a kernel takes at once: as many as fill the registers.
+    const ROWS: usize;
+    /// Whether products of 8-bit weights take the weights as signed, 128 less than they are stored.
+    const SIGNED: bool = false;
+
     /// 64 bytes, aligned.
     unsafe fn load(from: *const u8) -> Self::Bytes;
     /// The low (`HIGH` false) or high four bits of every byte.
@@ -28,15 +35,54 @@ pub(crate) trait Simd: Copy {
     /// All sums zero.
     unsafe fn none() -> Self::Ints;
     /// `sum + Σ w·x` over each lane's four bytes, with the same four signed `x` for all lanes.
-    /// `SMALL` promises that every `w` is below 64.
-    unsafe fn dot<const SMALL: bool>(sum: Self::Ints, w: Self::Bytes, x: *const i8) -> Self::Ints;
+    /// `w` has so many bits; see [`Simd::SIGNED`].
+    unsafe fn dot<const BITS: u8>(sum: Self::Ints, w: Self::Bytes, x: *const i8) -> Self::Ints;
+    /// `Σ w·(256·high + low)` for `R` rows of activations, 64 bytes apart, whose 32 high bytes are
+    /// followed by the low ones: the first `count` of `v`, each with the next four `x`.
+    ///
+    /// Neighbouring instructions belong to different sums here: a processor that finds its own
+    /// order looks only so far ahead.
+    #[inline(always)]
+    unsafe fn sums<const BITS: u8, const R: usize>(
+        v: &[Self::Bytes; 8],
+        count: usize,
+        x: *const i8,
+    ) -> [Self::Ints; R] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // Few rows: more sums, of fewer products each.
+            let ways = if R <= 2 { 2 } else { 1 };
+            let (mut high, mut low) = ([[Self::none(); 2]; R], [[Self::none(); 2]; R]);
+            for g in 0..count {
+                for r in 0..R {
+                    let x = x.add(64 * r + 4 * g);
+                    let way = g % ways;
+                    high[r][way] = Self::dot::<BITS>(high[r][way], v[g], x);
+                    low[r][way] = Self::dot::<BITS>(low[r][way], v[g], x.add(BLOCK));
+                }
+            }
+            let mut sums = [Self::none(); R];
+            for r in 0..R {
+                let ([mut h, other], [mut l, rest]) = (high[r], low[r]);
+                if ways == 2 {
+                    (h, l) = (Self::plus(h, other), Self::plus(l, rest));
+                }
+                sums[r] = Self::plus(Self::scaled(h, 8), l);
+            }
+            sums
+        }
+    }
+    /// The same integer in all lanes.
+    unsafe fn ints(from: *const i32) -> Self::Ints;
     /// `a + b`
     unsafe fn plus(a: Self::Ints, b: Self::Ints) -> Self::Ints;
-    /// `256 · sum`
-    unsafe fn shift(sum: Self::Ints) -> Self::Ints;
+    /// `a - b`
+    unsafe fn minus(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// `2^by · sum`
+    unsafe fn scaled(sum: Self::Ints, by: u32) -> Self::Ints;
     /// The nearest floats.
     unsafe fn to_floats(sum: Self::Ints) -> Self::Floats;
-    /// Rounds 16 floats (of at most [`super::pack::ACT_MAX`], ties to even; NaN counts as any
+    /// Rounds 16 floats (of at most [`super::acts::ACT_MAX`], ties to even; NaN counts as any
     /// integer) and writes them as 16 high bytes and, 32 further on, 16 low bytes, both signed:
     /// `256·high + low`. Returns the integers' sum.
     unsafe fn split(v: Self::Floats, to: *mut i8) -> i32;
@@ -81,6 +127,8 @@ impl Simd for Portable {
     type Ints = [i32; 16];
     type Floats = [f32; 16];
 
+    const ROWS: usize = 2;
+
     #[inline(always)]
     unsafe fn load(from: *const u8) -> [u8; 64] {
         // SAFETY: the caller's promise.
@@ -109,7 +157,7 @@ impl Simd for Portable {
         [0; 16]
     }
     #[inline(always)]
-    unsafe fn dot<const SMALL: bool>(mut sum: [i32; 16], w: [u8; 64], x: *const i8) -> [i32; 16] {
+    unsafe fn dot<const BITS: u8>(mut sum: [i32; 16], w: [u8; 64], x: *const i8) -> [i32; 16] {
         // SAFETY: the caller's promise.
         let x = unsafe { x.cast::<[i8; 4]>().read() };
         for lane in 0..16 {
@@ -120,16 +168,28 @@ impl Simd for Portable {
         sum
     }
     #[inline(always)]
+    unsafe fn ints(from: *const i32) -> [i32; 16] {
+        // SAFETY: the caller's promise.
+        [unsafe { *from }; 16]
+    }
+    #[inline(always)]
     unsafe fn plus(mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         for i in 0..16 {
-            a[i] += b[i];
+            a[i] = a[i].wrapping_add(b[i]);
         }
         a
     }
     #[inline(always)]
-    unsafe fn shift(mut sum: [i32; 16]) -> [i32; 16] {
+    unsafe fn minus(mut a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         for i in 0..16 {
-            sum[i] <<= 8;
+            a[i] = a[i].wrapping_sub(b[i]);
+        }
+        a
+    }
+    #[inline(always)]
+    unsafe fn scaled(mut sum: [i32; 16], by: u32) -> [i32; 16] {
+        for i in 0..16 {
+            sum[i] <<= by;
         }
         sum
     }
@@ -150,9 +210,9 @@ impl Simd for Portable {
             // SAFETY: the caller gives 48 bytes.
             unsafe {
                 *to.add(i) = high as i8;
-                *to.add(super::pack::BLOCK + i) = (int - (high << 8)) as i8;
+                *to.add(BLOCK + i) = (int - (high << 8)) as i8;
             }
-            sum += int;
+            sum = i32::wrapping_add(sum, int);
         }
         sum
     }

@@ -1,5 +1,7 @@
-//! AVX-512 with VNNI and AVX2, as providers of [`Simd`].
+//! AVX-512 with VNNI, and AVX2 with and without VNNI, as providers of [`Simd`].
+#![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
+use super::pack::BLOCK;
 use super::simd::Simd;
 use std::arch::x86_64::*;
 
@@ -13,6 +15,8 @@ impl Simd for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
     type Floats = __m512;
+
+    const ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> __m512i {
@@ -47,7 +51,7 @@ impl Simd for Avx512 {
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
-    unsafe fn dot<const SMALL: bool>(sum: __m512i, w: __m512i, x: *const i8) -> __m512i {
+    unsafe fn dot<const BITS: u8>(sum: __m512i, w: __m512i, x: *const i8) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(x.cast::<i32>().read_unaligned())) }
     }
     #[inline(always)]
@@ -55,8 +59,17 @@ impl Simd for Avx512 {
         unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
-    unsafe fn shift(sum: __m512i) -> __m512i {
-        unsafe { _mm512_slli_epi32::<8>(sum) }
+    unsafe fn ints(from: *const i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(*from) }
+    }
+    #[inline(always)]
+    unsafe fn minus(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scaled(sum: __m512i, by: u32) -> __m512i {
+        // `by` is a constant once this is inlined, and so is the shift.
+        unsafe { _mm512_sll_epi32(sum, _mm_cvtsi32_si128(by as i32)) }
     }
     #[inline(always)]
     unsafe fn to_floats(sum: __m512i) -> __m512 {
@@ -69,7 +82,7 @@ impl Simd for Avx512 {
             let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(ints, _mm512_set1_epi32(128)));
             let low = _mm512_sub_epi32(ints, _mm512_slli_epi32::<8>(high));
             _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128(to.add(super::pack::BLOCK).cast(), _mm512_cvtepi32_epi8(low));
+            _mm_storeu_si128(to.add(BLOCK).cast(), _mm512_cvtepi32_epi8(low));
             _mm512_reduce_add_epi32(ints)
         }
     }
@@ -141,16 +154,106 @@ impl Simd for Avx512 {
     }
 }
 
+/// How 256-bit vectors multiply bytes.
+///
+/// # Safety
+/// As for [`Simd`].
+pub(crate) trait Bytes256: Copy {
+    /// Whether [`Bytes256::dpbusd`] is one instruction; else products are summed in 16 bits.
+    const DPBUSD: bool;
+    /// `sum + Σ w·x` over each lane's four bytes, `w` unsigned.
+    unsafe fn dpbusd(sum: __m256i, w: __m256i, x: __m256i) -> __m256i;
+}
+
+/// AVX2's pairs of byte products in 16 bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pairs;
+
+impl Bytes256 for Pairs {
+    const DPBUSD: bool = false;
+    /// For weights of any 8 bits, which are widened first.
+    #[inline(always)]
+    unsafe fn dpbusd(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let even_w = _mm256_and_si256(w, _mm256_set1_epi16(255));
+            let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+            let even = _mm256_madd_epi16(even_w, even_x);
+            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(w), _mm256_srai_epi16::<8>(x));
+            _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
+        }
+    }
+}
+
+/// AVX-VNNI: `vpdpbusd` in its older encoding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vnni;
+
+impl Bytes256 for Vnni {
+    const DPBUSD: bool = true;
+    #[inline(always)]
+    unsafe fn dpbusd(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_dpbusd_avx_epi32(sum, w, x) }
+    }
+}
+
+/// The same in AVX-512's encoding, for processors that have vectors of 512 bits turned off, and so
+/// that what is built on it runs on more machines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vnni512;
+
+impl Bytes256 for Vnni512 {
+    const DPBUSD: bool = true;
+    #[inline(always)]
+    unsafe fn dpbusd(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_dpbusd_epi32(sum, w, x) }
+    }
+}
+
 /// AVX2 with FMA and F16C: two registers a vector.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2;
+pub(crate) struct Avx2<B>(std::marker::PhantomData<B>);
+
+/// The first `count` of `v` times four `x` each, in sums of 16 bits that are widened when so many
+/// were added.
+#[inline(always)]
+unsafe fn narrow<const BITS: u8>(
+    v: &[[__m256i; 2]; 8],
+    count: usize,
+    x: *const i8,
+) -> [__m256i; 2] {
+    // Each of two products is below 2^BITS · 128.
+    let most = (1 << (7 - BITS.min(7))) as usize;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let one = _mm256_set1_epi16(1);
+        let mut wide = [_mm256_setzero_si256(); 2];
+        for from in (0..count).step_by(most) {
+            let mut pairs = [_mm256_setzero_si256(); 2];
+            for g in from..count.min(from + most) {
+                let x = _mm256_set1_epi32(x.add(4 * g).cast::<i32>().read_unaligned());
+                for i in 0..2 {
+                    pairs[i] = _mm256_add_epi16(pairs[i], _mm256_maddubs_epi16(v[g][i], x));
+                }
+            }
+            for i in 0..2 {
+                wide[i] = _mm256_add_epi32(wide[i], _mm256_madd_epi16(pairs[i], one));
+            }
+        }
+        wide
+    }
+}
 
 // SAFETY (all methods): as for [`Avx512`].
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx2 {
+impl<B: Bytes256> Simd for Avx2<B> {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
     type Floats = [__m256; 2];
+
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> [__m256i; 2] {
@@ -188,28 +291,41 @@ impl Simd for Avx2 {
     unsafe fn none() -> [__m256i; 2] {
         unsafe { [_mm256_setzero_si256(); 2] }
     }
-    /// Byte products are summed in pairs to 16 bits: below 64 · 128 · 2 they fit. Larger weights
-    /// are widened first.
     #[inline(always)]
-    unsafe fn dot<const SMALL: bool>(
+    unsafe fn dot<const BITS: u8>(
         sum: [__m256i; 2],
         w: [__m256i; 2],
         x: *const i8,
     ) -> [__m256i; 2] {
         unsafe {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            let one = |sum, w| {
-                if SMALL {
-                    let pairs = _mm256_maddubs_epi16(w, x);
-                    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            [B::dpbusd(sum[0], w[0], x), B::dpbusd(sum[1], w[1], x)]
+        }
+    }
+    /// 16 registers hold no more than the sums of one row beside some weights.
+    #[inline(always)]
+    unsafe fn sums<const BITS: u8, const R: usize>(
+        v: &[[__m256i; 2]; 8],
+        count: usize,
+        x: *const i8,
+    ) -> [[__m256i; 2]; R] {
+        unsafe {
+            let mut sums = [Self::none(); R];
+            for r in 0..R {
+                let x = x.add(64 * r);
+                let (mut high, mut low) = (Self::none(), Self::none());
+                if BITS < 8 && !B::DPBUSD {
+                    high = narrow::<BITS>(v, count, x);
+                    low = narrow::<BITS>(v, count, x.add(BLOCK));
+                } else {
+                    for g in 0..count {
+                        high = Self::dot::<BITS>(high, v[g], x.add(4 * g));
+                        low = Self::dot::<BITS>(low, v[g], x.add(BLOCK + 4 * g));
+                    }
                 }
-                let even_w = _mm256_and_si256(w, _mm256_set1_epi16(255));
-                let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
-                let even = _mm256_madd_epi16(even_w, even_x);
-                let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(w), _mm256_srai_epi16::<8>(x));
-                _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
-            };
-            [one(sum[0], w[0]), one(sum[1], w[1])]
+                sums[r] = Self::plus(Self::scaled(high, 8), low);
+            }
+            sums
         }
     }
     #[inline(always)]
@@ -217,8 +333,19 @@ impl Simd for Avx2 {
         unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn shift(sum: [__m256i; 2]) -> [__m256i; 2] {
-        unsafe { [_mm256_slli_epi32::<8>(sum[0]), _mm256_slli_epi32::<8>(sum[1])] }
+    unsafe fn ints(from: *const i32) -> [__m256i; 2] {
+        unsafe { [_mm256_set1_epi32(*from); 2] }
+    }
+    #[inline(always)]
+    unsafe fn minus(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        unsafe { [_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn scaled(sum: [__m256i; 2], by: u32) -> [__m256i; 2] {
+        unsafe {
+            let by = _mm_cvtsi32_si128(by as i32);
+            [_mm256_sll_epi32(sum[0], by), _mm256_sll_epi32(sum[1], by)]
+        }
     }
     #[inline(always)]
     unsafe fn to_floats(sum: [__m256i; 2]) -> [__m256; 2] {
@@ -234,7 +361,7 @@ impl Simd for Avx2 {
             for (i, int) in ints.into_iter().enumerate() {
                 let high = int.wrapping_add(128) >> 8;
                 *to.add(i) = high as i8;
-                *to.add(super::pack::BLOCK + i) = int.wrapping_sub(high << 8) as i8;
+                *to.add(BLOCK + i) = int.wrapping_sub(high << 8) as i8;
                 sum = i32::wrapping_add(sum, int);
             }
             sum

@@ -49,7 +49,12 @@ fn blocks(rng: &mut Rng, format: Format, rows: usize, cols: usize) -> Bytes {
         let bytes: Vec<u8> = (0..rows * cols).flat_map(|_| value(rng.float())).collect();
         return bytes.into();
     }
-    let mut bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+    let bytes = (0..len).map(|_| rng.next() as u8).collect();
+    finite(rng, format, bytes)
+}
+
+/// Blocks of these bytes, but with small finite numbers for scales.
+fn finite(rng: &mut Rng, format: Format, mut bytes: Vec<u8>) -> Bytes {
     let at: &[usize] = match format {
         Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
         Format::Q2_K => &[80, 82],
@@ -191,6 +196,47 @@ fn product(bench: &mut Bench, format: Format, rows: usize, cols: usize) -> Buffe
 fn every_format_multiplies() {
     for &format in Format::ALL {
         conforms(format.name(), PRODUCT, |bench| product(bench, format, 40, 512));
+    }
+}
+
+#[test]
+fn steps_of_any_number_of_rows_multiply() {
+    let cuts = [0, 1, 3, 6, 10, 15, 21, 28, 37, 101];
+    for format in [Format::Q4_1, Format::Q5_0, Format::Q6_K, Format::Q8_0, Format::F16] {
+        let name = format!("{format:?} by all steps");
+        conforms_over(&cuts, &name, PRODUCT, |bench| product(bench, format, 40, 256));
+    }
+}
+
+/// Largest weights times activations with the largest high or low bytes: sums of the narrowest
+/// kind just fit.
+#[test]
+fn the_largest_products_fit() {
+    let quantised = Format::ALL.iter().filter(|format| format.block_len() > 1);
+    for (&format, low) in quantised.flat_map(|format| [(format, false), (format, true)]) {
+        conforms(&format!("largest {format:?}"), PRODUCT, |bench| {
+            let cols = 256;
+            let most = 127.0f32 * 256.0;
+            // 126.5 · 256 has -128 for its low byte.
+            let other = if low { most - 128.0 } else { most };
+            let value = |i: usize| if i.is_multiple_of(32) { most } else { other };
+            let row = |token: usize| {
+                let sign = if token.is_multiple_of(2) { 1.0 } else { -1.0 };
+                (0..cols).flat_map(move |i| (sign * value(i)).to_le_bytes())
+            };
+            let bytes: Vec<u8> = (0..VOCABULARY).flat_map(row).collect();
+            let table = bench.cpu.weight(Format::F32, VOCABULARY, cols, bytes.into());
+            let x = bench.cpu.alloc(Rows::Tokens, cols);
+            let table = table.expect("memory");
+            bench.graph.ops.push(Op::Embed { table, y: x, scale: 1.0 });
+            let len = format.row_bytes(cols).expect("whole blocks") * 32;
+            let bytes = finite(&mut bench.rng, format, vec![0xFF; len]);
+            let w = bench.cpu.weight(format, 32, cols, bytes).expect("memory");
+            let y = bench.cpu.alloc(Rows::Tokens, 32);
+            let outs = vec![Out { w, bias: None, y, add: false }];
+            bench.graph.ops.push(Op::MatMul { x: Input::Plain(x), outs });
+            y
+        });
     }
 }
 

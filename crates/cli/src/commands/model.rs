@@ -18,7 +18,8 @@ pub(crate) struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Kernels to compute with: `best`, or one of avx512, avx2, portable, reference
+    /// Kernels to compute with: `best`, or one of avx512, avxvnni, avx512-256, avx2,
+    /// neon-dotprod, portable, reference
     #[arg(long, value_name = "NAME", default_value = "best", value_parser = kernels)]
     kernels: Choice,
 }

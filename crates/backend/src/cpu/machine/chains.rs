@@ -17,8 +17,10 @@ pub(super) struct Chain {
 }
 
 /// Rounds of one call.
+#[cfg(target_arch = "x86_64")]
 const ROUNDS: usize = 4096;
 /// Sums that are under way at once: latency times instructions a cycle, and some more.
+#[cfg(target_arch = "x86_64")]
 const SUMS: usize = 12;
 /// Sums of the plain loops, which the compiler makes vectors of.
 const PLAIN: usize = 64;

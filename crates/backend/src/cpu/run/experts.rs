@@ -3,9 +3,9 @@
 //! residual stream, one expert after another, so that a token's sum has one order whatever else is
 //! in the batch. Only matrices of chosen experts are read.
 
-use super::{PART_ROWS, Range, Scratch, Step, View, width_of};
-use crate::cpu::body::ActRow;
-use crate::cpu::pack::{BLOCK, LANES};
+use super::{Range, Scratch, Step, width_of};
+use crate::cpu::acts::{PART_ROWS, Part, View};
+use crate::cpu::pack::{BLOCK, LANES, Lanes};
 use crate::cpu::pool::Member;
 use crate::cpu::{Cpu, reference};
 use crate::{Batch, Buffer, Experts, Mixing, Op, Rows, Stack, Weight};
@@ -180,7 +180,10 @@ impl Step<'_> {
         scratch: &mut Scratch,
     ) {
         let (expert, used) = (pairs[0].0, e.used);
-        let acts: Vec<ActRow> = pairs.iter().map(|(_, pair)| view.row(pair / used)).collect();
+        let rows: Vec<usize> = pairs.iter().map(|(_, pair)| pair / used).collect();
+        let mut picked = std::mem::take(&mut scratch.picked);
+        // SAFETY: the rows are prepared.
+        let acts = unsafe { picked.pick(view, &rows) };
         let each = columns.len();
         let mut floats = std::mem::take(&mut scratch.gates);
         floats.resize(floats.len().max(2 * each * pairs.len()), 0.0);
@@ -191,19 +194,24 @@ impl Step<'_> {
             });
         }
         let quantised = self.weight(e.down.w).packed.is_some() && e.hidden.is_multiple_of(BLOCK);
+        let between = self.between_of(e);
         let rows = gates.chunks_exact(each).zip(ups.chunks_exact(each));
         for ((_, pair), (gate, up)) in pairs.iter().zip(rows) {
             // SAFETY: no other part has these columns of this row; the kernel row runs here.
             unsafe {
-                let view = self.between.with_cols(e.hidden);
-                let (x, q, scale, sum) = view.columns_mut(*pair, columns.clone());
+                let (x, place) = between.columns_mut(*pair, columns.clone());
                 (self.cpu.kernels.gate)(e.act, gate, up, x);
                 if quantised {
-                    (self.cpu.kernels.quantise)(x, q, scale, sum);
+                    (self.cpu.kernels.quantise)(x, place);
                 }
             }
         }
-        scratch.gates = floats;
+        (scratch.gates, scratch.picked) = (floats, picked);
+    }
+
+    /// What is between the two products: a row for each pair.
+    fn between_of(&self, e: &Experts) -> View {
+        self.between.shaped(self.places.len() * e.used, e.hidden)
     }
 
     /// Adds an expert's share to columns of the sum, for some of its pairs.
@@ -215,8 +223,10 @@ impl Step<'_> {
         scratch: &mut Scratch,
     ) {
         let (expert, used) = (pairs[0].0, e.used);
-        let view = self.between.with_cols(e.hidden);
-        let acts: Vec<ActRow> = pairs.iter().map(|(_, pair)| view.row(*pair)).collect();
+        let rows: Vec<usize> = pairs.iter().map(|(_, pair)| *pair).collect();
+        let mut picked = std::mem::take(&mut scratch.picked);
+        // SAFETY: the rows are of an earlier half.
+        let acts = unsafe { picked.pick(&self.between_of(e), &rows) };
         self.stacked(e.down, expert, columns, &acts, scratch, |row, at, values| {
             let (row, place) = (pairs[row].1 / used, pairs[row].1 % used);
             // SAFETY: the routes are of an earlier stage; no other part has these columns.
@@ -227,6 +237,7 @@ impl Step<'_> {
             };
             y.iter_mut().zip(values).for_each(|(y, value)| *y += share * value);
         });
+        scratch.picked = picked;
     }
 
     /// The product of some rows of an expert's matrix, the columns of what comes out, with rows of
@@ -236,7 +247,7 @@ impl Step<'_> {
         stack: Stack,
         expert: usize,
         columns: &Range<usize>,
-        acts: &[ActRow],
+        acts: &Part,
         scratch: &mut Scratch,
         mut each: impl FnMut(usize, usize, &[f32]),
     ) {
@@ -250,7 +261,7 @@ impl Step<'_> {
             self.tiles(w, group, acts, scratch);
             let own = rows.start.max(group * LANES)..rows.end.min((group + 1) * LANES);
             let lanes = own.start - group * LANES..own.end - group * LANES;
-            for (row, tile) in scratch.tile[..acts.len()].iter_mut().enumerate() {
+            for (row, Lanes(tile)) in scratch.tile.iter_mut().enumerate() {
                 let values = &mut tile[lanes.clone()];
                 if let Some(bias) = bias {
                     values.iter_mut().zip(&bias[own.clone()]).for_each(|(v, bias)| *v += bias);

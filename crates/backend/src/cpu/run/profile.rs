@@ -2,7 +2,8 @@
 //! without it; a clock is read once an op and thread, outside of what is computed. What a kernel
 //! does inside of an op is not seen.
 
-use super::{Cpu, Op, PRIVATE_ROWS, Step, step_by, width_of};
+use super::product::PRIVATE_ROWS;
+use super::{Cpu, Op, Step, step_by, width_of};
 use crate::cpu::pool::Member;
 use crate::{Batch, Graph};
 use std::ops::Range;

@@ -1,0 +1,350 @@
+//! The body of a product: 16 rows of a packed matrix times rows of activations, generic over the
+//! provider of vectors and the weights' layout.
+//!
+//! Batch invariance lives here: whatever other rows there are, one output element is made by the
+//! same operations in the same order. Rows only share what they load. Sums of integers are exact,
+//! so that their order is free, and that is where rows differ in how they are computed.
+#![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
+
+use super::acts::{ACT_MAX, Part, Place, Scale};
+use super::body::fold;
+use super::pack::{BLOCK, LANES, Lanes, Line, Packed, plane_lines};
+use super::simd::Simd;
+use crate::Format;
+
+/// Quantises one row.
+///
+/// # Safety
+/// There is a place for every whole block of `x`.
+#[inline(always)]
+pub(crate) unsafe fn quantise<S: Simd>(x: &[f32], to: Place) {
+    for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+        // SAFETY: a block has 32 floats and becomes 64 bytes.
+        unsafe {
+            let (low, high) =
+                (S::load_f32(x.as_ptr().cast()), S::load_f32(x[LANES..].as_ptr().cast()));
+            let largest = S::max(S::abs(low), S::abs(high));
+            let mut lanes = [0.0f32; LANES];
+            S::store(largest, lanes.as_mut_ptr());
+            let max = fold(lanes, |a, b| if a > b { a } else { b });
+            let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
+            let scale = max / ACT_MAX;
+            let q = to.lines.add(b * to.step).cast::<i8>();
+            let first = S::split(S::mul(low, S::floats(inverse)), q);
+            let second = S::split(S::mul(high, S::floats(inverse)), q.add(LANES));
+            let ints = [first.wrapping_add(second), first, second];
+            let sums = ints.map(|sum| sum as f32 * scale);
+            to.scales.add(b * to.step).write(Scale { scale, sums, ints });
+        }
+    }
+}
+
+/// Columns `4g..4g + 4` of a block's planes, as unsigned bytes.
+#[inline(always)]
+unsafe fn group<S: Simd, const BITS: u8>(planes: *const u8, g: usize) -> S::Bytes {
+    // SAFETY: the caller's block has `plane_lines(BITS)` vectors.
+    unsafe {
+        if BITS == 8 {
+            return S::load(planes.add(64 * g));
+        }
+        let low = S::load(planes.add(64 * (g / 2)));
+        let high = !g.is_multiple_of(2);
+        let low = if high { S::nibble::<true>(low) } else { S::nibble::<false>(low) };
+        match BITS {
+            5 => S::above(low, S::load(planes.add(256)), g as u32, 0x10),
+            6 => {
+                let plane = S::load(planes.add(256 + 64 * (g / 4)));
+                S::above(low, plane, 2 * (g as u32 % 4), 0x30)
+            }
+            _ => low,
+        }
+    }
+}
+
+/// A block's weights, or those of half of one, unpacked: they stay in registers for all rows.
+#[derive(Clone, Copy)]
+struct Unpacked<S: Simd> {
+    v: [S::Bytes; 8],
+    scale: S::Floats,
+    min: S::Floats,
+}
+
+/// Where the next weights of a group are.
+struct Cursor {
+    planes: *const u8,
+    scales: *const u8,
+}
+
+impl Cursor {
+    fn at(w: &Packed, group: usize) -> Self {
+        Self {
+            planes: w.lines[group * w.group_lines..].as_ptr().cast(),
+            scales: w.scales[group * w.group_scales..].as_ptr(),
+        }
+    }
+
+    /// # Safety
+    /// The packed matrix has this layout, and weights are left.
+    #[inline(always)]
+    unsafe fn unpack<
+        S: Simd,
+        const BITS: u8,
+        const MINS: bool,
+        const HALVES: usize,
+        const F16: bool,
+    >(
+        &mut self,
+        half: usize,
+    ) -> Unpacked<S> {
+        let size = if F16 { 2 } else { 4 };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let floats = |from: *const u8| if F16 { S::load_f16(from) } else { S::load_f32(from) };
+            let scale = floats(self.scales);
+            let min = if MINS { floats(self.scales.add(LANES * size)) } else { scale };
+            let count = 8 / HALVES;
+            let mut v = [S::zero(); 8];
+            for g in 0..count {
+                v[g] = group::<S, BITS>(self.planes, g + half * count);
+            }
+            self.scales = self.scales.add(LANES * size * (1 + MINS as usize));
+            if half + 1 == HALVES {
+                self.planes = self.planes.add(64 * plane_lines(BITS));
+            }
+            Unpacked { v, scale, min }
+        }
+    }
+}
+
+/// Adds a block's, or half a block's, products to `R` rows' sums:
+/// `d·xs · Σ (u - offset)·q (+ m · xs·Σq)`.
+///
+/// # Safety
+/// `lines` and `scales` are the rows' at this block.
+#[inline(always)]
+unsafe fn add<
+    S: Simd,
+    const BITS: u8,
+    const OFFSET: i32,
+    const MINS: bool,
+    const HALVES: usize,
+    const R: usize,
+>(
+    w: &Unpacked<S>,
+    half: usize,
+    lines: *const Line,
+    scales: *const Scale,
+    acc: &mut [S::Floats; R],
+) {
+    let which = if HALVES == 1 { 0 } else { 1 + half };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let q = lines.cast::<i8>().add(half * LANES);
+        let sums = S::sums::<BITS, R>(&w.v, 8 / HALVES, q);
+        for r in 0..R {
+            let x = scales.add(r);
+            let mut sum = sums[r];
+            if OFFSET > 0 && !(BITS == 8 && S::SIGNED) {
+                let moved = S::scaled(S::ints(&raw const (*x).ints[which]), OFFSET.ilog2());
+                sum = S::minus(sum, moved);
+            }
+            let by = S::mul(w.scale, S::floats((*x).scale));
+            acc[r] = S::fma(S::to_floats(sum), by, acc[r]);
+            if MINS {
+                acc[r] = S::fma(w.min, S::floats((*x).sums[which]), acc[r]);
+            }
+        }
+    }
+}
+
+/// 16 rows of a packed matrix times the rows of activations, as many as `y` has.
+///
+/// # Safety
+/// The packed matrix has this layout; the activations have its columns and `y`'s rows.
+#[inline(always)]
+pub(crate) unsafe fn tile<
+    S: Simd,
+    const BITS: u8,
+    const OFFSET: i32,
+    const MINS: bool,
+    const HALVES: usize,
+    const F16: bool,
+>(
+    w: &Packed,
+    at: usize,
+    x: &Part,
+    y: &mut [Lanes],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match y.len() {
+            1 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 1>(w, at, x, y),
+            2 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 2>(w, at, x, y),
+            3 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 3>(w, at, x, y),
+            4 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 4>(w, at, x, y),
+            _ => many::<S, BITS, OFFSET, MINS, HALVES, F16>(w, at, x, y),
+        }
+    }
+}
+
+/// Rows whose sums stay in registers.
+#[inline(always)]
+unsafe fn few<
+    S: Simd,
+    const BITS: u8,
+    const OFFSET: i32,
+    const MINS: bool,
+    const HALVES: usize,
+    const F16: bool,
+    const R: usize,
+>(
+    w: &Packed,
+    at: usize,
+    x: &Part,
+    y: &mut [Lanes],
+) {
+    let mut from = Cursor::at(w, at);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut acc = [S::floats(0.0); R];
+        for block in 0..w.cols / BLOCK {
+            let (lines, scales) = (x.lines.add(block * x.step), x.scales.add(block * x.step));
+            for half in 0..HALVES {
+                let w = from.unpack::<S, BITS, MINS, HALVES, F16>(half);
+                add::<S, BITS, OFFSET, MINS, HALVES, R>(&w, half, lines, scales, &mut acc);
+            }
+        }
+        for r in 0..R {
+            S::store(acc[r], y[r].0.as_mut_ptr());
+        }
+    }
+}
+
+/// Any number of rows, some at a time, whose sums stay in the first cache.
+#[inline(always)]
+unsafe fn many<
+    S: Simd,
+    const BITS: u8,
+    const OFFSET: i32,
+    const MINS: bool,
+    const HALVES: usize,
+    const F16: bool,
+>(
+    w: &Packed,
+    at: usize,
+    x: &Part,
+    y: &mut [Lanes],
+) {
+    let mut from = Cursor::at(w, at);
+    y.fill(Lanes::default());
+    let (rows, y) = (y.len(), y.as_mut_ptr());
+    // SAFETY: the caller's promise; rows are below `rows`.
+    unsafe {
+        for block in 0..w.cols / BLOCK {
+            let (lines, scales) = (x.lines.add(block * x.step), x.scales.add(block * x.step));
+            for half in 0..HALVES {
+                let w = from.unpack::<S, BITS, MINS, HALVES, F16>(half);
+                let mut row = 0;
+                while S::ROWS == 4 && row + 4 <= rows {
+                    let (lines, scales) = (lines.add(row), scales.add(row));
+                    let y = y.add(row);
+                    on::<S, BITS, OFFSET, MINS, HALVES, 4>(&w, half, lines, scales, y);
+                    row += 4;
+                }
+                while row + 2 <= rows {
+                    let (lines, scales) = (lines.add(row), scales.add(row));
+                    let y = y.add(row);
+                    on::<S, BITS, OFFSET, MINS, HALVES, 2>(&w, half, lines, scales, y);
+                    row += 2;
+                }
+                if row < rows {
+                    let (lines, scales) = (lines.add(row), scales.add(row));
+                    let y = y.add(row);
+                    on::<S, BITS, OFFSET, MINS, HALVES, 1>(&w, half, lines, scales, y);
+                }
+            }
+        }
+    }
+}
+
+/// [`add`] to sums that are kept in memory.
+#[inline(always)]
+unsafe fn on<
+    S: Simd,
+    const BITS: u8,
+    const OFFSET: i32,
+    const MINS: bool,
+    const HALVES: usize,
+    const R: usize,
+>(
+    w: &Unpacked<S>,
+    half: usize,
+    lines: *const Line,
+    scales: *const Scale,
+    y: *mut Lanes,
+) {
+    // SAFETY: the caller gives `R` rows.
+    unsafe {
+        let mut acc = [S::floats(0.0); R];
+        for r in 0..R {
+            acc[r] = S::load_f32(y.add(r).cast());
+        }
+        add::<S, BITS, OFFSET, MINS, HALVES, R>(w, half, lines, scales, &mut acc);
+        for r in 0..R {
+            S::store(acc[r], y.add(r).cast());
+        }
+    }
+}
+
+/// As [`tile`], for weights stored as floats.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+pub(crate) unsafe fn floats<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
+    let mut row = 0;
+    // SAFETY: the caller's promise; rows are below `y`'s.
+    unsafe {
+        while row < y.len() {
+            let (x, left) = (x.x.add(row * x.cols), &mut y[row..]);
+            row += match left.len() {
+                1 => few_floats::<S, 1>(w, at, x, left),
+                2 | 3 => few_floats::<S, 2>(w, at, x, left),
+                _ => few_floats::<S, 4>(w, at, x, left),
+            };
+        }
+    }
+}
+
+/// Four sums a row, by column modulo 4. Returns `R`.
+#[inline(always)]
+unsafe fn few_floats<S: Simd, const R: usize>(
+    w: &Packed,
+    at: usize,
+    x: *const f32,
+    y: &mut [Lanes],
+) -> usize {
+    let size = w.format.block_bytes();
+    // SAFETY: offsets stay within the group's lines, by `Packed::new`.
+    unsafe {
+        let base = w.lines.as_ptr().add(at * w.group_lines).cast::<u8>();
+        let mut acc = [[S::floats(0.0); 4]; R];
+        for col in 0..w.cols {
+            let from = base.add(col * LANES * size);
+            let v = match w.format {
+                Format::F16 => S::load_f16(from),
+                Format::BF16 => S::load_bf16(from),
+                _ => S::load_f32(from),
+            };
+            for r in 0..R {
+                let sum = &mut acc[r][col % 4];
+                *sum = S::fma(v, S::floats(*x.add(r * w.cols + col)), *sum);
+            }
+        }
+        for r in 0..R {
+            let [a, b, c, d] = acc[r];
+            S::store(S::add(S::add(a, b), S::add(c, d)), y[r].0.as_mut_ptr());
+        }
+    }
+    R
+}
