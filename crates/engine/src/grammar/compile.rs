@@ -24,7 +24,7 @@ pub(super) struct Bounds {
     text_bytes: usize,
     /// Texts of a choice.
     choices: usize,
-    /// Compilations at once, and how long one is waited for, a free place included.
+    /// Compilations at once, and how long one is waited for, and before it a free place.
     compiling: usize,
     patience: Duration,
     /// Bytes of stack to compile on: the library goes as deep as the rules do.
@@ -145,8 +145,12 @@ impl Grammars {
 }
 
 impl Workshop {
-    /// Compiles on a thread with a stack of its own, and waits for it.
+    /// Compiles on a thread with a stack of its own, and waits for it. What the vocabulary needs
+    /// comes first and takes what it takes: it is no grammar's fault.
     fn compile(self: &Arc<Self>, grammar: &Grammar) -> Result<Compiled, Fault> {
+        self.ready().map_err(|error| {
+            Fault::ours(format!("grammars cannot be had in this model's vocabulary: {error}"))
+        })?;
         let place = self.place()?;
         let (done, outcome) = sync_channel(1);
         let (workshop, source) = (Arc::clone(self), grammar.clone());
@@ -165,7 +169,7 @@ impl Workshop {
             Ok(made) => made.map_err(|error| refused(grammar, &error))?,
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = BOUNDS.patience.as_secs();
-                return Err(refused(grammar, &format!("it takes longer than {seconds} s")));
+                return Err(too_much(grammar, &format!("it takes longer than {seconds} s")));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(refused(grammar, "the library failed"));
@@ -194,8 +198,7 @@ impl Workshop {
     }
 
     fn matcher(&self, grammar: &Grammar) -> Result<Matcher, String> {
-        let factory = self.factory.get_or_init(|| self.factory()).as_ref()?;
-        let parser = factory.create_parser(top_level(grammar)?);
+        let parser = self.ready()?.create_parser(top_level(grammar)?);
         let mut matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
             return Err(error);
@@ -205,6 +208,15 @@ impl Workshop {
             // Each says what would be ignored.
             warnings => Err(warnings.join("; ")),
         }
+    }
+
+    /// The library's tables for the vocabulary. Whoever comes first makes them, on its own thread.
+    fn ready(&self) -> Result<&ParserFactory, String> {
+        let make = || {
+            let made = catch_unwind(AssertUnwindSafe(|| self.factory()));
+            made.unwrap_or_else(|_| Err("the library panicked".to_owned()))
+        };
+        self.factory.get_or_init(make).as_ref().map_err(|error| said(error))
     }
 
     fn factory(&self) -> Result<ParserFactory, String> {
@@ -226,13 +238,13 @@ fn within_bounds(grammar: &Grammar) -> Result<(), Fault> {
     };
     let most = BOUNDS.text_bytes;
     if bytes > most {
-        return Err(refused(grammar, &format!("it has {bytes} bytes, and the most is {most}")));
+        return Err(too_much(grammar, &format!("it has {bytes} bytes, and the most is {most}")));
     }
     match grammar {
         Grammar::Choice(texts) if texts.is_empty() => Err(refused(grammar, "it has no texts")),
         Grammar::Choice(texts) if texts.len() > BOUNDS.choices => {
             let (count, most) = (texts.len(), BOUNDS.choices);
-            Err(refused(grammar, &format!("it has {count} texts, and the most is {most}")))
+            Err(too_much(grammar, &format!("it has {count} texts, and the most is {most}")))
         }
         // The library would take it as if it were not there.
         Grammar::Regex(text) if (text.len() - text.trim_end_matches('\\').len()) & 1 == 1 => {
@@ -276,18 +288,32 @@ fn hex(unit: &u16) -> String {
     format!("\\u{unit:04x}")
 }
 
+fn name(grammar: &Grammar) -> &'static str {
+    match grammar {
+        Grammar::JsonSchema(_) => "JSON schema",
+        Grammar::Regex(_) => "regular expression",
+        Grammar::Lark(_) => "grammar",
+        Grammar::Choice(_) => "choice",
+    }
+}
+
+fn too_much(grammar: &Grammar, why: &str) -> Fault {
+    let what = name(grammar);
+    Fault::caller(format!("the {what} is too much: {why}: give a smaller one")).at("grammar")
+}
+
 fn refused(grammar: &Grammar, error: &str) -> Fault {
-    let (what, hint) = match grammar {
-        Grammar::JsonSchema(_) => ("JSON schema", "leave out what it names, or say it otherwise"),
-        Grammar::Regex(_) => (
-            "regular expression",
-            "anchors, look-around and back-references \
-            are not supported: it always matches the whole answer",
-        ),
-        Grammar::Lark(_) => ("grammar", "it has to be Lark in llguidance's dialect"),
-        Grammar::Choice(_) => ("choice", "give some texts to choose from"),
+    let hint = match grammar {
+        Grammar::JsonSchema(_) => "leave out what it names, or say it otherwise",
+        Grammar::Regex(_) => {
+            "it always matches the whole answer; anchors, look-around and back-references are not \
+             supported"
+        }
+        Grammar::Lark(_) => "it has to be Lark in llguidance's dialect",
+        Grammar::Choice(_) => "give some texts to choose from",
     };
-    Fault::caller(format!("the {what} cannot be followed: {}: {hint}", said(error))).at("grammar")
+    let (what, why) = (name(grammar), said(error));
+    Fault::caller(format!("the {what} cannot be followed: {why}: {hint}")).at("grammar")
 }
 
 /// What the library says, without the state it adds, and not at any length.
