@@ -200,9 +200,10 @@ impl BlockPool {
             Some(Published { key, prefix, parent, chain, released: 0 });
     }
 
-    /// Publishes blocks for the part of `tokens`, all of whole blocks, that is not published, as far
-    /// as there are blocks that nobody holds, none of the part before taken for it. Returns which
-    /// of the prefix's blocks is to be filled where: none where less than `known` blocks are there.
+    /// Publishes blocks for the part of `tokens`, all of whole blocks, that is not published, as
+    /// far as there are blocks that nobody holds, none of the part before taken for it. Returns
+    /// which of the prefix's blocks is to be filled where: none where less than `known` blocks are
+    /// there.
     pub(crate) fn adopt(
         &mut self,
         root: Chain,

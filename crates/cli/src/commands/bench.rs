@@ -219,8 +219,9 @@ fn once(model: &Local, args: &Args, concurrency: usize, salt: u64) -> anyhow::Re
         .ok_or_else(|| anyhow::anyhow!("an answer was too short to measure"))
 }
 
-/// Prompt tokens until all have begun; generated ones from then until the first has ended, or, where
-/// answers are so short that some ended before all had begun, from the first token to the last.
+/// Prompt tokens until all have begun; generated ones from then until the first has ended, or,
+/// where answers are so short that some ended before all had begun, from the first token to the
+/// last.
 fn rates(prompt_tokens: usize, times: &[Arrivals]) -> Option<Rates> {
     let begun = times.iter().filter_map(|tokens| tokens.first()).max()?;
     let ended = times.iter().filter_map(|tokens| tokens.last()).min()?;
