@@ -89,4 +89,17 @@ pub trait Backend: Send {
     /// The rows of `graph.logits` that the batch samples, or `None` while the step runs. Never
     /// blocks: a browser cannot wait.
     fn poll(&mut self, ticket: Ticket) -> Option<&[f32]>;
+
+    /// Bytes of one KV block over all layers, as [`Backend::save`] writes it.
+    fn block_bytes(&self) -> usize;
+
+    /// Appends the keys and values of a KV block, which no step is writing. Their layout is the
+    /// backend's own: what is saved is for the same backend, settings and graph.
+    fn save(&self, block: u32, out: &mut Vec<u8>);
+
+    /// Overwrites a KV block that no step is using with what [`Backend::save`] wrote.
+    ///
+    /// # Panics
+    /// Where there are not [`Backend::block_bytes`] of it.
+    fn restore(&mut self, block: u32, bytes: &[u8]);
 }

@@ -247,6 +247,12 @@ pub(crate) fn usage_exit(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
+/// Shows what is wrong and yet no reason to stop. For threads, which have no [`Ui`].
+pub(crate) fn warn(text: &str) {
+    let label = paint(Ui::new(false, false).colour_err, Style::Bold, "warning:");
+    let _ = writeln!(io::stderr().lock(), "{label} {text}");
+}
+
 /// The flag that Ctrl-C (or a termination signal) raises. The first raises the flag, so that work
 /// can end cleanly; a second one ends the program at once. Asking for it installs the handler.
 pub(crate) fn interrupted() -> &'static AtomicBool {

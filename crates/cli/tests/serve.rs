@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const KEY: &str = "a-key-for-this-test";
 
@@ -75,6 +75,24 @@ impl Server {
         reader
     }
 
+    /// Sends a request and reads its whole answer.
+    fn ask(&self, path: &str, request: &Value) -> Value {
+        let (body, address) = (request.to_string(), self.url.strip_prefix("http://"));
+        let mut socket = TcpStream::connect(address.expect("a URL")).expect("listens");
+        let length = body.len();
+        write!(
+            socket,
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .expect("reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("UTF-8");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status().expect("runs");
@@ -127,6 +145,50 @@ fn openais_own_client() {
     assert!(checks >= 14, "all checks ran: {said}");
 }
 
+/// Serves, asks, and ends the server by a signal: the prompt tokens that were found, and what was
+/// said, each token with its log-probability.
+fn one_life(arguments: &[&str], prompt: &str) -> (u64, String) {
+    let mut server = Server::start(arguments);
+    let request = json!({
+        "prompt": prompt, "max_tokens": 12, "temperature": 0, "logprobs": 3, "ignore_eos": true,
+    });
+    let answer = server.ask("/v1/completions", &request);
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let found = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+    (found.as_u64().expect("a number"), answer["choices"][0].to_string())
+}
+
+/// The default model, one server after another. What was asked of the first is found by the second,
+/// with the same answer to the last bit, and no damage done meanwhile changes that.
+#[test]
+fn a_prefix_outlives_the_server() {
+    let folder = std::env::temp_dir().join(format!("ingle-serve-{}", std::process::id()));
+    let flags = ["--prefix-cache-dir", folder.to_str().expect("UTF-8"), "--threads", "2"];
+    let prompt = "Once upon a time there was a lighthouse keeper who counted ships. ".repeat(30);
+    let files =
+        || std::fs::read_dir(&folder).expect("is there").map(|file| file.expect("is").path());
+    let (found, cold) = one_life(&flags, &prompt);
+    assert_eq!(found, 0);
+    let (found, warm) = one_life(&flags, &prompt);
+    assert!(found >= 256, "{found} tokens were found");
+    assert_eq!(warm, cold);
+    assert_eq!(one_life(&["--threads", "2"], &prompt), (0, cold.clone()), "without it");
+    for (at, file) in files().enumerate() {
+        let mut bytes = std::fs::read(&file).expect("is there");
+        let middle = bytes.len() / 2;
+        match at % 3 {
+            0 => bytes.truncate(middle),
+            1 => bytes[middle] ^= 1,
+            _ => bytes.clear(),
+        }
+        std::fs::write(&file, bytes).expect("may be");
+    }
+    assert_eq!(one_life(&flags, &prompt), (0, cold.clone()), "from damaged files");
+    assert_eq!(one_life(&flags, &prompt), (found, cold), "which were replaced");
+    std::fs::remove_dir_all(&folder).expect("is there");
+}
+
 #[test]
 fn a_signal_ends_the_server_in_order() {
     let mut server = Server::start(&["--drain", "0"]);
@@ -166,6 +228,12 @@ fn what_the_command_line_refuses() {
         (&["--host", "0.0.0.0", "--port", "0"], 2, "no API key is set"),
         (&["--api-key", "short", "--port", "0"], 2, "at least 8 characters"),
         (&["--isolate-keys", "--port", "0"], 2, "no API keys to isolate"),
+        (&["--prefix-cache-mb", "9", "--port", "0"], 2, "--prefix-cache-dir"),
+        (
+            &["--prefix-cache-dir", "x", "--no-prefix-cache", "--port", "0"],
+            2,
+            "cannot be used with",
+        ),
         (&["--cors-origin", "*", "--port", "0"], 2, "is no origin"),
         (&["--api-key-file", "/nowhere", "--port", "0"], 2, "/nowhere"),
         (&["--port", &port], 1, "cannot listen"),

@@ -2,6 +2,9 @@
 //! known of the live sequences; [`Core::turn`] moves on by what can be done without waiting, so
 //! that a native thread and a web page can both drive it.
 
+mod prefix;
+
+use self::prefix::Kept;
 use crate::draft::{DRAFT_MAX, Lookup};
 use crate::grammar::{Allowed, Guide, Guided, Masks};
 use crate::pace::Pace;
@@ -11,7 +14,9 @@ use crate::{Options, Speculation};
 use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Sample, Span, Ticket};
 use ingle_model::archs::Network;
 use ingle_protocol::{Fault, Token};
-use ingle_scheduler::{Chunk, Counts, Ended, Limits, Outcome, Rank, Reject, Scheduler, SeqId};
+use ingle_scheduler::{
+    Chunk, Counts, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId,
+};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,6 +97,9 @@ pub struct Job {
 
 struct Live {
     prompt: usize,
+    /// Tokens of it that were read from disk for it.
+    from_disk: usize,
+    shares: bool,
     started: bool,
     deadline: Option<Instant>,
     sampler: Option<Sampler>,
@@ -176,8 +184,12 @@ pub struct Stats {
     pub steps: u64,
     /// Prompt tokens computed.
     pub prompt_tokens: u64,
-    /// Prompt tokens found in the prefix cache.
+    /// Prompt tokens that were looked for in the prefix cache.
+    pub lookup_tokens: u64,
+    /// Those that were found in it.
     pub cached_tokens: u64,
+    /// Those of them that were read from disk for it.
+    pub disk_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
     /// Tokens drafted and computed.
@@ -209,6 +221,7 @@ pub struct Core {
     context: usize,
     /// `None` where nothing is shared.
     salts: Option<Salts>,
+    kept: Option<Kept>,
     running: usize,
     prefill_tokens: Option<usize>,
     pace: Pace,
@@ -271,6 +284,7 @@ impl Core {
             flight: None,
             context,
             salts: options.prefix_cache.then(|| Salts::new(SALTS_MOST)),
+            kept: None,
             running: options.running.max(1),
             speculation: options.speculation,
             fast_forward: options.fast_forward,
@@ -300,9 +314,11 @@ impl Core {
 
     /// Totals since the start.
     pub fn stats(&self) -> Stats {
+        let mut counts = self.scheduler.counts();
+        counts.waiting += self.kept.as_ref().map_or(0, Kept::aside);
         let masks = self.masks.stats();
         Stats {
-            counts: self.scheduler.counts(),
+            counts,
             masks: masks.masks,
             masks_ns: masks.made_ns,
             masks_awaited_ns: masks.awaited_ns,
@@ -312,14 +328,22 @@ impl Core {
 
     /// Takes a job in, or ends it with what is wrong with it.
     pub fn submit(&mut self, job: Job) {
-        let Job { prompt, new_max, sampler, guide, salt, rank, deadline, cancelled, watch } = job;
         let known = |token: &Token| (*token as usize) < self.network.vocabulary;
-        if let Some(alien) = prompt.iter().find(|token| !known(token)) {
+        if let Some(alien) = job.prompt.iter().find(|token| !known(token)) {
             let message = format!("token {alien} is not in the vocabulary");
-            return watch.ended(Ending::Refused(Fault::caller(message)));
+            return job.watch.ended(Ending::Refused(Fault::caller(message)));
         }
+        let salt = self.salts.as_mut().zip(job.salt.as_deref());
+        let salt = salt.map(|(salts, text)| salts.number(text));
+        if let Some(job) = self.set_aside(job, salt) {
+            self.enter(job, salt, 0);
+        }
+    }
+
+    /// Hands a job to the scheduler.
+    fn enter(&mut self, job: Job, salt: Option<Salt>, from_disk: usize) {
+        let Job { prompt, new_max, sampler, guide, rank, deadline, cancelled, watch, .. } = job;
         let len = prompt.len();
-        let salt = self.salts.as_mut().zip(salt).map(|(salts, text)| salts.number(&text));
         let ahead = self.scheduler.ahead(&prompt, salt, rank);
         if let Some(fault) = self.too_late(ahead, deadline) {
             self.stats.late += 1;
@@ -329,6 +353,8 @@ impl Core {
             Ok(id) => {
                 let live = Live {
                     prompt: len,
+                    from_disk,
+                    shares: salt.is_some(),
                     started: false,
                     deadline,
                     sampler,
@@ -347,7 +373,8 @@ impl Core {
 
     /// Whether there is nothing to do.
     pub fn idle(&self) -> bool {
-        self.scheduler.idle() && self.flight.is_none()
+        let aside = self.kept.as_ref().map_or(0, Kept::aside);
+        self.scheduler.idle() && self.flight.is_none() && aside == 0
     }
 
     /// Says how late it is: to be told before every turn. A core that is never told the time
@@ -385,11 +412,8 @@ impl Core {
 
     /// Forgets whoever was cancelled or is too late, then starts the next step.
     fn depart(&mut self) {
-        let late = |live: &Live| live.deadline.zip(self.now).is_some_and(|(last, now)| last <= now);
-        let why = |live: &Live| match live.cancelled.load(Ordering::Acquire) {
-            true => Some(Ending::Cancelled),
-            false => late(live).then_some(Ending::Expired),
-        };
+        self.take_in();
+        let why = |live: &Live| gone(&live.cancelled, live.deadline, self.now);
         let gone: Vec<(SeqId, Ending)> =
             self.live.iter().filter_map(|(id, live)| Some((*id, why(live)?))).collect();
         for (id, ending) in gone {
@@ -502,6 +526,8 @@ impl Core {
             live.started = true;
             let cached = self.scheduler.cached(chunk.seq);
             self.stats.cached_tokens += cached as u64;
+            self.stats.disk_tokens += live.from_disk.min(cached) as u64;
+            self.stats.lookup_tokens += if live.shares { live.prompt as u64 } else { 0 };
             live.watch.started(cached);
         }
     }
@@ -521,6 +547,7 @@ impl Core {
             };
             self.end(id, ending);
         }
+        self.save_beside();
         true
     }
 
@@ -586,14 +613,25 @@ impl Core {
     }
 
     /// Ends whatever still lives, as cancelled.
-    pub fn close(self) {
-        self.live.into_values().for_each(|live| live.watch.ended(Ending::Cancelled));
+    pub fn close(mut self) {
+        let live = std::mem::take(&mut self.live).into_values();
+        live.for_each(|live| live.watch.ended(Ending::Cancelled));
+        self.finish();
     }
 
     fn end(&mut self, id: SeqId, ending: Ending) {
         if let Some(live) = self.live.remove(&id) {
             live.watch.ended(ending);
         }
+    }
+}
+
+/// Why a job ends before its end, if it does.
+fn gone(cancelled: &AtomicBool, deadline: Option<Instant>, now: Option<Instant>) -> Option<Ending> {
+    let late = deadline.zip(now).is_some_and(|(last, now)| last <= now);
+    match cancelled.load(Ordering::Acquire) {
+        true => Some(Ending::Cancelled),
+        false => late.then_some(Ending::Expired),
     }
 }
 

@@ -23,6 +23,7 @@ pub use local::{Info, Local};
 pub use score::{Case, Gold, Report, Scored};
 
 use ingle_backend::cpu::kernels::Kernels;
+use std::path::PathBuf;
 
 /// Where tokens come from that a step tries beyond the last one. Answers are the same, bit for bit,
 /// whatever is tried.
@@ -33,6 +34,15 @@ pub enum Speculation {
     /// What followed the last tokens where they occurred earlier in prompt or answer.
     #[default]
     Lookup,
+}
+
+/// Where cached prefixes are kept beyond the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixDisk {
+    /// A directory, made if it is not there. It holds prompts, and may be deleted at any time.
+    pub folder: PathBuf,
+    /// The most bytes of all files in it.
+    pub bytes_most: u64,
 }
 
 /// How a model is run. Everything that is bounded is bounded here.
@@ -58,6 +68,10 @@ pub struct Options {
     pub waiting: usize,
     /// Whether requests of one salt share the KV blocks of equal prefixes.
     pub prefix_cache: bool,
+    /// Where cached prefixes are kept on disk, too.
+    pub prefix_disk: Option<PrefixDisk>,
+    /// Hears what is wrong and yet no reason to stop. Called on any thread.
+    pub warn: fn(&str),
     /// What a step tries beyond the last token.
     pub speculation: Speculation,
     /// Whether a step takes all the tokens at once that a grammar leaves no choice about. Answers
@@ -77,6 +91,8 @@ impl Default for Options {
             running: 16,
             waiting: 256,
             prefix_cache: true,
+            prefix_disk: None,
+            warn: |_| {},
             speculation: Speculation::default(),
             fast_forward: true,
         }

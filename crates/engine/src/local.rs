@@ -4,6 +4,7 @@
 use crate::Options;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 use crate::grammar::Grammars;
+use crate::prefix;
 use crate::sampling::{self, Sampler};
 use crate::stop::{Pushed, StopText};
 use ingle_backend::cpu::Cpu;
@@ -20,7 +21,7 @@ use ingle_scheduler::Rank;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -71,7 +72,7 @@ pub struct Local {
     most: usize,
     stats: Arc<Mutex<Stats>>,
     seeds: AtomicUsize,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 fn broken(error: &ingle_model::Error) -> Fault {
@@ -92,7 +93,11 @@ impl Local {
         let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| broken(&error))?;
         let template = Template::from_gguf(&gguf, &tokenizer).map_err(|error| broken(&error))?;
-        let (core, threads, kernels) = load(&gguf, options, progress)?;
+        let (mut core, threads, kernels) = load(&gguf, options, progress)?;
+        if let Some(disk) = &options.prefix_disk {
+            let model = prefix::model_identity(&gguf, path);
+            core.keep(disk, options.warn, |block| prefix::with_arithmetic(model, block));
+        }
         if tokenizer.vocab_len() > core.vocabulary() {
             return Err(Fault::ours(format!(
                 "the model file has {} tokens and embeddings for {}",
@@ -133,7 +138,7 @@ impl Local {
             most,
             stats,
             seeds: AtomicUsize::new(0),
-            thread: Some(thread),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -276,12 +281,21 @@ impl Local {
     }
 }
 
-impl Drop for Local {
-    fn drop(&mut self) {
+impl Local {
+    /// Ends the engine: what still runs is cancelled, what is kept on disk is written. Requests
+    /// that come after it are refused.
+    pub fn finish(&self) {
         let _ = self.commands.send(Command::Quit);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -303,11 +317,12 @@ pub(crate) fn load(
 /// The engine's thread: takes what came in, turns, sleeps when idle.
 fn drive(mut core: Core, inbox: &Receiver<Command>, stats: &Mutex<Stats>) {
     loop {
-        let command = if core.idle() {
-            *stats.lock().unwrap_or_else(PoisonError::into_inner) = core.stats();
-            inbox.recv().map_err(|_| TryRecvError::Disconnected)
-        } else {
+        let command = if !core.idle() {
+            core.rest();
             inbox.try_recv()
+        } else {
+            *stats.lock().unwrap_or_else(PoisonError::into_inner) = core.stats();
+            next(&mut core, inbox)
         };
         match command {
             Ok(Command::Run(job)) => {
@@ -322,6 +337,18 @@ fn drive(mut core: Core, inbox: &Receiver<Command>, stats: &Mutex<Stats>) {
         core.turn();
         *stats.lock().unwrap_or_else(PoisonError::into_inner) = core.stats();
     }
+}
+
+/// What comes in while there is nothing to compute; meanwhile blocks may be written.
+fn next(core: &mut Core, inbox: &Receiver<Command>) -> Result<Command, TryRecvError> {
+    while core.save() {
+        match inbox.recv_timeout(Duration::from_millis(1)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(TryRecvError::Disconnected),
+            Ok(command) => return Ok(command),
+        }
+    }
+    inbox.recv().map_err(|_| TryRecvError::Disconnected)
 }
 
 /// One of the places for requests under way; given back when dropped.

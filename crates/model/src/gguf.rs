@@ -300,6 +300,11 @@ impl Gguf {
         })
     }
 
+    /// The file, as it was when it was opened.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// What the file says of its tensors, in its order.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors

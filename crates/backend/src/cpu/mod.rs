@@ -7,6 +7,7 @@ mod acts;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod attend;
+mod blocks;
 mod body;
 pub mod kernels;
 pub mod machine;
@@ -342,5 +343,17 @@ impl Backend for Cpu {
     fn poll(&mut self, ticket: Ticket) -> Option<&[f32]> {
         let (_, buffer, floats) = self.logits.take_if(|(at, ..)| *at == ticket)?;
         Some(&self.buffers[buffer.0 as usize].data[..floats])
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.bytes_of_block()
+    }
+
+    fn save(&self, block: u32, out: &mut Vec<u8>) {
+        self.save_block(block, out);
+    }
+
+    fn restore(&mut self, block: u32, bytes: &[u8]) {
+        self.restore_block(block, bytes);
     }
 }

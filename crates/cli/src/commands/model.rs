@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::{Cpu, pool};
-use ingle_engine::{Local, Options, Speculation};
+use ingle_engine::{Local, Options, PrefixDisk, Speculation};
 use ingle_model::pull::{Reference, Store};
 
-use crate::ui::{Ui, Usage};
+use crate::ui::{self, Ui, Usage};
 
 /// What the model is computed with.
 #[derive(Clone, Debug, ClapArgs)]
@@ -48,6 +48,36 @@ pub(crate) struct ModelArgs {
     /// [default: lookup; `ingle bench`: none]
     #[arg(long, value_name = "NAME", value_parser = speculation)]
     pub(crate) speculation: Option<Speculation>,
+}
+
+/// What outlives the program.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "How the model is run")]
+pub(crate) struct PrefixArgs {
+    /// Keep what was computed of prompts in this directory, for later runs to go on from. It holds
+    /// the prompts too, and who can write there can change answers; deleting it, or any file in it,
+    /// costs nothing but time
+    #[arg(long, value_name = "DIR", conflicts_with = "no_prefix_cache")]
+    prefix_cache_dir: Option<PathBuf>,
+
+    /// The most MB in that directory; what was not used for longest goes first [default: 4000]
+    #[arg(long, value_name = "MB", requires = "prefix_cache_dir")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    prefix_cache_mb: Option<u32>,
+}
+
+/// The default of `--prefix-cache-mb`.
+const PREFIX_MB: u32 = 4000;
+
+impl PrefixArgs {
+    /// The engine's options with these.
+    pub(crate) fn on(&self, options: Options) -> Options {
+        let disk = |folder: &PathBuf| PrefixDisk {
+            folder: folder.clone(),
+            bytes_most: u64::from(self.prefix_cache_mb.unwrap_or(PREFIX_MB)) * 1_000_000,
+        };
+        Options { prefix_disk: self.prefix_cache_dir.as_ref().map(disk), ..options }
+    }
 }
 
 fn speculation(name: &str) -> Result<Speculation, String> {
@@ -90,6 +120,7 @@ impl ModelArgs {
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
             speculation: self.speculation.unwrap_or_default(),
+            warn: ui::warn,
             ..Options::default()
         }
     }

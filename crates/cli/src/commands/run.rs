@@ -14,7 +14,7 @@ use ingle_model::pull::Reference;
 use ingle_protocol::wire::receipt;
 use ingle_protocol::{Chat, Event, Finish, Grammar, Input, Message, Receipt, Request, Sampling};
 
-use super::model::{self, ModelArgs};
+use super::model::{self, ModelArgs, PrefixArgs};
 use crate::ui::{Interrupted, Style, Ui, Usage, duration, interrupted};
 
 /// Answer one prompt
@@ -56,6 +56,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     run: ModelArgs,
+
+    #[command(flatten)]
+    prefix: PrefixArgs,
 }
 
 /// What the answer has to match.
@@ -159,7 +162,7 @@ const EVENTS_MOST: usize = 1024;
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let prompt = prompt(&args)?;
     let grammar = args.grammar.read()?;
-    let model = model::open(&args.model, &args.run.options(), ui)?;
+    let model = model::open(&args.model, &args.prefix.on(args.run.options()), ui)?;
     let request = Request { grammar, ..request(&args, prompt) };
     let (sender, events) = sync_channel(EVENTS_MOST);
     let sink = Box::new(move |event| match sender.send(event) {

@@ -4,17 +4,18 @@ mod local;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use ingle_engine::{Local, Options};
+use ingle_gateway::Provider;
 use ingle_model::pull::{Progress, Reference, Store};
 use ingle_server::{Config, DEFAULT_PORT, Error, Limits, Slot};
 use serde_json::json;
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, PrefixArgs};
 use crate::ui::{self, Bar, Ui, Usage};
 
 /// The most bytes of a file of keys.
@@ -80,6 +81,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    prefix: PrefixArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -99,10 +103,12 @@ With OpenAI's Python client:
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let config = config(&args)?;
     let name = name(&args);
+    let loaded = Arc::<OnceLock<Arc<local::Engine>>>::default();
     let load = Load {
         reference: args.reference,
         name,
-        options: args.model.options(),
+        options: args.prefix.on(args.model.options()),
+        loaded: Arc::clone(&loaded),
         json: ui.json,
         quiet: ui.quiet,
     };
@@ -124,6 +130,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     });
     // What still loads or encodes ends with the process.
     runtime.shutdown_background();
+    if let Some(engine) = loaded.get() {
+        engine.finish();
+    }
     outcome
 }
 
@@ -183,6 +192,8 @@ struct Load {
     reference: Reference,
     name: String,
     options: Options,
+    /// Where the engine is put, to be ended in order.
+    loaded: Arc<OnceLock<Arc<local::Engine>>>,
     json: bool,
     quiet: bool,
 }
@@ -203,7 +214,8 @@ impl Load {
         let mut progress = |share: f32| slot.report(report((share * 100.0) as u64));
         progress(0.0);
         let local = Local::open(&self.name, &path, &self.options, &mut progress)?;
-        slot.fill(Arc::new(local::Engine::new(local)));
+        let engine = Arc::new(local::Engine::new(local));
+        slot.fill(Arc::clone(self.loaded.get_or_init(|| engine)) as Arc<dyn Provider>);
         announce(&ui, "ready", url, &self.name)
     }
 }

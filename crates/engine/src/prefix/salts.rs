@@ -48,7 +48,6 @@ impl Salts {
         Salt(number)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "until prefixes are written down"))]
     /// The text of a number, unless it was forgotten.
     pub(crate) fn text(&self, salt: Salt) -> Option<Arc<str>> {
         if salt == Salt::default() { Some("".into()) } else { self.texts.get(&salt.0).cloned() }

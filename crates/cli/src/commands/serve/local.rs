@@ -18,6 +18,11 @@ impl Engine {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self { local, created_s: now.map_or(0, |since| since.as_secs()) }
     }
+
+    /// Ends the model's thread in order.
+    pub(super) fn finish(&self) {
+        self.local.finish();
+    }
 }
 
 impl Provider for Engine {
@@ -66,7 +71,9 @@ impl Provider for Engine {
             ("ingle_engine_late_total", "Requests whose time was too short, refused or ended.", true, stats.late as f64),
             ("ingle_engine_steps_total", "Steps computed.", true, stats.steps as f64),
             ("ingle_engine_prompt_tokens_total", "Prompt tokens computed.", true, stats.prompt_tokens as f64),
-            ("ingle_engine_cached_tokens_total", "Prompt tokens found in the prefix cache.", true, stats.cached_tokens as f64),
+            ("ingle_engine_lookup_tokens_total", "Prompt tokens looked for in the prefix cache.", true, stats.lookup_tokens as f64),
+            ("ingle_engine_cached_tokens_total", "Prompt tokens found in the prefix cache, in memory or on disk.", true, stats.cached_tokens as f64),
+            ("ingle_engine_disk_tokens_total", "Those of them that were read from disk.", true, stats.disk_tokens as f64),
             ("ingle_engine_generated_tokens_total", "Tokens generated.", true, stats.generated_tokens as f64),
             ("ingle_engine_drafted_tokens_total", "Tokens guessed and tried.", true, stats.drafted_tokens as f64),
             ("ingle_engine_accepted_tokens_total", "Guessed tokens that came true.", true, stats.accepted_tokens as f64),
