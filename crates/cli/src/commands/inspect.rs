@@ -101,7 +101,7 @@ struct Report<'a> {
     args: &'a Args,
     threads: usize,
     kernels: &'static str,
-    /// Bytes of the weights, in the file and as held.
+    /// Bytes of the weights that a token reads, in the file, and of all that are held.
     weights: (usize, usize),
     machine: Machine,
 }
@@ -110,7 +110,7 @@ impl Report<'_> {
     fn head(&self, ui: &Ui) -> anyhow::Result<()> {
         let (file, held) = self.weights;
         ui.line(format_args!(
-            "{}: {} threads, {} kernels, {} of weights in the file, {} as the kernels hold them",
+            "{}: {} threads, {} kernels; a token reads {} of weights; the kernels hold {}",
             self.args.model,
             self.threads,
             self.kernels,

@@ -1,6 +1,7 @@
 //! Architectures. Each is one file that records a graph, and one row of [`ARCHS`]; nothing else
-//! names it. What they have in common (finding weights, checking shapes, rope's frequencies) is in
-//! [`Recorder`]; the forward pass itself is never shared, so that each can be read alone.
+//! names it. What they have in common (finding weights, checking shapes, rope's frequencies,
+//! experts) is in [`Recorder`]; the forward pass itself is never shared, so that each can be read
+//! alone.
 
 mod experts;
 mod gemma2;
