@@ -3,8 +3,15 @@
 //! A decoder turns one block into small integers and scales ([`Quants`]), and [`Format::unpack`]
 //! multiplies them out, so there is one description of each layout. Values agree bit for bit with
 //! the Python package `gguf` (`gguf.quants.dequantize`), whose layouts these are. There are no
-//! kernels here, no choice of one, and no quantisation: a decoder is the specification that a
-//! kernel is tested against.
+//! kernels here and no choice of one: a decoder is the specification that a kernel is tested
+//! against. The way back, [`Format::quantise`], stands in `encode`; how it chooses scales, in
+//! `search` and `nested`.
+
+mod encode;
+mod nested;
+mod search;
+
+use encode::Encoder;
 
 /// Most weights that a block of any format holds.
 pub const MAX_BLOCK: usize = 256;
@@ -99,15 +106,24 @@ struct FormatRow {
     ggml_id: u32,
     block_len: usize,
     block_bytes: usize,
+    /// The largest magnitude that is quantised.
+    most: f32,
     decode: Decode,
 }
 
-/// How stored bytes become numbers.
+/// The largest finite half, the type of most scales.
+const F16_MOST: f32 = 65504.0;
+
+/// One float out of its bytes, and into them.
+type Read = fn(&[u8]) -> f32;
+type Write = fn(f32, &mut [u8]);
+
+/// How stored bytes become numbers, and the way back.
 enum Decode {
     /// Each weight by itself.
-    Float(fn(&[u8]) -> f32),
+    Float { read: Read, write: Write },
     /// Blocks of integers with one scale for each `group` weights.
-    Block { group: usize, grid: Grid, quants: fn(Fields<'_>, &mut Quants) },
+    Block { group: usize, grid: Grid, quants: fn(Fields<'_>, &mut Quants), encoder: Encoder },
 }
 
 const fn float(
@@ -115,7 +131,8 @@ const fn float(
     name: &'static str,
     ggml_id: u32,
     bytes: usize,
-    read: fn(&[u8]) -> f32,
+    (read, write): (Read, Write),
+    most: f32,
 ) -> FormatRow {
     FormatRow {
         format,
@@ -123,7 +140,8 @@ const fn float(
         ggml_id,
         block_len: 1,
         block_bytes: bytes,
-        decode: Decode::Float(read),
+        most,
+        decode: Decode::Float { read, write },
     }
 }
 
@@ -132,9 +150,10 @@ const fn block(
     (block_len, block_bytes, group): (usize, usize, usize),
     grid: Grid,
     quants: fn(Fields<'_>, &mut Quants),
+    encoder: Encoder,
 ) -> FormatRow {
-    let decode = Decode::Block { group, grid, quants };
-    FormatRow { format, name, ggml_id, block_len, block_bytes, decode }
+    let decode = Decode::Block { group, grid, quants, encoder };
+    FormatRow { format, name, ggml_id, block_len, block_bytes, most: F16_MOST, decode }
 }
 
 const fn grid(bits: u8, offset: i32) -> Grid {
@@ -154,23 +173,23 @@ impl Grid {
 /// `GGML_QUANT_SIZES` of the Python package `gguf`.
 #[rustfmt::skip]
 const ROWS: &[FormatRow] = &[
-    float(Format::F32, "F32", 0, 4, read_f32),
-    float(Format::F16, "F16", 1, 2, read_f16),
-    float(Format::BF16, "BF16", 30, 2, read_bf16),
-    //     format, name, GGUF's id          weights, bytes, group          grid
-    block((Format::Q4_0, "Q4_0", 2),       (32, 2 + 16, 32),              grid(4, 8).with_f16_scales(), q4_0),
-    block((Format::Q4_1, "Q4_1", 3),       (32, 4 + 16, 32),              grid(4, 0).with_f16_scales().with_mins(), q4_1),
-    block((Format::Q5_0, "Q5_0", 6),       (32, 2 + 4 + 16, 32),          grid(5, 16).with_f16_scales(), q5_0),
-    block((Format::Q5_1, "Q5_1", 7),       (32, 4 + 4 + 16, 32),          grid(5, 0).with_f16_scales().with_mins(), q5_1),
-    block((Format::Q8_0, "Q8_0", 8),       (32, 2 + 32, 32),              grid(8, 0).with_f16_scales(), q8_0),
-    block((Format::Q2_K, "Q2_K", 10),      (256, 16 + 64 + 4, 16),        grid(4, 0).with_mins(), q2_k),
-    block((Format::Q3_K, "Q3_K", 11),      (256, 32 + 64 + 12 + 2, 16),   grid(4, 8), q3_k),
-    block((Format::Q4_K, "Q4_K", 12),      (256, 4 + 12 + 128, 32),       grid(4, 0).with_mins(), q4_k),
-    block((Format::Q5_K, "Q5_K", 13),      (256, 4 + 12 + 32 + 128, 32),  grid(5, 0).with_mins(), q5_k),
-    block((Format::Q6_K, "Q6_K", 14),      (256, 128 + 64 + 16 + 2, 16),  grid(6, 32), q6_k),
-    block((Format::IQ4_NL, "IQ4_NL", 20),  (32, 2 + 16, 32),              grid(8, 0).with_f16_scales(), iq4_nl),
-    block((Format::IQ4_XS, "IQ4_XS", 23),  (256, 2 + 2 + 4 + 128, 32),    grid(8, 0), iq4_xs),
-    block((Format::MXFP4, "MXFP4", 39),    (32, 1 + 16, 32),              grid(8, 0), mxfp4),
+    float(Format::F32, "F32", 0, 4, (read_f32, write_f32), f32::MAX),
+    float(Format::F16, "F16", 1, 2, (read_f16, write_f16), F16_MOST),
+    float(Format::BF16, "BF16", 30, 2, (read_bf16, write_bf16), bf16_to_f32(0x7f7f)),
+    //     format, name, GGUF's id          weights, bytes, group          grid; there and back
+    block((Format::Q4_0, "Q4_0", 2),       (32, 2 + 16, 32),              grid(4, 8).with_f16_scales(), q4_0, encode::Q4_0),
+    block((Format::Q4_1, "Q4_1", 3),       (32, 4 + 16, 32),              grid(4, 0).with_f16_scales().with_mins(), q4_1, encode::Q4_1),
+    block((Format::Q5_0, "Q5_0", 6),       (32, 2 + 4 + 16, 32),          grid(5, 16).with_f16_scales(), q5_0, encode::Q5_0),
+    block((Format::Q5_1, "Q5_1", 7),       (32, 4 + 4 + 16, 32),          grid(5, 0).with_f16_scales().with_mins(), q5_1, encode::Q5_1),
+    block((Format::Q8_0, "Q8_0", 8),       (32, 2 + 32, 32),              grid(8, 0).with_f16_scales(), q8_0, encode::Q8_0),
+    block((Format::Q2_K, "Q2_K", 10),      (256, 16 + 64 + 4, 16),        grid(4, 0).with_mins(), q2_k, encode::Q2_K),
+    block((Format::Q3_K, "Q3_K", 11),      (256, 32 + 64 + 12 + 2, 16),   grid(4, 8), q3_k, encode::Q3_K),
+    block((Format::Q4_K, "Q4_K", 12),      (256, 4 + 12 + 128, 32),       grid(4, 0).with_mins(), q4_k, encode::Q4_K),
+    block((Format::Q5_K, "Q5_K", 13),      (256, 4 + 12 + 32 + 128, 32),  grid(5, 0).with_mins(), q5_k, encode::Q5_K),
+    block((Format::Q6_K, "Q6_K", 14),      (256, 128 + 64 + 16 + 2, 16),  grid(6, 32), q6_k, encode::Q6_K),
+    block((Format::IQ4_NL, "IQ4_NL", 20),  (32, 2 + 16, 32),              grid(8, 0).with_f16_scales(), iq4_nl, encode::IQ4_NL),
+    block((Format::IQ4_XS, "IQ4_XS", 23),  (256, 2 + 2 + 4 + 128, 32),    grid(8, 0), iq4_xs, encode::IQ4_XS),
+    block((Format::MXFP4, "MXFP4", 39),    (32, 1 + 16, 32),              grid(8, 0), mxfp4, encode::MXFP4),
 ];
 
 /// The rows stand in the enum's order and fit the fixed arrays of [`Quants`].
@@ -234,7 +253,7 @@ impl Format {
     /// Weights a scale; 1 for floats.
     pub const fn group(self) -> usize {
         match self.row().decode {
-            Decode::Float(_) => 1,
+            Decode::Float { .. } => 1,
             Decode::Block { group, .. } => group,
         }
     }
@@ -242,7 +261,7 @@ impl Format {
     /// The shape of a block's integers; `None` for floats.
     pub const fn grid(self) -> Option<Grid> {
         match self.row().decode {
-            Decode::Float(_) => None,
+            Decode::Float { .. } => None,
             Decode::Block { grid, .. } => Some(grid),
         }
     }
@@ -272,7 +291,7 @@ impl Format {
         );
         let blocks = bytes.chunks_exact(row.block_bytes);
         match row.decode {
-            Decode::Float(read) => {
+            Decode::Float { read, .. } => {
                 for (out, bytes) in out.iter_mut().zip(blocks) {
                     *out = read(bytes);
                 }
@@ -287,6 +306,42 @@ impl Format {
         }
     }
 
+    /// Turns weights into whole blocks, with the least sum of squared errors that the search finds.
+    /// The same weights give the same bytes on every machine.
+    ///
+    /// # Errors
+    /// [`Unfit`] where a weight is not finite or too large for the format; `out` is then of no use.
+    ///
+    /// # Panics
+    /// If `weights` are not whole blocks, or `out` is not as long as they take.
+    pub fn quantise(self, weights: &[f32], out: &mut [u8]) -> Result<(), Unfit> {
+        let row = self.row();
+        assert_eq!(
+            self.row_bytes(weights.len()),
+            Some(out.len()),
+            "{} weights do not make {} bytes of {}; this is a bug",
+            weights.len(),
+            out.len(),
+            row.name
+        );
+        let fits = |x: &f32| x.abs() <= row.most; // so is no NaN
+        if let Some(at) = weights.iter().position(|x| !fits(x)) {
+            return Err(Unfit { at, value: weights[at], format: self });
+        }
+        let blocks = out.chunks_exact_mut(row.block_bytes);
+        match &row.decode {
+            Decode::Float { write, .. } => {
+                weights.iter().zip(blocks).for_each(|(x, bytes)| write(*x, bytes));
+            }
+            Decode::Block { group, quants, encoder, .. } => {
+                for (weights, block) in weights.chunks_exact(row.block_len).zip(blocks) {
+                    encoder.encode(weights, (*group, *quants), block);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Turns one block into small integers and scales.
     ///
     /// # Panics
@@ -299,6 +354,18 @@ impl Format {
         };
         quants(Fields(block), out);
     }
+}
+
+/// A weight that a format cannot hold.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("weight {at} is {value}, which {} cannot hold", format.name())]
+pub struct Unfit {
+    /// Where it stands, counted from the first of the weights given.
+    pub at: usize,
+    /// What it is.
+    pub value: f32,
+    /// What was to hold it.
+    pub format: Format,
 }
 
 /// `scale * q + min`, each of the two steps rounded.
@@ -336,6 +403,18 @@ fn read_f16(bytes: &[u8]) -> f32 {
 
 fn read_bf16(bytes: &[u8]) -> f32 {
     bf16_to_f32(Fields(bytes).u16())
+}
+
+fn write_f32(value: f32, bytes: &mut [u8]) {
+    bytes.copy_from_slice(&value.to_le_bytes());
+}
+
+fn write_f16(value: f32, bytes: &mut [u8]) {
+    bytes.copy_from_slice(&half::f16::from_f32(value).to_le_bytes());
+}
+
+fn write_bf16(value: f32, bytes: &mut [u8]) {
+    bytes.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes());
 }
 
 /// What is still to be read of a block.
