@@ -4,10 +4,11 @@
 //! A file is hostile until read: every count, length, offset and name is checked before use, and
 //! memory grows with the file's true size, never with a number that it claims. Layout:
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
-//! There is no writing here, no joining of split files, and no knowledge of any architecture.
+//! There is no joining of split files here, and no knowledge of any architecture.
 
 mod read;
 mod value;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use ingle_backend::{Bytes, Format};
 use crate::Error;
 use read::{Reader, malformed};
 pub use value::{Array, Strs, Value};
+pub use write::{Outline, Planned, Writer};
 
 /// "GGUF", read as a little-endian word.
 const MAGIC: u32 = 0x4655_4747;

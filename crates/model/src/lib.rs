@@ -6,6 +6,7 @@ pub mod archs;
 pub mod catalogue;
 pub mod gguf;
 pub mod pull;
+pub mod quantize;
 pub mod template;
 pub mod tokenizer;
 
