@@ -38,6 +38,7 @@ commands! {
     Tokenize => tokenize,
     Bench => bench,
     Inspect => inspect,
+    Quantize => quantize,
 }
 
 /// The model that runs where none is named.

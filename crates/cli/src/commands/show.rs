@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use ingle_model::catalogue;
-use ingle_model::gguf::{Gguf, Value, optional};
+use ingle_model::gguf::{Gguf, TensorInfo, Value, optional};
 use ingle_model::pull::{Manifest, Reference, Store};
 use serde_json::{Map, Value as Json, json};
 
@@ -120,6 +120,7 @@ fn facts(file: &Gguf, path: &Path, manifest: Option<&Manifest>) -> anyhow::Resul
     });
     let parameters = parameters.fold(0, u64::saturating_add);
     facts.push(("parameters", count(parameters), parameters.into()));
+    facts.extend(bits_per_weight(file));
     let numbers = [
         ("context", "context_length", " tokens"),
         ("layers", "block_count", ""),
@@ -141,6 +142,16 @@ fn facts(file: &Gguf, path: &Path, manifest: Option<&Manifest>) -> anyhow::Resul
     facts.push(("chat_template", shown.into(), template.into()));
     facts.push(formats(file));
     Ok(facts)
+}
+
+/// Bits that a weight takes in the mean, scales included; nothing where a format is not known.
+fn bits_per_weight(file: &Gguf) -> Option<Fact> {
+    let known = file.tensors().iter().all(|tensor| tensor.format.is_some());
+    let sum = |of: fn(&TensorInfo) -> u64| file.tensors().iter().map(of).map(|n| n as f64).sum();
+    let (bytes, weights): (f64, f64) =
+        (sum(|tensor| tensor.bytes), sum(|tensor| tensor.shape.iter().product()));
+    let bits = 8.0 * bytes / weights;
+    (known && bits.is_finite()).then(|| ("bits_per_weight", format!("{bits:.2}"), bits.into()))
 }
 
 /// How many bytes each storage format takes, the most first.
