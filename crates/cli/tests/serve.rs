@@ -4,104 +4,24 @@
 #![cfg(unix)]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
+use support::server::{Server, serve};
+use support::tiny;
 
 const KEY: &str = "a-key-for-this-test";
 
-/// A running server; ended when dropped.
-struct Server {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-    url: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn ingle(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ingle"));
-    command.arg("serve").args(arguments).stdin(Stdio::null()).env_remove("INGLE_API_KEYS");
-    command
-}
-
-impl Server {
-    /// Starts one on a free port and waits until it has its model.
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = ingle(&["--port", "0", "--json", "--quiet"]);
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("starts");
-        let lines = BufReader::new(child.stdout.take().expect("is piped"));
-        let mut server = Self { child, lines, url: String::new() };
-        assert_eq!(server.event()["event"], "listening");
-        let ready = server.event();
-        assert_eq!(ready["event"], "ready");
-        server.url = ready["url"].as_str().expect("a text").to_owned();
-        server
-    }
-
-    fn event(&mut self) -> Value {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("UTF-8");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
-    }
-
-    /// A streamed answer that does not end by itself, begun.
-    fn endless(&self) -> BufReader<TcpStream> {
-        let body = r#"{"messages":[{"role":"user","content":"Hello"}],
-            "stream":true,"ignore_eos":true}"#;
-        let address = self.url.strip_prefix("http://").expect("a URL");
-        let mut socket = TcpStream::connect(address).expect("listens");
-        let length = body.len();
-        write!(
-            socket,
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .expect("reads");
-        let mut reader = BufReader::new(socket);
-        let mut line = String::new();
-        while !line.contains("data: ") {
-            line.clear();
-            assert!(reader.read_line(&mut line).expect("UTF-8") > 0, "the stream ended");
-        }
-        reader
-    }
-
-    /// Sends a request and reads its whole answer.
-    fn ask(&self, path: &str, request: &Value) -> Value {
-        let (body, address) = (request.to_string(), self.url.strip_prefix("http://"));
-        let mut socket = TcpStream::connect(address.expect("a URL")).expect("listens");
-        let length = body.len();
-        write!(
-            socket,
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .expect("reads");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("UTF-8");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &id]).status().expect("runs");
-        assert!(status.success());
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("is ours")
-    }
+/// A streamed answer that does not end by itself, begun.
+fn endless(server: &Server) -> BufReader<TcpStream> {
+    let body = r#"{"messages":[{"role":"user","content":"Hello"}],
+        "stream":true,"ignore_eos":true}"#;
+    server.stream("/v1/chat/completions", body)
 }
 
 /// A Python that has OpenAI's client: the one on the path, or one with a home under `target/`.
@@ -152,7 +72,7 @@ fn one_life(arguments: &[&str], prompt: &str) -> (u64, String) {
     let request = json!({
         "prompt": prompt, "max_tokens": 12, "temperature": 0, "logprobs": 3, "ignore_eos": true,
     });
-    let answer = server.ask("/v1/completions", &request);
+    let answer = server.ask("POST", "/v1/completions", &request.to_string()).json();
     server.signal("TERM");
     assert!(server.wait().success());
     let found = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
@@ -192,7 +112,7 @@ fn a_prefix_outlives_the_server() {
 #[test]
 fn a_signal_ends_the_server_in_order() {
     let mut server = Server::start(&["--drain", "0"]);
-    let mut stream = server.endless();
+    let mut stream = endless(&server);
     server.signal("TERM");
     let mut rest = String::new();
     stream.read_to_string(&mut rest).expect("UTF-8");
@@ -203,10 +123,10 @@ fn a_signal_ends_the_server_in_order() {
 #[test]
 fn a_second_signal_does_not_wait() {
     let mut server = Server::start(&["--drain", "3600"]);
-    let mut stream = server.endless();
+    let mut stream = endless(&server);
     server.signal("INT");
     let mut line = String::new();
-    let address = server.url.strip_prefix("http://").expect("a URL").to_owned();
+    let address = server.address().to_owned();
     while TcpStream::connect(&address).is_ok() {
         assert!(stream.read_line(&mut line).expect("UTF-8") > 0, "what runs goes on: {line}");
     }
@@ -216,7 +136,7 @@ fn a_second_signal_does_not_wait() {
 }
 
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = ingle(arguments).output().expect("runs");
+    let Output { status, stderr, .. } = serve(arguments).output().expect("runs");
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
@@ -238,6 +158,12 @@ fn what_the_command_line_refuses() {
         (&["--api-key-file", "/nowhere", "--port", "0"], 2, "/nowhere"),
         (&["--port", &port], 1, "cannot listen"),
         (&["./no-such-model.gguf", "--port", "0"], 1, "no-such-model.gguf"),
+        (&["smollm2", "gemma3", "--as", "x"], 2, "x=REF"),
+        (&["x=smollm2", "x=gemma3"], 2, "two models are called x"),
+        (&["--keep-alive", "soon"], 2, "such as"),
+        (&["--as", " x"], 2, "outer space"),
+        (&[&tiny(), "--memory-mb", "1", "--kv-mb", "2", "--port", "0"], 1, "MB of memory"),
+        (&[&tiny(), "./no-such-model.gguf", "--port", "0"], 1, "no-such-model.gguf"),
     ];
     for (arguments, code, words) in rows {
         let (status, said) = refused(arguments);

@@ -234,7 +234,7 @@ pub struct Core {
 }
 
 /// KV blocks and context, from the options and what there is.
-fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
+pub(crate) fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
     const USUAL_MAX: usize = 2 << 30;
     let usual = || (crate::memory::available() / 4).min(USUAL_MAX);
     let budget = options.kv_bytes.unwrap_or_else(usual);

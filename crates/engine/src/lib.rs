@@ -8,18 +8,23 @@
 
 mod core;
 mod draft;
+mod fleet;
+mod footprint;
 pub mod grammar;
 mod local;
 mod memory;
 mod pace;
 mod prefix;
+mod residency;
 pub mod sampling;
 mod score;
 pub mod stop;
 
 pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};
+pub use footprint::Footprint;
 pub use ingle_scheduler::Rank;
-pub use local::{Info, Local};
+pub use local::{Arrival, Info, Local};
 pub use score::{Case, Gold, Report, Scored};
 
 use ingle_backend::cpu::kernels::Kernels;

@@ -45,6 +45,17 @@ pub struct Info {
     pub weight_bytes: usize,
 }
 
+/// How a request came.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// When; its times count from here.
+    pub at: Instant,
+    /// What it then waited for the model to be in memory.
+    pub load: Duration,
+    /// Raised when nobody wants the answer any more.
+    pub cancelled: Arc<AtomicBool>,
+}
+
 /// A tokenizer may shorten a text before it cuts it into tokens ("e" and an accent become "é"), but
 /// not to less than a quarter.
 const SHORTENED: usize = 4;
@@ -75,7 +86,7 @@ pub struct Local {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-fn broken(error: &ingle_model::Error) -> Fault {
+pub(crate) fn broken(error: &ingle_model::Error) -> Fault {
     match error {
         ingle_model::Error::Refused(_) => Fault::caller(error.to_string()),
         _ => Fault::ours(error.to_string()),
@@ -210,7 +221,14 @@ impl Local {
     /// Starts answering. Events come through `sink`, on the engine's thread. A grammar is compiled
     /// here, on the caller's.
     pub fn send(&self, request: &Request, sink: Sink) -> Result<Call, Fault> {
-        let arrived = Instant::now();
+        let (call, cancelled) = Call::new();
+        self.start(request, sink, Arrival { at: Instant::now(), load: Duration::ZERO, cancelled })?;
+        Ok(call)
+    }
+
+    /// Starts answering a request that came before now.
+    pub fn start(&self, request: &Request, sink: Sink, arrival: Arrival) -> Result<(), Fault> {
+        let Arrival { at: arrived, load, cancelled } = arrival;
         sampling::validate(&request.sampling, self.info.vocabulary)?;
         let prompt = self.prompt(&request.input)?;
         let (used, context) = (prompt.len(), self.info.context);
@@ -236,7 +254,6 @@ impl Local {
         let mut guide = guide.transpose()?;
         guide.iter_mut().for_each(|guide| guide.ignore_ends(request.sampling.ignore_eos));
         let seed = request.sampling.seed.unwrap_or_else(|| self.fresh_seed());
-        let (call, cancelled) = Call::new();
         let answer = Answer {
             sink,
             tokenizer: self.tokenizer.clone(),
@@ -246,7 +263,7 @@ impl Local {
             ignore_eos: request.sampling.ignore_eos,
             model: self.info.name.clone(),
             usage: Usage { prompt_tokens: used as u32, ..Usage::default() },
-            timings: Timings::default(),
+            timings: Timings { load, ..Timings::default() },
             arrived,
             cancelled: Arc::clone(&cancelled),
             _place: place,
@@ -262,8 +279,7 @@ impl Local {
             cancelled,
             watch: Box::new(answer),
         };
-        self.submit(job)?;
-        Ok(call)
+        self.submit(job)
     }
 
     /// Hands a job to the engine's thread.

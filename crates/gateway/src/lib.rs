@@ -5,36 +5,91 @@
 use ingle_protocol::{Call, Fault, Request, Sink, Token};
 
 /// A model that a provider serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelCard {
     /// The name it is asked for by.
     pub name: String,
-    /// Its architecture, as its file names it.
+    /// Its architecture, as its file names it; empty where that was not read yet.
     pub architecture: String,
-    /// The longest prompt and answer together, in tokens.
+    /// The longest prompt and answer together, in tokens; 0 where that is not known yet.
     pub context_tokens: usize,
-    /// Seconds since 1970 when it was loaded.
+    /// Seconds since 1970 when the provider took it in.
     pub created_s: u64,
     /// Whether it has a chat template.
     pub chat: bool,
+    /// Where it stands.
+    pub standing: Standing,
+    /// The share done of what is under way, 0 to 1.
+    pub progress: Option<f32>,
+    /// Memory that it takes when loaded; 0 where that is not known yet.
+    pub memory_bytes: u64,
+    /// Requests that it answers or that wait for it.
+    pub requests: usize,
+    /// Why it failed, and what to do.
+    pub error: Option<String>,
+}
+
+/// Where a model stands. All but one that is being fetched can be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// On disk; a request loads it.
+    #[default]
+    Unloaded,
+    /// On its way to the disk.
+    Fetching,
+    /// On its way to memory; requests wait for it.
+    Loading,
+    /// In memory.
+    Ready,
+    /// It could not be had the last time.
+    Failed,
+}
+
+impl Standing {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Fetching => "fetching",
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Something that answers requests.
 pub trait Provider: Send + Sync {
-    /// What can be asked for; empty while loading.
+    /// What can be asked for, the default first. Returns at once.
     fn models(&self) -> Vec<ModelCard>;
+
+    /// The model of that name, the default where it is empty; its context is known then. May read
+    /// a file.
+    fn find(&self, name: &str) -> Result<Option<ModelCard>, Fault> {
+        Ok(self.models().into_iter().find(|card| name.is_empty() || card.name == name))
+    }
+
+    /// Begins to load a model that was found, if it is not in memory. Returns at once;
+    /// [`Provider::models`] tells how far it is.
+    fn load(&self, model: &str) -> Result<(), Fault>;
+
+    /// Unloads a model that was found as soon as nobody uses it; who asks meanwhile waits until it
+    /// is loaded afresh. Returns at once.
+    fn unload(&self, model: &str) -> Result<(), Fault>;
 
     /// Starts answering. Returns at once; everything else comes through `sink`, unless the
     /// request is refused here and now. Dropping the call cancels it.
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault>;
 
-    /// A text's tokens; `special` reads control tokens written out in the text as such.
+    /// A text's tokens; `special` reads control tokens written out in the text as such. Waits
+    /// where the model has to be loaded.
     fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault>;
 
-    /// What tokens write; bytes that are no UTF-8 become U+FFFD.
+    /// What tokens write; bytes that are no UTF-8 become U+FFFD. Waits where the model has to be
+    /// loaded.
     fn detokenize(&self, model: &str, tokens: &[Token]) -> Result<String, Fault>;
 
-    /// Counters and gauges, as (name, help, kind, value) rows for `/metrics`.
+    /// Counters and gauges for `/metrics`; those of one name stand side by side.
     fn metrics(&self) -> Vec<Metric>;
 }
 
@@ -47,6 +102,8 @@ pub struct Metric {
     pub help: &'static str,
     /// Whether it only grows.
     pub counter: bool,
+    /// Of which model, where it is one's.
+    pub model: Option<String>,
     /// Its value now.
     pub value: f64,
 }

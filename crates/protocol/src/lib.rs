@@ -3,7 +3,10 @@
 //! [`wire`] translate to and from them.
 #![forbid(unsafe_code)]
 
+mod keep_alive;
 pub mod wire;
+
+pub use keep_alive::{KeepAlive, NoKeepAlive};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,6 +40,8 @@ pub struct Request {
     /// From its arrival, in milliseconds: then it is ended, complete or not, and it is refused at
     /// once where its first token would come later.
     pub timeout_ms: Option<u32>,
+    /// How long its model is kept in memory after the answer; `None` leaves it to the server.
+    pub keep_alive: Option<KeepAlive>,
     /// On whose account it is computed: a number that the server gives each of its keys. Part of
     /// no wire format.
     pub owner: u32,
@@ -228,6 +233,9 @@ pub struct Usage {
 /// Where the time of one answer went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timings {
+    /// What it waited for its model to be in memory: for others to make room, and for loading. Part
+    /// of all times below; zero where the model was there.
+    pub load: Duration,
     /// From arrival to the first computed token's start.
     pub queued: Duration,
     /// From arrival to the first generated token (TTFT).
@@ -295,6 +303,8 @@ pub enum Retry {
     Elsewhere,
     /// The same request may be served after this long.
     After(Duration),
+    /// What it needs is not there yet; it may be after this long.
+    WhenReady(Duration),
 }
 
 /// A request that was not served, decided where it is known and rendered once at the edge.
@@ -325,6 +335,11 @@ impl Fault {
     /// We are full; the same request may be served later.
     pub fn busy(after: Duration, message: impl Into<String>) -> Self {
         Self { blame: Blame::Us, retry: Retry::After(after), param: None, message: message.into() }
+    }
+
+    /// We are not ready; the same request may be served later.
+    pub fn not_ready(after: Duration, message: impl Into<String>) -> Self {
+        Self { retry: Retry::WhenReady(after), ..Self::ours(message) }
     }
 
     /// The caller's time is too short, or was; with less to do here it may suffice.

@@ -47,6 +47,7 @@ fn done(prompt_tokens: u32, completion_tokens: u32, finish: Finish) -> Event {
             rejected_tokens: 3,
         },
         timings: Timings {
+            load: Duration::from_micros(500),
             queued: Duration::from_micros(1500),
             first_token: Duration::from_millis(20),
             total: Duration::from_millis(120),
@@ -132,7 +133,8 @@ fn a_whole_chat() {
     for (key, value) in expect {
         assert_eq!(whole[key], value, "{key}");
     }
-    let timings = json!({ "queued_ms": 1.5, "first_token_ms": 20.0, "total_ms": 120.0 });
+    let timings =
+        json!({ "load_ms": 0.5, "queued_ms": 1.5, "first_token_ms": 20.0, "total_ms": 120.0 });
     assert_eq!(whole["ingle"]["timings"], timings);
     assert_eq!(whole["ingle"]["route"][0]["candidate"], "m");
 }
@@ -268,10 +270,11 @@ fn any_receipt() -> impl Strategy<Value = Receipt> {
         rejected_tokens: counts[4],
     });
     let time = (0..1u64 << 50).prop_map(Duration::from_nanos);
-    let timings = (time.clone(), time.clone(), time).prop_map(|times| Timings {
-        queued: times.0,
-        first_token: times.1,
-        total: times.2,
+    let timings = (time.clone(), time.clone(), time.clone(), time).prop_map(|times| Timings {
+        load: times.0,
+        queued: times.1,
+        first_token: times.2,
+        total: times.3,
     });
     (".*", route, any::<(bool, u32)>(), finish, usage, timings).prop_map(
         |(model, route, (left_machine, cost), finish, usage, timings)| {

@@ -3,8 +3,9 @@
 
 use ingle_protocol::wire::openai::{Asked, Format, Options, Rule, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
-use ingle_protocol::{Chat, Input, Message, Request, Sampling, ToolCall};
+use ingle_protocol::{Chat, Input, KeepAlive, Message, Request, Sampling, ToolCall};
 use proptest::prelude::*;
+use std::time::Duration;
 
 const CHAT: Format = Format::Chat;
 const TEXT: Format = Format::Completions;
@@ -74,6 +75,10 @@ fn honoured_fields_reach_the_request() {
         (CHAT, r#""stop":"x""#, |r, _| r.stop == ["x"]),
         (CHAT, r#""stop":["x","y"]"#, |r, _| r.stop == ["x", "y"]),
         (CHAT, r#""stop":[]"#, |r, _| r.stop.is_empty()),
+        (CHAT, r#""keep_alive":-1"#, |r, _| r.keep_alive == Some(KeepAlive::Forever)),
+        (CHAT, r#""keep_alive":0"#, |r, _| r.keep_alive == Some(KeepAlive::For(Duration::ZERO))),
+        (TEXT, r#""keep_alive":"5m""#,
+            |r, _| r.keep_alive == Some(KeepAlive::For(Duration::from_secs(300)))),
         (CHAT, r#""max_tokens":5"#, |r, _| r.max_tokens == Some(5)),
         (CHAT, r#""max_completion_tokens":5.0"#, |r, _| r.max_tokens == Some(5)),
         (CHAT, r#""max_tokens":5,"max_completion_tokens":5"#, |r, _| r.max_tokens == Some(5)),
@@ -109,6 +114,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (CHAT, r#""timeout_ms":0"#, "timeout_ms", "from 1"),
         (CHAT, r#""cache_salt":"""#, "cache_salt", "empty"),
         (CHAT, r#""cache_salt":7"#, "cache_salt", "a number"),
+        (CHAT, r#""keep_alive":"soon""#, "keep_alive", "such as"),
+        (CHAT, r#""keep_alive":true"#, "keep_alive", "such as"),
+        (CHAT, r#""keep_alive":1e12"#, "keep_alive", "ten years"),
         (CHAT, r#""n":0"#, "n", "from 1 to 16"),
         (CHAT, r#""n":1.5"#, "n", "whole number"),
         (CHAT, r#""max_tokens":0"#, "max_tokens", "from 1"),
@@ -345,6 +353,11 @@ fn any_prompt() -> impl Strategy<Value = Input> {
     ]
 }
 
+fn any_keep_alive() -> impl Strategy<Value = Option<KeepAlive>> {
+    let time = (0..1u64 << 36).prop_map(|ms| KeepAlive::For(Duration::from_millis(ms)));
+    prop::option::of(prop_oneof![Just(KeepAlive::Forever), time])
+}
+
 fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
     let inputs = match format {
         Format::Chat => any_chat().prop_map(|input| vec![input]).boxed(),
@@ -353,7 +366,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
     let limits = (1..u32::MAX, prop::option::of(0..=20u8), any::<bool>());
     let stops = prop::collection::vec(".+", 0..4);
     let options = (any::<bool>(), any::<bool>(), 1..=16u32, any::<bool>());
-    let terms = (any::<i32>(), prop::option::of(1..u32::MAX), ".{0,20}");
+    let terms = (any::<i32>(), prop::option::of(1..u32::MAX), ".{0,20}", any_keep_alive());
     (".*", inputs, any_sampling(), stops, limits, options, terms).prop_map(
         move |(model, inputs, sampling, stop, (most, logprobs, endless), options, terms)| {
             let legacy = format == Format::Completions;
@@ -367,6 +380,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 priority: terms.0,
                 timeout_ms: terms.1,
                 cache_salt: terms.2.clone(),
+                keep_alive: terms.3,
                 ..Request::default()
             };
             let options = Options {

@@ -106,8 +106,8 @@ impl Answer {
             () = reached(&mut self.stop, Stop::Now) => {
                 let message = "the server is stopping; the answer was cut off";
                 self.failed = true;
-                let fault = Fault::busy(self.state.config.limits.retry_after, message);
-                return Err(Refusal::not_ready(fault));
+                let after = self.state.config.limits.retry_after;
+                return Err(Fault::not_ready(after, message).into());
             }
         };
         let gone = || Fault::ours("the engine stopped before the answer was complete");

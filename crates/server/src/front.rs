@@ -59,7 +59,7 @@ fn admit(state: &State, route: &str, request: &Request) -> Result<Owner, Refusal
     };
     if *state.stop.borrow() != Stop::Run {
         let message = "the server is stopping and takes no new requests";
-        return Err(Refusal::not_ready(Fault::busy(state.config.limits.retry_after, message)));
+        return Err(Fault::not_ready(state.config.limits.retry_after, message).into());
     }
     Ok(owner)
 }

@@ -1,5 +1,6 @@
 //! Counters and histograms in Prometheus' text format: the server's own, then the provider's. All
-//! label values come from tables or are places among the keys, so their number is bounded.
+//! label values come from tables, are places among the keys, or names of models that the provider
+//! has, so their number is bounded.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -78,6 +79,29 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("writing to a string cannot fail");
 }
 
+/// Rows of one name have one head, as the format demands.
+fn write_provider(out: &mut String, rows: &[Metric]) {
+    let mut before = "";
+    for row in rows {
+        if before != row.name {
+            head(out, row.name, row.help, if row.counter { "counter" } else { "gauge" });
+            before = row.name;
+        }
+        match &row.model {
+            Some(model) => {
+                let model = label(model);
+                line(out, format_args!("{}{{model=\"{model}\"}} {}", row.name, row.value));
+            }
+            None => line(out, format_args!("{} {}", row.name, row.value)),
+        }
+    }
+}
+
+/// A label's value, escaped.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 impl Metrics {
     /// A request got its status. `route` is a path of the router, not the caller's.
     pub(crate) fn answered(&self, route: &str, status: u16) {
@@ -123,11 +147,7 @@ impl Metrics {
         line(&mut out, format_args!("{name} {in_flight}"));
         self.write_counters(&mut out);
         self.write_histograms(&mut out);
-        for metric in provider {
-            let kind = if metric.counter { "counter" } else { "gauge" };
-            head(&mut out, metric.name, metric.help, kind);
-            line(&mut out, format_args!("{} {}", metric.name, metric.value));
-        }
+        write_provider(&mut out, provider);
         out
     }
 
@@ -184,8 +204,14 @@ mod tests {
         }
         metrics.answered("/x", 200);
         metrics.answered("/x", 200);
-        let own = Metric { name: "own", help: "a\nb", counter: true, value: 1.5 };
-        let text = metrics.write(3, &[own]);
+        let own = |model: Option<&str>, value| Metric {
+            name: "own",
+            help: "a\nb",
+            counter: true,
+            model: model.map(Into::into),
+            value,
+        };
+        let text = metrics.write(3, &[own(None, 1.5), own(Some("a\\\"b\n"), 2.0)]);
         let name = "ingle_server_time_to_first_token_seconds";
         let expect = [
             format!("{name}_bucket{{le=\"0.001\"}} 1\n"),
@@ -195,7 +221,8 @@ mod tests {
             format!("{name}_sum 500.033\n{name}_count 4\n"),
             "ingle_server_requests_total{route=\"/x\",status=\"200\"} 2\n".to_owned(),
             "ingle_server_answers_in_flight 3\n".to_owned(),
-            "# HELP own a\\nb\n# TYPE own counter\nown 1.5\n".to_owned(),
+            "# HELP own a\\nb\n# TYPE own counter\nown 1.5\nown{model=\"a\\\\\\\"b\\n\"} 2\n"
+                .to_owned(),
         ];
         for line in expect {
             assert!(text.contains(&line), "{line} in {text}");

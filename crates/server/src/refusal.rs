@@ -17,11 +17,6 @@ impl Refusal {
         Self { kind, fault: Fault::caller(message) }
     }
 
-    /// Not ready: loading, or going down.
-    pub(crate) fn not_ready(fault: Fault) -> Self {
-        Self { kind: Kind::NotReady, fault }
-    }
-
     /// What it names as the field at fault.
     pub(crate) fn at(mut self, param: &str) -> Self {
         self.fault = self.fault.at(param);
@@ -46,7 +41,7 @@ impl IntoResponse for Refusal {
             StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json(status, self.data());
         let headers = response.headers_mut();
-        if let Retry::After(after) = self.fault.retry {
+        if let Retry::After(after) | Retry::WhenReady(after) = self.fault.retry {
             // Whole seconds, and 0 would be no wait at all.
             let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

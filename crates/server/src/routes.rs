@@ -11,7 +11,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use ingle_gateway::{ModelCard, Provider};
+use ingle_gateway::{ModelCard, Provider, Standing};
 use ingle_protocol::Fault;
 use ingle_protocol::wire::openai::{self, Asked, Format, Kind, ModelLine};
 use serde_json::json;
@@ -36,7 +36,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
         .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
+        .route("/v1/models/{*id}", get(model).post(manage))
         .route("/v1/tokenize", post(tokenize))
         .route("/v1/detokenize", post(detokenize))
         // Where vLLM has them.
@@ -76,7 +76,7 @@ async fn generate(format: Format, state: Shared<Arc<State>>, request: Request) -
     drop((body, room));
     own(&state, &mut asked, owner)?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&*provider, &asked.requests[0].model)?;
+    let card = card(&provider, &asked.requests[0].model).await?;
     let permit = admit(&state, &asked)?;
     let head = head(format, &card.name, asked.options.include_usage);
     let streamed = std::mem::take(&mut asked.options.stream);
@@ -144,17 +144,27 @@ fn admit(state: &State, asked: &Asked) -> Result<OwnedSemaphorePermit, Refusal> 
 fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
     state.slot.provider().ok_or_else(|| {
         let message = "the model is still loading; /health tells how far it is";
-        Refusal::not_ready(Fault::busy(state.config.limits.retry_after, message))
+        Fault::not_ready(state.config.limits.retry_after, message).into()
     })
 }
 
-/// The model of that name; the first one where none is named.
-fn card(provider: &dyn Provider, name: &str) -> Result<ModelCard, Refusal> {
-    let cards = provider.models();
-    let known: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
-    let message = format!("there is no model {name:?} here; there is: {}", known.join(", "));
-    let found = cards.into_iter().find(|card| name.is_empty() || card.name == name);
-    found.ok_or_else(|| Refusal::new(Kind::NoModel, message).at("model"))
+/// Names that a refusal tells of.
+const NAMES: usize = 20;
+
+/// The model of that name; the default where none is named.
+async fn card(provider: &Arc<dyn Provider>, name: &str) -> Result<ModelCard, Refusal> {
+    let (asked, wanted) = (Arc::clone(provider), name.to_owned());
+    let found = blocking(move || asked.find(&wanted)).await?;
+    found.ok_or_else(|| {
+        let cards = provider.models();
+        let mut known: Vec<&str> =
+            cards.iter().take(NAMES).map(|card| card.name.as_str()).collect();
+        if cards.len() > NAMES {
+            known.push("and more at /v1/models");
+        }
+        let message = format!("there is no model {name:?} here; there is: {}", known.join(", "));
+        Refusal::new(Kind::NoModel, message).at("model")
+    })
 }
 
 /// A JSON request's body, within its bounds of size and time, and the room that it takes until it
@@ -206,6 +216,11 @@ fn line(card: &ModelCard) -> ModelLine<'_> {
         context_tokens: card.context_tokens,
         architecture: &card.architecture,
         chat: card.chat,
+        status: card.standing.name(),
+        progress: card.progress,
+        memory_bytes: card.memory_bytes,
+        requests: card.requests,
+        error: card.error.as_deref(),
     }
 }
 
@@ -216,15 +231,49 @@ async fn models(Shared(state): Shared<Arc<State>>) -> Outcome {
 }
 
 async fn model(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Outcome {
-    let card = card(&**provider(&state)?, &id)?;
+    let card = card(provider(&state)?, &id).await?;
     Ok(json_response(StatusCode::OK, openai::write_model(&line(&card))))
+}
+
+/// `NAME/load` and `NAME/unload`: begins what is asked and tells where the model stands then. A
+/// name may hold slashes, so the router cannot part them.
+async fn manage(
+    Shared(state): Shared<Arc<State>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Outcome {
+    // Nothing is told in it, but a page that may not call could send a POST without its type.
+    let (body, _room) = body(&state, request).await?;
+    if !body.is_empty() && body.trim_ascii() != b"{}" {
+        return Err(Refusal::new(Kind::Invalid, "nothing is to be told here: send no body, or {}"));
+    }
+    let provider = provider(&state)?;
+    let act: fn(&dyn Provider, &str) -> Result<(), Fault>;
+    let name = match id.rsplit_once('/') {
+        Some((name, "load")) => {
+            act = |provider, name| provider.load(name);
+            name
+        }
+        Some((name, "unload")) => {
+            act = |provider, name| provider.unload(name);
+            name
+        }
+        _ => {
+            let message = "a model is loaded at /v1/models/NAME/load and unloaded at …/unload";
+            return Err(Refusal::new(Kind::NoRoute, message));
+        }
+    };
+    let name = card(provider, name).await?.name;
+    act(&**provider, &name)?;
+    let card = card(provider, &name).await?;
+    Ok(json_response(StatusCode::ACCEPTED, openai::write_model(&line(&card))))
 }
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
     let (body, _room) = body(&state, request).await?;
     let ask = openai::read_tokenize(&body)?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&*provider, &ask.model)?;
+    let card = card(&provider, &ask.model).await?;
     let name = card.name;
     let tokens = blocking(move || provider.tokenize(&name, &ask.text, ask.special)).await?;
     Ok(json_response(StatusCode::OK, openai::write_tokens(&tokens, card.context_tokens)))
@@ -234,9 +283,18 @@ async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outc
     let (body, _room) = body(&state, request).await?;
     let ask = openai::read_detokenize(&body)?;
     let provider = Arc::clone(provider(&state)?);
-    let name = card(&*provider, &ask.model)?.name;
+    let name = card(&provider, &ask.model).await?.name;
     let text = blocking(move || provider.detokenize(&name, &ask.tokens)).await?;
     Ok(json_response(StatusCode::OK, openai::write_text(&text)))
+}
+
+/// A model for those who hold no key: its name, and how far it is where something is under way.
+fn stand(card: &ModelCard) -> serde_json::Value {
+    let mut out = json!({ "id": card.name, "status": card.standing.name() });
+    if matches!(card.standing, Standing::Fetching | Standing::Loading) {
+        out["progress"] = json!(card.progress.map(|share| f64::from((share * 1e3).round()) / 1e3));
+    }
+    out
 }
 
 async fn health(Shared(state): Shared<Arc<State>>) -> Response {
@@ -245,8 +303,8 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "stopping" }))
         }
         Some(provider) => {
-            let names: Vec<String> = provider.models().into_iter().map(|card| card.name).collect();
-            (StatusCode::OK, json!({ "status": "ok", "models": names }))
+            let models: Vec<_> = provider.models().iter().map(stand).collect();
+            (StatusCode::OK, json!({ "status": "ok", "models": models }))
         }
         None => {
             let progress = state.slot.progress();

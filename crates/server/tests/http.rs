@@ -327,6 +327,34 @@ async fn models_tokens_ids_and_metrics() {
 }
 
 #[tokio::test]
+async fn models_are_loaded_and_unloaded_by_name() {
+    let keys = vec!["the-first-key".to_owned()];
+    let server = start(Config { keys, ..config() }).await;
+    let key = &format!("{JSON}authorization: Bearer the-first-key\r\n");
+    let plain = "authorization: Bearer the-first-key\r\n";
+    let rows = [
+        ("/v1/models/script/load", plain, 415),
+        ("/v1/models/owner/other/load", key, 202),
+        ("/v1/models/script/unload", key, 202),
+        ("/v1/models/script/load", "", 401),
+        ("/v1/models/none/load", key, 404),
+        ("/v1/models/script", key, 404),
+        ("/v1/models/script/reload", key, 404),
+    ];
+    for (path, headers, status) in rows {
+        let reply = server.ask("POST", path, headers, "").await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.body);
+        if status == 202 {
+            assert_eq!(reply.json()["status"], "unloaded", "{}", reply.body);
+        }
+    }
+    let managed = server.world.managed.lock().expect("no panic").clone();
+    assert_eq!(managed, ["load owner/other", "unload script"]);
+    let health = server.get("/health").await.json();
+    assert_eq!(health["models"][1], json!({ "id": "owner/other", "status": "unloaded" }));
+}
+
+#[tokio::test]
 async fn a_silent_stream_gets_comments() {
     let limits = Limits { keep_alive: Duration::from_millis(20), ..Limits::default() };
     let server = start(Config { limits, ..config() }).await;

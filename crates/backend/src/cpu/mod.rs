@@ -9,6 +9,7 @@ mod arm;
 mod attend;
 mod blocks;
 mod body;
+mod forecast;
 pub mod kernels;
 pub mod machine;
 mod pack;
@@ -25,6 +26,7 @@ use crate::{
     Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use acts::Acts;
+pub use forecast::Forecast;
 use kernels::Kernels;
 use pack::{Lanes, Line, Packed};
 use pool::Pool;

@@ -91,6 +91,13 @@ impl Packed {
         }))
     }
 
+    /// Bytes that a matrix takes when packed; `None` where it cannot be.
+    pub(crate) fn bytes(format: Format, rows: usize, cols: usize) -> Option<u64> {
+        let (_, lines, scales) = Self::shape(format, cols)?;
+        let group = lines as u64 * size_of::<Line>() as u64 + scales as u64;
+        Some(rows.div_ceil(LANES) as u64 * group)
+    }
+
     /// The layout, and the lines and scale bytes of a group of 16 rows.
     fn shape(format: Format, cols: usize) -> Option<(Layout, usize, usize)> {
         let layout = layout(format);

@@ -260,6 +260,9 @@ fn line(receipt: &Receipt, model: &Local) -> String {
         format!("{} prompt + {} generated tokens", usage.prompt_tokens, usage.completion_tokens),
         format!("first token {}", duration(timings.first_token)),
     ];
+    if !timings.load.is_zero() {
+        parts.push(format!("waited {} for the model", duration(timings.load)));
+    }
     if let Some(rate) = timings.decode_tokens_per_second(usage) {
         parts.push(format!("{rate:.0} tokens/s"));
     }

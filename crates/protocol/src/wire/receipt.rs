@@ -33,6 +33,8 @@ struct WireUsage {
 
 #[derive(Serialize, Deserialize)]
 struct WireTimings {
+    #[serde(default)]
+    load_ms: f64,
     queued_ms: f64,
     first_token_ms: f64,
     total_ms: f64,
@@ -83,6 +85,7 @@ pub(crate) fn to_value(receipt: &Receipt) -> Value {
             rejected_tokens: receipt.usage.rejected_tokens,
         },
         timings: WireTimings {
+            load_ms: to_ms(receipt.timings.load),
             queued_ms: to_ms(receipt.timings.queued),
             first_token_ms: to_ms(receipt.timings.first_token),
             total_ms: to_ms(receipt.timings.total),
@@ -111,6 +114,7 @@ pub(crate) fn from_value(value: Value) -> Result<Receipt, Fault> {
             rejected_tokens: wire.usage.rejected_tokens,
         },
         timings: Timings {
+            load: from_ms(wire.timings.load_ms)?,
             queued: from_ms(wire.timings.queued_ms)?,
             first_token: from_ms(wire.timings.first_token_ms)?,
             total: from_ms(wire.timings.total_ms)?,

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) running: AtomicUsize,
     pub(crate) released: AtomicBool,
     pub(crate) seeds: Mutex<Vec<Option<u64>>>,
+    /// What was loaded and unloaded.
+    pub(crate) managed: Mutex<Vec<String>>,
     /// Owner, priority and time of each request.
     pub(crate) terms: Mutex<Vec<(u32, i32, Option<u32>)>>,
     pub(crate) salts: Mutex<Vec<String>>,
@@ -41,8 +43,19 @@ impl Provider for Script {
             context_tokens: 200_000,
             created_s: 7,
             chat: true,
+            ..ModelCard::default()
         };
         vec![card("script"), card("owner/other")]
+    }
+
+    fn load(&self, model: &str) -> Result<(), Fault> {
+        self.0.managed.lock().expect("no panic while locked").push(format!("load {model}"));
+        Ok(())
+    }
+
+    fn unload(&self, model: &str) -> Result<(), Fault> {
+        self.0.managed.lock().expect("no panic while locked").push(format!("unload {model}"));
+        Ok(())
     }
 
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
@@ -84,7 +97,8 @@ impl Provider for Script {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        vec![Metric { name: "script_lines", help: "Lines.", counter: false, value: 2.0 }]
+        let name = "script_lines";
+        vec![Metric { name, help: "Lines.", counter: false, model: None, value: 2.0 }]
     }
 }
 

@@ -168,6 +168,7 @@ fn merged(receipts: &[Receipt], n: usize) -> Receipt {
             whole.usage.prompt_tokens += receipt.usage.prompt_tokens;
             whole.usage.cached_tokens += receipt.usage.cached_tokens;
         }
+        whole.timings.load = whole.timings.load.max(receipt.timings.load);
         whole.timings.queued = whole.timings.queued.max(receipt.timings.queued);
         whole.timings.first_token = whole.timings.first_token.min(receipt.timings.first_token);
         whole.timings.total = whole.timings.total.max(receipt.timings.total);

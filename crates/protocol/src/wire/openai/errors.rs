@@ -63,6 +63,7 @@ impl Kind {
     /// The kind that a fault tells by itself.
     pub fn of(fault: &Fault) -> Self {
         match (fault.blame, fault.retry) {
+            (_, Retry::WhenReady(_)) => Self::NotReady,
             (Blame::Caller, Retry::After(_)) => Self::Late,
             (Blame::Caller, _) => Self::Invalid,
             (_, Retry::After(_)) => Self::Busy,
@@ -129,8 +130,10 @@ mod tests {
         let busy = Fault::busy(std::time::Duration::from_secs(1), "full");
         let provider = Fault { blame: Blame::Provider, ..Fault::ours("gone") };
         let late = Fault::late(std::time::Duration::from_secs(1), "too late");
+        let absent = Fault::not_ready(std::time::Duration::from_secs(1), "loading");
         let rows = [
             (Fault::caller("x"), 400),
+            (absent, 503),
             (late, 408),
             (busy, 429),
             (Fault::ours("x"), 500),

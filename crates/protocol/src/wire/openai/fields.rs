@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::check::{self, Read};
 use super::{Format, Options, messages};
-use crate::{Chat, Input, Sampling};
+use crate::{Chat, Input, KeepAlive, NoKeepAlive, Sampling};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,7 @@ pub(super) struct Draft {
     pub(super) priority: i32,
     pub(super) timeout_ms: Option<u32>,
     pub(super) cache_salt: String,
+    pub(super) keep_alive: Option<KeepAlive>,
     pub(super) no_tool_choice: bool,
     pub(super) stream_options: bool,
 }
@@ -211,6 +212,10 @@ static FIELDS: &[Field] = &[
         Ok(())
     }),
     honoured(BOTH, "cache_salt", |d, at, v| { d.cache_salt = salt(at, v)?; Ok(()) }),
+    honoured(BOTH, "keep_alive", |d, at, v| {
+        d.keep_alive = Some(keep_alive(at, v)?);
+        Ok(())
+    }),
     // What the answer looks like.
     honoured(BOTH, "n", |d, at, v| { d.options.n = check::count(at, v, 1, 16)?; Ok(()) }),
     honoured(COMPLETIONS, "best_of", |d, at, v| {
@@ -323,6 +328,15 @@ fn seed(at: &str, value: &Value) -> Read<u64> {
         // A negative seed is as good as any: its two's complement.
         None => Ok(check::whole(at, value, i64::MIN, i64::MAX)?.cast_unsigned()),
     }
+}
+
+/// Ollama's: seconds, or a text such as "5m".
+fn keep_alive(at: &str, value: &Value) -> Read<KeepAlive> {
+    let read = match value {
+        Value::String(text) => text.parse().ok(),
+        other => other.as_f64().and_then(KeepAlive::from_seconds),
+    };
+    read.map_or_else(|| check::bad(at, NoKeepAlive), Ok)
 }
 
 fn stop(at: &str, value: &Value) -> Read<Vec<String>> {

@@ -5,33 +5,49 @@ use serde_json::{Value, json};
 
 use super::check::{self, Read};
 use super::fields::tokens;
-use super::request::read_object;
+use super::request::{read_object, short};
 use crate::{Fault, Token};
 
 /// A model as `/v1/models` lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelLine<'a> {
     /// The name it is asked for by.
     pub name: &'a str,
-    /// Seconds since 1970 when it was loaded.
+    /// Seconds since 1970 when the server took it in.
     pub created_s: u64,
-    /// The longest prompt and answer together, in tokens.
+    /// The longest prompt and answer together, in tokens; 0 where its file was not read yet.
     pub context_tokens: usize,
     /// Its architecture.
     pub architecture: &'a str,
     /// Whether it can hold a conversation.
     pub chat: bool,
+    /// Where it stands: `unloaded`, `fetching`, `loading`, `ready` or `failed`.
+    pub status: &'a str,
+    /// The share done of what is under way, 0 to 1.
+    pub progress: Option<f32>,
+    /// Memory that it takes when loaded; 0 where its file was not read yet.
+    pub memory_bytes: u64,
+    /// Requests that it answers or that wait for it.
+    pub requests: usize,
+    /// Why it failed.
+    pub error: Option<&'a str>,
 }
 
 fn model(line: &ModelLine<'_>) -> Value {
+    let known = |number: u64| if number == 0 { Value::Null } else { json!(number) };
     json!({
         "id": line.name,
         "object": "model",
         "created": line.created_s,
         "owned_by": "ingle",
-        "max_model_len": line.context_tokens,
+        "max_model_len": known(line.context_tokens as u64),
         "architecture": line.architecture,
         "chat": line.chat,
+        "status": line.status,
+        "progress": line.progress.map(short),
+        "memory_bytes": known(line.memory_bytes),
+        "requests": line.requests,
+        "error": line.error,
     })
 }
 

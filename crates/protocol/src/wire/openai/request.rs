@@ -7,7 +7,7 @@ use super::check::{self, Read};
 use super::fields::{Draft, read_fields, refuse_tools};
 use super::strict::Strict;
 use super::{Asked, Format, Options, messages};
-use crate::{Chat, Fault, Input, Request, Sampling};
+use crate::{Chat, Fault, Input, KeepAlive, Request, Sampling};
 
 /// OpenAI's default of a completion's `max_tokens`.
 const COMPLETION_TOKENS: u32 = 16;
@@ -34,6 +34,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         priority: draft.priority,
         timeout_ms: draft.timeout_ms,
         cache_salt: draft.cache_salt.clone(),
+        keep_alive: draft.keep_alive,
         ..Request::default()
     };
     Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
@@ -105,6 +106,11 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
     }
     if !request.cache_salt.is_empty() {
         body.insert("cache_salt".into(), json!(request.cache_salt));
+    }
+    match request.keep_alive {
+        Some(KeepAlive::Forever) => drop(body.insert("keep_alive".into(), json!(-1))),
+        Some(time) => drop(body.insert("keep_alive".into(), json!(time.to_string()))),
+        None => {}
     }
     write_options(&mut body, &asked.options);
     Ok(Value::Object(body).to_string())

@@ -1,0 +1,59 @@
+//! What a model will take in memory, told before any of it is taken: from shapes alone.
+
+use super::pack::Packed;
+use super::{BLOCK_TOKENS, Cpu, Graph, Rows, run};
+
+/// Bytes beside the mapped model file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// Matrices as they are held: repacked where kernels multiply by them, else the file's own
+    /// pages, which are read in every step.
+    pub weights: u64,
+    /// The KV cache.
+    pub cache: u64,
+    /// Activations of the largest step.
+    pub activations: u64,
+}
+
+impl Forecast {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.activations
+    }
+}
+
+impl Cpu {
+    /// What [`prepare`](crate::Backend::prepare) and steps of at most `step_tokens` tokens, that
+    /// sample at most `samples` rows, will take for the weights, buffers and caches given so far.
+    pub fn forecast(
+        &self,
+        graph: &Graph,
+        blocks: usize,
+        step_tokens: usize,
+        samples: usize,
+    ) -> Forecast {
+        let multiplied: Vec<usize> = match self.kernels.product {
+            Some(_) => graph.ops.iter().flat_map(run::multiplied).collect(),
+            None => Vec::new(),
+        };
+        let weight = |(at, matrix): (usize, &super::Matrix)| {
+            let packed = multiplied.contains(&at);
+            let packed = packed.then(|| Packed::bytes(matrix.format, matrix.rows, matrix.cols));
+            let floats = size_of_val(&*matrix.floats) as u64;
+            packed.flatten().unwrap_or(matrix.bytes.len() as u64) + floats
+        };
+        let float = self.shapes().cached_float_bytes as u64;
+        let slots = (blocks * BLOCK_TOKENS) as u64;
+        let cache =
+            |cache: &super::LayerCache| 2 * (cache.heads * cache.dim) as u64 * float * slots;
+        let activation = |buffer: &super::Activations| {
+            let rows = if buffer.rows == Rows::Tokens { step_tokens } else { samples };
+            (rows * buffer.width * size_of::<f32>()) as u64
+        };
+        Forecast {
+            weights: self.weights.iter().enumerate().map(weight).sum(),
+            cache: self.caches.iter().map(cache).sum(),
+            activations: self.buffers.iter().map(activation).sum(),
+        }
+    }
+}

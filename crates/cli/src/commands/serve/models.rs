@@ -1,0 +1,318 @@
+//! The models of a server as a provider: names and files on one side, the engine's fleet on the
+//! other. The one place that knows both, since neither may know the other. A request loads what
+//! is on disk; it never fetches anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ingle_engine::{Bounds, Fleet, Footprint, Load, Local, Options, Stage, Stats, Status, Unloaded};
+use ingle_gateway::{Metric, ModelCard, Provider, Standing};
+use ingle_model::pull::{Reference, Store};
+use ingle_model::tokenizer::Special;
+use ingle_protocol::{Call, Fault, Request, Sink, Token};
+
+/// Where the loader finds the file of a name.
+pub(super) type Files = Arc<Mutex<BTreeMap<String, PathBuf>>>;
+
+/// What a caller is told to wait for a model that is being fetched.
+const FETCH_RETRY: Duration = Duration::from_secs(5);
+
+/// Models on this machine, to be asked like any other's.
+pub(super) struct Models {
+    fleet: Fleet<Local>,
+    options: Options,
+    files: Files,
+    /// Whose models may be asked for beside those that were named.
+    store: Option<Store>,
+    /// The default first.
+    entries: Mutex<Vec<Entry>>,
+    created_s: u64,
+}
+
+struct Entry {
+    name: String,
+    state: State,
+}
+
+/// What is known of a model's file.
+#[derive(Clone)]
+enum State {
+    /// It is not here yet; the share that is.
+    Fetching(Option<f32>),
+    /// It is here and was not looked into.
+    Unread(PathBuf),
+    /// The fleet knows it.
+    Read(Footprint),
+    /// It could not be had, or not be read.
+    Failed(Fault),
+}
+
+impl Models {
+    pub(super) fn new(
+        bounds: &Bounds,
+        options: Options,
+        store: Option<Store>,
+        (files, load): (Files, Load<Local>),
+        unloaded: Unloaded,
+    ) -> Result<Self, Fault> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Self {
+            fleet: Fleet::new(bounds, load, unloaded)?,
+            options,
+            files,
+            store,
+            entries: Mutex::default(),
+            created_s: now.map_or(0, |since| since.as_secs()),
+        })
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self, name: &str) -> Option<State> {
+        let entries = self.entries();
+        entries.iter().find(|entry| entry.name == name).map(|entry| entry.state.clone())
+    }
+
+    fn set(&self, name: &str, state: State) {
+        let mut entries = self.entries();
+        match entries.iter_mut().find(|entry| entry.name == name) {
+            Some(entry) => entry.state = state,
+            None => entries.push(Entry { name: name.to_owned(), state }),
+        }
+    }
+
+    /// Says how far the fetch of a model is; the share done, where it is known.
+    pub(super) fn fetching(&self, name: &str, share: Option<f32>) {
+        self.set(name, State::Fetching(share));
+    }
+
+    /// Says that a model cannot be had.
+    pub(super) fn failed(&self, name: &str, fault: Fault) {
+        self.set(name, State::Failed(fault));
+    }
+
+    /// Says where a model's file is, to be looked into when it is first asked for.
+    pub(super) fn found(&self, name: &str, path: PathBuf) {
+        self.set(name, State::Unread(path));
+    }
+
+    /// Looks into a model's file and makes it one that can be asked. Nothing where that was done.
+    pub(super) fn read(&self, name: &str) -> Result<(), Fault> {
+        let path = match self.state(name) {
+            Some(State::Read(_)) => return Ok(()),
+            Some(State::Unread(path)) => path,
+            Some(State::Failed(fault)) => return Err(fault),
+            Some(State::Fetching(_)) => {
+                let message = format!("`{name}` is being fetched; /v1/models tells how far it is");
+                return Err(Fault::not_ready(FETCH_RETRY, message));
+            }
+            None => return Err(Fault::caller(format!("there is no model {name:?}")).at("model")),
+        };
+        // Where it fails the file is looked into again the next time: it may have been replaced.
+        let footprint = Footprint::of(&path, &self.options)?;
+        self.fleet.add(name, footprint.memory.total())?;
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), path);
+        self.set(name, State::Read(footprint));
+        Ok(())
+    }
+
+    /// Takes in what is in the store and was not named.
+    pub(super) fn look_into_store(&self) -> Vec<String> {
+        let listing = self.store.as_ref().and_then(|store| store.list().ok()).unwrap_or_default();
+        let fresh = listing.models.into_iter().filter_map(|entry| {
+            let name = entry.manifest.name;
+            self.state(&name).is_none().then(|| {
+                self.found(&name, entry.path);
+                name
+            })
+        });
+        fresh.collect()
+    }
+
+    /// Ends all models in order.
+    pub(super) fn finish(&self) {
+        self.fleet.finish();
+    }
+
+    pub(super) fn fleet(&self) -> &Fleet<Local> {
+        &self.fleet
+    }
+
+    fn card(&self, entry: &Entry) -> ModelCard {
+        let card = ModelCard {
+            name: entry.name.clone(),
+            created_s: self.created_s,
+            ..ModelCard::default()
+        };
+        match &entry.state {
+            State::Unread(_) => card,
+            State::Fetching(share) => {
+                ModelCard { standing: Standing::Fetching, progress: *share, ..card }
+            }
+            State::Failed(fault) => {
+                let error = Some(fault.message.clone());
+                ModelCard { standing: Standing::Failed, error, ..card }
+            }
+            State::Read(footprint) => {
+                let status = self.fleet.status(&entry.name);
+                with_status(with_footprint(card, footprint), status)
+            }
+        }
+    }
+}
+
+fn with_footprint(card: ModelCard, footprint: &Footprint) -> ModelCard {
+    ModelCard {
+        architecture: footprint.architecture.clone(),
+        context_tokens: footprint.context,
+        chat: footprint.chat,
+        memory_bytes: footprint.memory.total(),
+        ..card
+    }
+}
+
+fn with_status(card: ModelCard, status: Option<Status>) -> ModelCard {
+    let Some(status) = status else { return card };
+    let (standing, progress, error) = match status.stage {
+        Stage::Unloaded => (Standing::Unloaded, None, None),
+        Stage::Loading(share) => (Standing::Loading, Some(share), None),
+        Stage::Ready => (Standing::Ready, None, None),
+        Stage::Failed(fault) => (Standing::Failed, None, Some(fault.message)),
+    };
+    ModelCard { standing, progress, error, requests: status.requests, ..card }
+}
+
+impl Provider for Models {
+    fn models(&self) -> Vec<ModelCard> {
+        self.entries().iter().map(|entry| self.card(entry)).collect()
+    }
+
+    fn find(&self, name: &str) -> Result<Option<ModelCard>, Fault> {
+        let default = || self.entries().first().map(|entry| entry.name.clone());
+        let mut name =
+            if name.is_empty() { default().unwrap_or_default() } else { name.to_owned() };
+        if let (None, Some(store)) = (self.state(&name), &self.store) {
+            // A path is no name: what is not in the store stays unseen.
+            let reference = name.parse().ok().filter(|it| !matches!(it, Reference::Path(_)));
+            let entry = reference.and_then(|it| store.lookup(&it).ok().flatten());
+            if let Some(entry) = entry {
+                // However it was spelt: a model is here once.
+                name = entry.manifest.name;
+                if self.state(&name).is_none() {
+                    self.found(&name, entry.path);
+                }
+            }
+        }
+        if matches!(self.state(&name), Some(State::Unread(_))) {
+            self.read(&name)?;
+        }
+        let entries = self.entries();
+        Ok(entries.iter().find(|entry| entry.name == name).map(|entry| self.card(entry)))
+    }
+
+    fn load(&self, model: &str) -> Result<(), Fault> {
+        self.read(model)?;
+        self.fleet.load(model)
+    }
+
+    fn unload(&self, model: &str) -> Result<(), Fault> {
+        self.read(model)?;
+        self.fleet.unload(model)
+    }
+
+    fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
+        self.read(&request.model)?;
+        let name = request.model.clone();
+        self.fleet.send(&name, request, sink)
+    }
+
+    fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
+        self.read(model)?;
+        let special = if special { Special::Parse } else { Special::Plain };
+        self.fleet.with(model, |local| local.tokenizer().encode(text, special))
+    }
+
+    fn detokenize(&self, model: &str, tokens: &[Token]) -> Result<String, Fault> {
+        self.read(model)?;
+        self.fleet.with(model, |local| {
+            let vocabulary = local.info().vocabulary;
+            match tokens.iter().find(|token| **token as usize >= vocabulary) {
+                Some(token) => {
+                    let message = format!("there is no token {token}; ids are below {vocabulary}");
+                    Err(Fault::caller(message).at("tokens"))
+                }
+                None => Ok(local.tokenizer().decode(tokens)),
+            }
+        })?
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let (used, budget) = self.fleet.memory();
+        let whole = [
+            ("ingle_fleet_memory_bytes", "Memory that models may take.", budget),
+            ("ingle_fleet_memory_used_bytes", "Memory that is given to models.", used),
+            ("ingle_fleet_waiting", "Requests that wait for a model.", self.fleet.waiting() as u64),
+        ];
+        let whole = whole.into_iter().map(|(name, help, value)| {
+            Metric { name, help, counter: false, model: None, value: value as f64 }
+        });
+        let names: Vec<String> = self.entries().iter().map(|entry| entry.name.clone()).collect();
+        let status = names.into_iter().filter_map(|name| Some((self.fleet.status(&name)?, name)));
+        let status: Vec<(String, Status)> = status.map(|(status, name)| (name, status)).collect();
+        let stats = self.fleet.each(|name, local| (name.to_owned(), local.stats()));
+        whole.chain(rows(STATUS, &status)).chain(rows(STATS, &stats)).collect()
+    }
+}
+
+/// A metric of each model: its name, its help, whether it only grows, and where it is found.
+type Row<T> = (&'static str, &'static str, bool, fn(&T) -> f64);
+
+fn rows<T>(table: &'static [Row<T>], models: &[(String, T)]) -> impl Iterator<Item = Metric> {
+    table.iter().flat_map(|(name, help, counter, value)| {
+        models.iter().map(|(model, of)| Metric {
+            name,
+            help,
+            counter: *counter,
+            model: Some(model.clone()),
+            value: value(of),
+        })
+    })
+}
+
+#[rustfmt::skip]
+const STATUS: &[Row<Status>] = &[
+    ("ingle_model_loaded", "Whether the model is in memory.", false, |s| f64::from(u8::from(s.stage == Stage::Ready))),
+    ("ingle_model_memory_bytes", "Memory that the model takes when loaded.", false, |s| s.bytes as f64),
+    ("ingle_model_requests", "Requests that it answers or that wait for it.", false, |s| s.requests as f64),
+    ("ingle_model_loads_total", "How often it was loaded.", true, |s| s.loads as f64),
+    ("ingle_model_unloads_total", "How often it was unloaded.", true, |s| s.unloads as f64),
+    ("ingle_model_load_failures_total", "How often it could not be loaded.", true, |s| s.failures as f64),
+];
+
+/// Of models in memory; totals count from the load.
+#[rustfmt::skip]
+const STATS: &[Row<Stats>] = &[
+    ("ingle_engine_sequences_running", "Sequences that were admitted and hold KV blocks.", false, |s| s.counts.running as f64),
+    ("ingle_engine_sequences_waiting", "Sequences that wait.", false, |s| s.counts.waiting as f64),
+    ("ingle_engine_kv_blocks", "KV blocks in all.", false, |s| s.blocks as f64),
+    ("ingle_engine_kv_blocks_used", "KV blocks that running sequences hold.", false, |s| s.counts.blocks_used as f64),
+    ("ingle_engine_kv_blocks_cached", "Free KV blocks that still hold a prefix.", false, |s| s.counts.blocks_cached as f64),
+    ("ingle_engine_preemptions_total", "Sequences that had to make room.", true, |s| s.counts.preemptions as f64),
+    ("ingle_engine_late_total", "Requests whose time was too short, refused or ended.", true, |s| s.late as f64),
+    ("ingle_engine_steps_total", "Steps computed.", true, |s| s.steps as f64),
+    ("ingle_engine_prompt_tokens_total", "Prompt tokens computed.", true, |s| s.prompt_tokens as f64),
+    ("ingle_engine_lookup_tokens_total", "Prompt tokens looked for in the prefix cache.", true, |s| s.lookup_tokens as f64),
+    ("ingle_engine_cached_tokens_total", "Prompt tokens found in the prefix cache, in memory or on disk.", true, |s| s.cached_tokens as f64),
+    ("ingle_engine_disk_tokens_total", "Those of them that were read from disk.", true, |s| s.disk_tokens as f64),
+    ("ingle_engine_generated_tokens_total", "Tokens generated.", true, |s| s.generated_tokens as f64),
+    ("ingle_engine_drafted_tokens_total", "Tokens guessed and tried.", true, |s| s.drafted_tokens as f64),
+    ("ingle_engine_accepted_tokens_total", "Guessed tokens that came true.", true, |s| s.accepted_tokens as f64),
+    ("ingle_engine_forced_tokens_total", "Tokens that a grammar forced, taken without a step of their own.", true, |s| s.forced_tokens as f64),
+    ("ingle_engine_masks_total", "Masks made: what a grammar allows at one position.", true, |s| s.masks as f64),
+    ("ingle_engine_mask_seconds_total", "Time that masks took, beside the steps.", true, |s| s.masks_ns as f64 / 1e9),
+    ("ingle_engine_mask_wait_seconds_total", "Time that steps waited for masks.", true, |s| s.masks_awaited_ns as f64 / 1e9),
+];

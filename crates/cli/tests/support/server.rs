@@ -1,0 +1,114 @@
+//! A running `ingle serve`, and a client made of a socket.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+
+/// A running server; ended when dropped.
+pub(crate) struct Server {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    pub(crate) url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program about to serve.
+pub(crate) fn serve(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ingle"));
+    command.arg("serve").args(arguments).stdin(Stdio::null()).env_remove("INGLE_API_KEYS");
+    command
+}
+
+/// What was answered.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+impl Server {
+    /// Starts one on a free port and waits until it has its first model.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = serve(&["--port", "0", "--json", "--quiet"]);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("is piped"));
+        let mut server = Self { child, lines, url: String::new() };
+        assert_eq!(server.event()["event"], "listening");
+        let ready = server.event();
+        assert_eq!(ready["event"], "ready");
+        server.url = ready["url"].as_str().expect("a text").to_owned();
+        server
+    }
+
+    /// The next thing that it tells.
+    pub(crate) fn event(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("UTF-8");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").expect("a URL")
+    }
+
+    /// Sends a request and leaves its answer on the socket.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(self.address()).expect("listens");
+        let length = body.len();
+        write!(
+            socket,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .expect("reads");
+        socket
+    }
+
+    /// Sends a request and reads all of its answer.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
+        rest(&mut BufReader::new(self.send(method, path, body)))
+    }
+
+    /// A streamed answer, begun.
+    pub(crate) fn stream(&self, path: &str, body: &str) -> BufReader<TcpStream> {
+        let mut reader = BufReader::new(self.send("POST", path, body));
+        let mut line = String::new();
+        while !line.contains("data: ") {
+            line.clear();
+            assert!(reader.read_line(&mut line).expect("UTF-8") > 0, "the stream ended");
+        }
+        reader
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status().expect("runs");
+        assert!(status.success());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("is ours")
+    }
+}
+
+/// An answer that is whole, up to its end.
+fn rest(reader: &mut BufReader<TcpStream>) -> Reply {
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("UTF-8");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Reply { status: status.expect("a status"), body: body.to_owned() }
+}

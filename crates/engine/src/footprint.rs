@@ -1,0 +1,43 @@
+//! What a model file will take in memory, and what it is, told without loading it: its graph is
+//! recorded and thrown away, no weight is read. Not counted: the tokenizer's tables, the program
+//! itself, and the mapped file's pages, which the system takes back at will.
+
+use crate::Options;
+use crate::core::room;
+use crate::local::broken;
+use ingle_backend::cpu::kernels::Kernels;
+use ingle_backend::cpu::{Cpu, Forecast};
+use ingle_model::gguf::Gguf;
+use ingle_protocol::Fault;
+use std::path::Path;
+
+/// A model file, before it is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Its architecture, as its file names it.
+    pub architecture: String,
+    /// The longest prompt and answer together, in tokens, with these options.
+    pub context: usize,
+    /// Whether it has a chat template.
+    pub chat: bool,
+    /// Memory that it takes, in bytes.
+    pub memory: Forecast,
+}
+
+impl Footprint {
+    /// Reads a model file's head. The same options have to be given when it is loaded.
+    pub fn of(path: &Path, options: &Options) -> Result<Self, Fault> {
+        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let mut cpu = Cpu::new(options.kernels.unwrap_or_else(Kernels::best), 1);
+        let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
+            .map_err(|error| broken(&error))?;
+        let (blocks, context) = room(options, &network)?;
+        let running = options.running.max(1);
+        Ok(Self {
+            architecture: gguf.arch().to_owned(),
+            context,
+            chat: gguf.str("tokenizer.chat_template").is_ok(),
+            memory: cpu.forecast(&network.graph, blocks, options.step_tokens.max(1), running),
+        })
+    }
+}
