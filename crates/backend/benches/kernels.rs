@@ -1,13 +1,14 @@
 //! How fast every row of the kernel table multiplies and attends, on one thread and out of the
 //! cache: billions of multiply-adds per second, the best of many short runs, so that whatever else
-//! the machine does costs samples and not accuracy. `cargo bench -p ingle-backend`.
+//! the machine does costs samples and not accuracy. `cargo bench -p ingle-backend`, and with
+//! `-- attention`, or another part of a line, only the lines that have it.
 #![allow(clippy::print_stdout, reason = "a table for a person")]
 
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::{
-    Attend, BLOCK_TOKENS, Backend, Batch, Buffer, Format, Graph, Input, Op, Out, Pages, Rows,
-    Sample, Span,
+    Attend, BLOCK_TOKENS, Backend, Batch, Buffer, Format, Graph, Input, KvType, Op, Out, Pages,
+    Rows, Sample, Span,
 };
 use std::time::{Duration, Instant};
 
@@ -59,10 +60,11 @@ fn product(kernels: &'static Kernels, format: Format, tokens: usize) -> f64 {
 
 fn attention(
     kernels: &'static Kernels,
+    kv: KvType,
     (heads, kv_heads, dim): (usize, usize, usize),
     tokens: usize,
 ) -> f64 {
-    let mut cpu = Cpu::new(kernels, 1);
+    let mut cpu = Cpu::new(kernels, 1).with_kv(kv);
     let [q, y] = [0, 1].map(|_| cpu.alloc(Rows::Tokens, heads * dim));
     let [k, v] = [0, 1].map(|_| cpu.alloc(Rows::Tokens, kv_heads * dim));
     let cache = cpu.cache(kv_heads, dim);
@@ -88,16 +90,24 @@ fn attention(
 
 fn main() {
     let tokens = [1, 2, 4, 8, 64];
-    println!("{SIDE} x {SIDE}, Gmac/s by tokens        {tokens:>8?}");
-    let rows = || KERNELS.iter().filter(|row| row.runs_here() && row.name != "reference");
-    for kernels in rows() {
+    println!("{:<32} {tokens:>8?}", format!("{SIDE} x {SIDE}, Gmac/s by tokens"));
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let line = |name: String, rate: &dyn Fn(usize) -> f64| {
+        if name.contains(&part) {
+            let rates = tokens.map(|tokens| format!("{:8.1}", rate(tokens)));
+            println!("{name:<32} {}", rates.concat());
+        }
+    };
+    for kernels in KERNELS.iter().filter(|row| row.runs_here() && row.name != "reference") {
+        let row = kernels.name;
         for format in FORMATS {
-            let rates = tokens.map(|tokens| format!("{:8.1}", product(kernels, format, tokens)));
-            println!("{:<10} {:<6} {}", kernels.name, format.name(), rates.concat());
+            line(format!("{row:<10} {}", format.name()), &|t| product(kernels, format, t));
         }
         for shape in [(9, 3, 64), (4, 1, 256)] {
-            let rates = tokens.map(|tokens| format!("{:8.1}", attention(kernels, shape, tokens)));
-            println!("{:<10} {:<6} {} attention {shape:?}", kernels.name, "f32", rates.concat());
+            for &kv in KvType::ALL {
+                let name = format!("{row:<10} attention {} {shape:?}", kv.name());
+                line(name, &|t| attention(kernels, kv, shape, t));
+            }
         }
     }
 }

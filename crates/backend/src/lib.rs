@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod cpu;
 pub mod formats;
 pub mod graph;
+mod kv;
 
 pub use bytes::Bytes;
 pub use formats::Format;
@@ -16,6 +17,7 @@ pub use graph::{
     Activation, Attend, Batch, Buffer, Cache, Cost, Experts, Graph, Input, Mixing, Op, Out,
     Pairing, Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
 };
+pub use kv::{KV_GROUP, KvType};
 
 /// A step that was submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -233,19 +233,23 @@ pub struct Core {
     stats: Stats,
 }
 
-/// KV blocks and context, from the options and what there is.
-pub(crate) fn room(options: &Options, network: &Network) -> Result<(usize, usize), Fault> {
+/// KV blocks and context, from the options, what a block takes and what there is.
+pub(crate) fn room(
+    options: &Options,
+    network: &Network,
+    block_bytes: usize,
+) -> Result<(usize, usize), Fault> {
     const USUAL_MAX: usize = 2 << 30;
     let usual = || (crate::memory::available() / 4).min(USUAL_MAX);
     let budget = options.kv_bytes.unwrap_or_else(usual);
-    let block_bytes = network.kv_floats * size_of::<f32>() * BLOCK_TOKENS;
     let affordable = (budget / block_bytes.max(1)).max(1);
     let wanted = options.context.unwrap_or(network.context).min(network.context);
     let context = wanted.min(affordable * BLOCK_TOKENS);
     if options.context.is_some_and(|asked| asked > context) {
         return Err(Fault::ours(format!(
             "a context of {} tokens was asked for; the model has {} and the KV cache's memory \
-             holds {}: ask for less, or give it more with --kv-mb",
+             holds {}: ask for less, give it more with --kv-mb, or keep less of each token with \
+             --kv-type q8_0",
             options.context.unwrap_or_default(),
             network.context,
             affordable * BLOCK_TOKENS
@@ -263,7 +267,7 @@ impl Core {
         options: &Options,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, Fault> {
-        let (blocks, context) = room(options, &network)?;
+        let (blocks, context) = room(options, &network, backend.block_bytes())?;
         let pages = Pages { block_tokens: BLOCK_TOKENS, blocks };
         backend
             .prepare(&network.graph, pages, progress)

@@ -5,7 +5,7 @@
 use crate::Options;
 use crate::core::room;
 use crate::local::broken;
-use ingle_backend::cpu::kernels::Kernels;
+use ingle_backend::Backend;
 use ingle_backend::cpu::{Cpu, Forecast};
 use ingle_model::gguf::Gguf;
 use ingle_protocol::Fault;
@@ -28,10 +28,10 @@ impl Footprint {
     /// Reads a model file's head. The same options have to be given when it is loaded.
     pub fn of(path: &Path, options: &Options) -> Result<Self, Fault> {
         let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
-        let mut cpu = Cpu::new(options.kernels.unwrap_or_else(Kernels::best), 1);
+        let mut cpu = Cpu::new(options.kernels(), 1).with_kv(options.kv_type());
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;
-        let (blocks, context) = room(options, &network)?;
+        let (blocks, context) = room(options, &network, cpu.block_bytes())?;
         let running = options.running.max(1);
         Ok(Self {
             architecture: gguf.arch().to_owned(),

@@ -27,6 +27,7 @@ pub use ingle_scheduler::Rank;
 pub use local::{Arrival, Info, Local};
 pub use score::{Case, Gold, Report, Scored};
 
+use ingle_backend::KvType;
 use ingle_backend::cpu::kernels::Kernels;
 use std::path::PathBuf;
 
@@ -57,6 +58,9 @@ pub struct Options {
     pub threads: Option<usize>,
     /// The row of the kernel table; `None` takes the best one that runs here.
     pub kernels: Option<&'static Kernels>,
+    /// How keys and values are kept; `None` takes the kernel row's own type: halves, or floats as
+    /// they are for the reference.
+    pub kv_type: Option<KvType>,
     /// The longest prompt and answer together, in tokens; `None` takes the model's own limit, or
     /// what the KV cache holds if that is less.
     pub context: Option<usize>,
@@ -84,11 +88,24 @@ pub struct Options {
     pub fast_forward: bool,
 }
 
+impl Options {
+    /// The row of the kernel table that is taken.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels.unwrap_or_else(Kernels::best)
+    }
+
+    /// How keys and values are kept.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type.unwrap_or(self.kernels().kv)
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             threads: None,
             kernels: None,
+            kv_type: None,
             context: None,
             kv_bytes: None,
             step_tokens: 512,

@@ -8,7 +8,6 @@ use crate::prefix;
 use crate::sampling::{self, Sampler};
 use crate::stop::{Pushed, StopText};
 use ingle_backend::cpu::Cpu;
-use ingle_backend::cpu::kernels::Kernels;
 use ingle_backend::cpu::pool;
 use ingle_model::gguf::Gguf;
 use ingle_model::template::Template;
@@ -41,6 +40,8 @@ pub struct Info {
     pub threads: usize,
     /// The kernel row in use.
     pub kernels: &'static str,
+    /// How keys and values are kept.
+    pub kv_type: &'static str,
     /// Bytes of weights that a step reads, as the file stores them.
     pub weight_bytes: usize,
 }
@@ -123,6 +124,7 @@ impl Local {
             vocabulary: tokenizer.vocab_len(),
             threads,
             kernels,
+            kv_type: options.kv_type().name(),
             weight_bytes: core.weight_bytes(),
         };
         let longest = (0..tokenizer.vocab_len() as Token)
@@ -321,8 +323,9 @@ pub(crate) fn load(
     options: &Options,
     progress: &mut dyn FnMut(f32),
 ) -> Result<(Core, usize, &'static str), Fault> {
-    let kernels = options.kernels.unwrap_or_else(Kernels::best);
-    let mut cpu = Cpu::new(kernels, options.threads.unwrap_or_else(pool::cores));
+    let kernels = options.kernels();
+    let mut cpu =
+        Cpu::new(kernels, options.threads.unwrap_or_else(pool::cores)).with_kv(options.kv_type());
     let threads = cpu.threads();
     let network = ingle_model::archs::record(gguf, &mut cpu, options.context)
         .map_err(|error| broken(&error))?;

@@ -30,8 +30,10 @@ fn the_forecast_comes_true() {
                 weight.held + floats
             };
             let weights: usize = shapes.weights.iter().map(held).sum();
-            let slots = BLOCKS * BLOCK_TOKENS;
-            let cache = network.kv_floats * shapes.cached_float_bytes * slots;
+            let cache = cpu.block_bytes() * BLOCKS;
+            let mut block = Vec::new();
+            cpu.save(0, &mut block);
+            assert_eq!(block.len(), cpu.block_bytes(), "{}", path.display());
             let name = (path.display(), kernels.name);
             assert_eq!(forecast.weights, weights as u64, "{name:?}");
             assert_eq!(forecast.cache, cache as u64, "{name:?}");

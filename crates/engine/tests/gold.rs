@@ -41,11 +41,12 @@ fn check(row: &Row) {
 }
 
 /// What is promised is a mean of 0.015. What is held is nearer: a change that triples the distance
-/// of today (0.0004) has broken something, even if the promise stands.
+/// of today (0.0010, of which halves as keys and values make most: without them it is 0.0004) has
+/// broken something, even if the promise stands.
 #[test]
 fn smollm2_keeps_its_answers() {
     let (model, gold, kernels) = ("smollm2", SMOLLM2, "best");
-    let (positions, top1, mean, p99) = (303, 0.99, 0.001, 0.01);
+    let (positions, top1, mean, p99) = (303, 0.99, 0.003, 0.02);
     check(&Row { model, gold, cases: 6, kernels, positions, top1, mean, p99 });
 }
 

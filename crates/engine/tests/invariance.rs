@@ -4,6 +4,7 @@
 
 mod support;
 
+use ingle_backend::KvType;
 use ingle_engine::{Local, Options};
 use ingle_protocol::{Input, Request, Sampling, Token, Usage};
 use std::ops::ControlFlow;
@@ -46,11 +47,22 @@ fn others() -> Vec<Request> {
 }
 
 fn model(path: &Path, threads: usize, step_tokens: usize, kv_tokens: usize) -> Local {
-    const KV_BYTES_PER_TOKEN: usize = 30 * 2 * 3 * 64 * 4;
+    keeping(KvType::F16, path, threads, step_tokens, kv_tokens)
+}
+
+fn keeping(
+    kv_type: KvType,
+    path: &Path,
+    threads: usize,
+    step_tokens: usize,
+    kv_tokens: usize,
+) -> Local {
+    let bytes_per_token = 30 * 2 * 3 * kv_type.head_bytes(64);
     let options = Options {
         threads: Some(threads),
         step_tokens,
-        kv_bytes: Some(kv_tokens * KV_BYTES_PER_TOKEN),
+        kv_type: Some(kv_type),
+        kv_bytes: Some(kv_tokens * bytes_per_token),
         ..Options::default()
     };
     open(path, &options)
@@ -100,6 +112,20 @@ fn the_crowd_the_chunks_and_the_threads_change_nothing() {
         same(expect, &told, &format!("{threads} threads, steps of {step_tokens}"));
         assert_eq!(model.stats().counts.preemptions, 0);
     }
+}
+
+#[test]
+fn however_the_past_is_kept_it_is_read_back_the_same() {
+    let Some(path) = fetched("smollm2") else { return };
+    let mut answers = vec![alone(&path).clone()];
+    for kv in [KvType::Q8_0, KvType::F32] {
+        let model = |threads, step| keeping(kv, &path, threads, step, 4096);
+        let lone = model(1, 512);
+        let expect = watched().map(|request| bits(&answer(&lone, &request)));
+        same(&expect, &crowded(&model(2, 16), 16), kv.name());
+        answers.push(expect);
+    }
+    assert!(answers[0] != answers[1] && answers[1] != answers[2], "types round");
 }
 
 #[test]

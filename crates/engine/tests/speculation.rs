@@ -242,7 +242,7 @@ fn the_crowd_and_making_room_change_nothing() {
 }
 
 /// Bytes of a KV cache that holds two or three of the crowd.
-const SMALL: usize = 16 * 16 * 2 * 2 * 32 * 4;
+const SMALL: usize = 16 * 16 * 2 * 2 * 32 * 2;
 
 /// What is tried where nothing repeats is little.
 #[test]

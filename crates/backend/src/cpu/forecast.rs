@@ -1,7 +1,7 @@
 //! What a model will take in memory, told before any of it is taken: from shapes alone.
 
 use super::pack::Packed;
-use super::{BLOCK_TOKENS, Cpu, Graph, Rows, run};
+use super::{Cpu, Graph, Rows, run};
 
 /// Bytes beside the mapped model file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,17 +42,14 @@ impl Cpu {
             let floats = size_of_val(&*matrix.floats) as u64;
             packed.flatten().unwrap_or(matrix.bytes.len() as u64) + floats
         };
-        let float = self.shapes().cached_float_bytes as u64;
-        let slots = (blocks * BLOCK_TOKENS) as u64;
-        let cache =
-            |cache: &super::LayerCache| 2 * (cache.heads * cache.dim) as u64 * float * slots;
+        let cache = self.caches.iter().map(super::LayerCache::block_bytes).sum::<usize>();
         let activation = |buffer: &super::Activations| {
             let rows = if buffer.rows == Rows::Tokens { step_tokens } else { samples };
             (rows * buffer.width * size_of::<f32>()) as u64
         };
         Forecast {
             weights: self.weights.iter().enumerate().map(weight).sum(),
-            cache: self.caches.iter().map(cache).sum(),
+            cache: (cache * blocks) as u64,
             activations: self.buffers.iter().map(activation).sum(),
         }
     }

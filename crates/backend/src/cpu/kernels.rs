@@ -8,12 +8,14 @@ use super::arm::Dotprod;
 use super::attend::{self, Keys, Query};
 use super::body;
 use super::pack::{Lanes, Layout, Packed, plane_offset};
+use super::paged::{Piece, Side};
 use super::product;
 use super::reference;
 use super::simd::{Portable, Simd};
+use super::stored;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512, Pairs, Vnni, Vnni512};
-use crate::Activation;
+use crate::{Activation, KvType};
 
 /// 16 rows of weights times some rows of activations; see [`Kernels::product`].
 type Product = unsafe fn(&Packed, usize, &Part, &mut [Lanes]);
@@ -21,6 +23,7 @@ type Quantise = unsafe fn(&[f32], Place);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type Cap = unsafe fn(f32, &mut [f32]);
+type Keep = unsafe fn(Piece, Side, usize, &[f32], *mut u8);
 type AttendRows = unsafe fn(&Keys<'_>, &[Query], usize, &mut [f32]);
 
 /// Query rows that one attention tile takes at most.
@@ -31,6 +34,8 @@ pub const TILE: usize = 8;
 pub struct Kernels {
     /// What `--kernels` calls it.
     pub name: &'static str,
+    /// How it keeps keys and values unless told otherwise: the reference as they are.
+    pub kv: KvType,
     runs: fn() -> bool,
     /// `Some` for rows that take packed weights; the reference reads the file's own blocks.
     pub(crate) product: Option<Product>,
@@ -38,6 +43,7 @@ pub struct Kernels {
     pub(crate) gate: Gate,
     pub(crate) norm: Norm,
     pub(crate) cap: Cap,
+    pub(crate) keep: Keep,
     pub(crate) attend: AttendRows,
 }
 
@@ -79,26 +85,6 @@ unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
             5 0 true 1 false,    // Q5_K
             6 32 false 2 false,  // Q6_K
         );
-    }
-}
-
-#[inline(always)]
-unsafe fn attend<S: Simd>(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32]) {
-    let (mut rows, mut partial) = (rows, partial);
-    while let Some(take) = [8, 4, 3, 2, 1].into_iter().find(|&take| take <= rows.len()) {
-        let (now, rest) = rows.split_at(take);
-        let (out, left) = partial.split_at_mut(take * attend::partial_floats(kv.dim));
-        // SAFETY: the caller's promise; the lengths were just cut to fit.
-        unsafe {
-            match take {
-                8 => attend::attend::<S, 8>(kv, now.as_array().expect("8 rows"), segment, out),
-                4 => attend::attend::<S, 4>(kv, now.as_array().expect("4 rows"), segment, out),
-                3 => attend::attend::<S, 3>(kv, now.as_array().expect("3 rows"), segment, out),
-                2 => attend::attend::<S, 2>(kv, now.as_array().expect("2 rows"), segment, out),
-                _ => attend::attend::<S, 1>(kv, now.as_array().expect("1 row"), segment, out),
-            }
-        }
-        (rows, partial) = (rest, left);
     }
 }
 
@@ -145,15 +131,23 @@ macro_rules! row {
                 unsafe { body::cap::<$simd>(cap, y) }
             }
             $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn keep(
+                piece: Piece, side: Side, slot: usize, x: &[f32], to: *mut u8,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { stored::keep::<$simd>(piece, side, slot, x, to) }
+            }
+            $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn attend(
                 kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32],
             ) {
                 // SAFETY: the caller's promise.
-                unsafe { super::attend::<$simd>(kv, rows, segment, partial) }
+                unsafe { attend::rows::<$simd>(kv, rows, segment, partial) }
             }
         }
         Kernels {
             name: $name,
+            kv: KvType::F16,
             #[allow(clippy::redundant_closure_call, reason = "one macro for every row")]
             runs: || true $(&& detected!($feature))*,
             product: Some($module::product),
@@ -161,6 +155,7 @@ macro_rules! row {
             gate: $module::gate,
             norm: $module::norm,
             cap: $module::cap,
+            keep: $module::keep,
             attend: $module::attend,
         }
     }};
@@ -196,14 +191,24 @@ pub static KERNELS: &[Kernels] = &[
 ];
 
 impl Kernels {
+    /// The row of the plain versions.
     pub(crate) const fn reference(
         quantise: Quantise,
-        gate: Gate,
-        norm: Norm,
-        cap: Cap,
-        attend: AttendRows,
+        (gate, norm, cap): (Gate, Norm, Cap),
+        (keep, attend): (Keep, AttendRows),
     ) -> Self {
-        Self { name: "reference", runs: || true, product: None, quantise, gate, norm, cap, attend }
+        Self {
+            name: "reference",
+            kv: KvType::F32,
+            runs: || true,
+            product: None,
+            quantise,
+            gate,
+            norm,
+            cap,
+            keep,
+            attend,
+        }
     }
 
     /// Whether this machine has the row's instructions.

@@ -13,22 +13,25 @@ mod forecast;
 pub mod kernels;
 pub mod machine;
 mod pack;
+mod paged;
 pub mod pool;
 mod product;
 mod reference;
 mod run;
 mod simd;
+mod stored;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use crate::{
-    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Experts, Format, Graph, Op, Pages, Refusal,
-    Rows, Shapes, Ticket, Weight, WeightShape,
+    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Experts, Format, Graph, KvType, Op, Pages,
+    Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use acts::Acts;
 pub use forecast::Forecast;
 use kernels::Kernels;
 use pack::{Lanes, Line, Packed};
+use paged::LayerCache;
 use pool::Pool;
 pub use run::OpTime;
 use std::ops::Range;
@@ -59,15 +62,6 @@ struct Activations {
     data: Vec<f32>,
 }
 
-/// One layer's paged keys and values; layouts as [`attend::Keys`] has them.
-#[derive(Debug)]
-struct LayerCache {
-    heads: usize,
-    dim: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
 /// Parts of an op that were taken, and those that are done.
 #[derive(Debug, Default)]
 struct Counter {
@@ -91,6 +85,7 @@ struct Scratch {
 #[derive(Debug)]
 pub struct Cpu {
     kernels: &'static Kernels,
+    kv: KvType,
     pool: Pool,
     weights: Vec<Matrix>,
     buffers: Vec<Activations>,
@@ -115,6 +110,7 @@ impl Cpu {
         let pool = Pool::new(threads);
         Self {
             kernels,
+            kv: kernels.kv,
             scratch: (0..pool.threads()).map(|_| Mutex::default()).collect(),
             pool,
             weights: Vec::new(),
@@ -128,6 +124,18 @@ impl Cpu {
             logits: None,
             tickets: 0,
         }
+    }
+
+    /// Keeps keys and values as this type, instead of the kernel row's own. To be said before the
+    /// caches are made.
+    pub fn with_kv(self, kv: KvType) -> Self {
+        assert!(self.caches.is_empty(), "caches of two types; this is a bug");
+        Self { kv, ..self }
+    }
+
+    /// How keys and values are kept.
+    pub fn kv(&self) -> KvType {
+        self.kv
     }
 
     /// Threads that compute, the caller's among them.
@@ -188,11 +196,7 @@ impl Cpu {
             held: matrix.packed.as_ref().map_or(matrix.bytes.len(), packed),
         });
         let buffers = self.buffers.iter().map(|buffer| (buffer.rows, buffer.width));
-        Shapes {
-            weights: weights.collect(),
-            buffers: buffers.collect(),
-            cached_float_bytes: size_of::<f32>(),
-        }
+        Shapes { weights: weights.collect(), buffers: buffers.collect(), kv: self.kv }
     }
 
     /// Makes a step possible: room for its rows, counters at 0. Returns its sampled rows.
@@ -297,7 +301,7 @@ impl Backend for Cpu {
     }
 
     fn cache(&mut self, heads: usize, dim: usize) -> Cache {
-        self.caches.push(LayerCache { heads, dim, keys: Vec::new(), values: Vec::new() });
+        self.caches.push(LayerCache::new(self.kv, heads, dim));
         Cache(self.caches.len() as u32 - 1)
     }
 
@@ -312,8 +316,7 @@ impl Backend for Cpu {
         self.stages = run::stages(graph);
         self.counters = (0..3 * graph.ops.len()).map(|_| Counter::default()).collect();
         for cache in &mut self.caches {
-            let floats = pages.blocks * BLOCK_TOKENS * cache.heads * cache.dim;
-            (cache.keys, cache.values) = (zeroed(0.0, floats)?, zeroed(0.0, floats)?);
+            cache.allot(pages.blocks)?;
         }
         if self.kernels.product.is_none() {
             return Ok(());

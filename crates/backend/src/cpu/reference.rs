@@ -5,10 +5,12 @@ use super::acts::Place;
 use super::attend::{Keys, Query, SEGMENT, partial_floats};
 use super::body::{CLAMP, STEEPNESS};
 use super::kernels::Kernels;
-use crate::{Activation, BLOCK_TOKENS, Bytes, Format, Mixing};
+use super::paged::{Piece, Side};
+use super::stored::{HALF_MAX, INT_MAX};
+use crate::{Activation, BLOCK_TOKENS, Bytes, Format, KV_GROUP, KvType, Mixing};
 
 /// The reference's row of the kernel table.
-pub(crate) const ROW: Kernels = Kernels::reference(quantise, gate, norm, cap, attend);
+pub(crate) const ROW: Kernels = Kernels::reference(quantise, (gate, norm, cap), (keep, attend));
 
 /// The reference multiplies floats.
 unsafe fn quantise(_: &[f32], _: Place) {}
@@ -93,42 +95,85 @@ unsafe fn cap(cap: f32, y: &mut [f32]) {
     y.iter_mut().for_each(|y| *y = capped(f64::from(*y), cap) as f32);
 }
 
+unsafe fn keep(piece: Piece, side: Side, slot: usize, x: &[f32], to: *mut u8) {
+    for (group, x) in x.chunks(KV_GROUP).enumerate() {
+        let most = x.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let scale = half::f16::from_f32((most / INT_MAX).min(HALF_MAX));
+        for (d, v) in x.iter().enumerate() {
+            let at = to.wrapping_add(piece.at(side, slot, group * KV_GROUP + d));
+            // SAFETY: the caller gives a piece; this is a value's own place in it.
+            unsafe {
+                match piece.kv {
+                    KvType::F32 => at.cast::<f32>().write_unaligned(*v),
+                    KvType::F16 => {
+                        let half = half::f16::from_f32(v.clamp(-HALF_MAX, HALF_MAX));
+                        at.cast::<u16>().write_unaligned(half.to_bits());
+                    }
+                    KvType::Q8_0 => {
+                        let scale = scale.to_f32();
+                        let int = if scale > 0.0 { v * (1.0 / scale) } else { 0.0 };
+                        let int = int.round_ties_even().clamp(-INT_MAX, INT_MAX);
+                        at.cast::<i8>().write(int as i8);
+                    }
+                }
+            }
+        }
+        if piece.kv == KvType::Q8_0 {
+            let to = to.wrapping_add(piece.group(group) + 2 * slot);
+            // SAFETY: the scale's own place in the piece.
+            unsafe { to.cast::<u16>().write_unaligned(scale.to_bits()) };
+        }
+    }
+}
+
+/// One stored value.
+///
+/// # Safety
+/// `from` is a piece, and the slot was stored.
+unsafe fn kept(piece: Piece, side: Side, slot: usize, d: usize, from: *const u8) -> f64 {
+    let half = |bits| f64::from(half::f16::from_bits(bits));
+    let at = from.wrapping_add(piece.at(side, slot, d));
+    // SAFETY: the caller's promise.
+    unsafe {
+        match piece.kv {
+            KvType::F32 => f64::from(at.cast::<f32>().read_unaligned()),
+            KvType::F16 => half(at.cast::<u16>().read_unaligned()),
+            KvType::Q8_0 => {
+                let scale = from.wrapping_add(piece.group(d / KV_GROUP) + 2 * slot);
+                half(scale.cast::<u16>().read_unaligned()) * f64::from(at.cast::<i8>().read())
+            }
+        }
+    }
+}
+
 unsafe fn attend(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f32]) {
-    for (row, partial) in rows.iter().zip(partial.chunks_exact_mut(partial_floats(kv.dim))) {
-        let place = |position: usize| {
-            let block = kv.blocks[position / BLOCK_TOKENS] as usize * kv.stride;
-            (block, position % BLOCK_TOKENS)
-        };
-        // SAFETY: pointers as `attend::attend` has them.
-        let key = |at: usize, d: usize| unsafe {
-            let (block, slot) = place(at);
-            f64::from(*kv.keys.add(block + d * BLOCK_TOKENS + slot))
-        };
-        // SAFETY: as above.
-        let value = |at: usize, d: usize| unsafe {
-            let (block, slot) = place(at);
-            f64::from(*kv.values.add(block + slot * kv.dim + d))
+    let dim = kv.piece.dim;
+    for (row, partial) in rows.iter().zip(partial.chunks_exact_mut(partial_floats(dim))) {
+        // SAFETY: every seen position was stored.
+        let stored = |side, at: usize, d| unsafe {
+            kept(kv.piece, side, at % BLOCK_TOKENS, d, kv.block(at / BLOCK_TOKENS, side))
         };
         let seen = row.from.max(segment * SEGMENT)..row.to.min((segment + 1) * SEGMENT);
         partial.fill(0.0);
         if seen.is_empty() {
             continue;
         }
-        // SAFETY: as above.
-        let q: Vec<f64> = (0..kv.dim).map(|d| f64::from(unsafe { *row.q.add(d) })).collect();
+        // SAFETY: a query has `dim` floats.
+        let q: Vec<f64> = (0..dim).map(|d| f64::from(unsafe { *row.q.add(d) })).collect();
         let score = |at| {
-            let score = (0..kv.dim).map(|d| q[d] * key(at, d)).sum::<f64>() * f64::from(kv.scale);
+            let products = (0..dim).map(|d| q[d] * stored(Side::Keys, at, d));
+            let score = products.sum::<f64>() * f64::from(kv.scale);
             kv.softcap.map_or(score, |cap| capped(score, cap))
         };
         let scores: Vec<f64> = seen.clone().map(score).collect();
         let most = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
         let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-        for (d, partial) in partial[..kv.dim].iter_mut().enumerate() {
-            *partial =
-                seen.clone().zip(&weights).map(|(at, w)| w * value(at, d)).sum::<f64>() as f32;
+        for (d, partial) in partial[..dim].iter_mut().enumerate() {
+            let of = seen.clone().zip(&weights).map(|(at, w)| w * stored(Side::Values, at, d));
+            *partial = of.sum::<f64>() as f32;
         }
-        partial[kv.dim] = most as f32;
-        partial[kv.dim + 1] = weights.iter().sum::<f64>() as f32;
+        partial[dim] = most as f32;
+        partial[dim + 1] = weights.iter().sum::<f64>() as f32;
     }
 }
 

@@ -147,7 +147,8 @@ struct Step<'a> {
     /// For every row: its span.
     span_of: Vec<usize>,
     mem: Vec<Mem>,
-    caches: Vec<(*mut f32, *mut f32)>,
+    /// Each cache's first block, and its bytes.
+    caches: Vec<(*mut u8, usize)>,
     acts: View,
     /// What is between the two products of a mixture of experts.
     between: View,
@@ -174,8 +175,7 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
         rows: if buffer.rows == Rows::Tokens { tokens } else { sampled },
     });
     let mem = mem.collect();
-    let caches = cpu.caches.iter_mut().map(|c| (c.keys.as_mut_ptr(), c.values.as_mut_ptr()));
-    let caches = caches.collect();
+    let caches = cpu.caches.iter_mut().map(|cache| cache.blocks()).collect();
     let (acts, between) = (cpu.acts.view(0, 0), cpu.between.view(0, 0));
     let partials = Partials(cpu.partials.as_mut_ptr());
     let place = |span: &crate::Span| {

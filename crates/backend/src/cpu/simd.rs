@@ -92,6 +92,19 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_f32(from: *const u8) -> Self::Floats;
     /// 16 halves.
     unsafe fn load_f16(from: *const u8) -> Self::Floats;
+    /// 16 signed bytes.
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> Self::Floats {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = from.cast::<[i8; 16]>().read_unaligned();
+            for i in 0..16 {
+                lanes[i] = f32::from(bytes[i]);
+            }
+            Self::load_f32(lanes.as_ptr().cast())
+        }
+    }
     /// 16 brain floats.
     unsafe fn load_bf16(from: *const u8) -> Self::Floats;
     /// `a · b`
@@ -116,6 +129,18 @@ pub(crate) trait Simd: Copy {
     unsafe fn power(n: Self::Floats) -> Self::Floats;
     /// Writes 16 floats.
     unsafe fn store(v: Self::Floats, to: *mut f32);
+    /// Writes the 16 nearest halves, ties to even.
+    #[inline(always)]
+    unsafe fn store_f16(v: Self::Floats, to: *mut u16) {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::store(v, lanes.as_mut_ptr());
+            for i in 0..16 {
+                to.add(i).write_unaligned(half::f16::from_f32(lanes[i]).to_bits());
+            }
+        }
+    }
 }
 
 /// Plain arrays, for every machine.

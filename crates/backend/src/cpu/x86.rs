@@ -103,6 +103,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u8) -> __m512 {
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
@@ -151,6 +155,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store(v: __m512, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(v: __m512, to: *mut u16) {
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<0>(v)) }
     }
 }
 
@@ -392,6 +400,15 @@ impl<B: Bytes256> Simd for Avx2<B> {
         }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> [__m256; 2] {
+        unsafe {
+            let one = |from: *const u8| {
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))
+            };
+            [one(from), one(from.add(8))]
+        }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u8) -> [__m256; 2] {
         unsafe {
             let one = |half| {
@@ -450,6 +467,13 @@ impl<B: Bytes256> Simd for Avx2<B> {
         unsafe {
             _mm256_storeu_ps(to, v[0]);
             _mm256_storeu_ps(to.add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(v: [__m256; 2], to: *mut u16) {
+        unsafe {
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<0>(v[0]));
+            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<0>(v[1]));
         }
     }
 }

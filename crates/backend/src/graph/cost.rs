@@ -10,7 +10,7 @@
 //! memory nothing; what does not fit costs it more than once.
 
 use super::{Activation, Attend, Batch, Buffer, Experts, Input, Op, Out, Rows, Weight};
-use crate::Format;
+use crate::{Format, KvType};
 use std::ops::{Add, AddAssign};
 
 /// Bytes of an activation.
@@ -38,8 +38,8 @@ pub struct Shapes {
     pub weights: Vec<WeightShape>,
     /// By [`Buffer`]: what it has a row for, and floats per row.
     pub buffers: Vec<(Rows, usize)>,
-    /// Bytes of one float of the KV cache.
-    pub cached_float_bytes: usize,
+    /// How keys and values are kept.
+    pub kv: KvType,
 }
 
 /// What some ops cost. Costs add up.
@@ -258,7 +258,7 @@ fn mixture(shapes: &Shapes, tokens: usize, e: &Experts) -> Cost {
 /// `dim` divisions; a sink is a difference, an exponential and a sum more. Each cached position
 /// that any token of a span sees is read once, and the step's own are written.
 fn attention(shapes: &Shapes, a: &Attend, batch: &Batch) -> Cost {
-    let cached = (2 * a.kv_heads * a.dim * shapes.cached_float_bytes) as u64;
+    let cached = (2 * a.kv_heads * shapes.kv.head_bytes(a.dim)) as u64;
     let pair = 4 * a.dim + if a.softcap.is_some() { 8 } else { 5 };
     let sink = if a.sinks.is_some() { 3 } else { 0 };
     let read = if batch.tokens() > 0 && a.sinks.is_some() { a.heads } else { 0 };

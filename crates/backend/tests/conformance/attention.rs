@@ -83,6 +83,20 @@ pub(super) fn attention(bench: &mut Bench, shape: &Heads) -> Buffers {
     Buffers { q, k, v, y }
 }
 
+/// What is read back of a head's key or value.
+fn kept(kv: KvType, head: &[f32]) -> Vec<f32> {
+    let round = |v: f32| half::f16::from_f32(v).to_f32();
+    let group = |group: &[f32]| -> Vec<f32> {
+        let scale = round(group.iter().fold(0.0f32, |most, v| most.max(v.abs())) / 127.0);
+        group.iter().map(|v| scale * (v / scale).round_ties_even()).collect()
+    };
+    match kv {
+        KvType::F32 => head.to_vec(),
+        KvType::F16 => head.iter().copied().map(round).collect(),
+        KvType::Q8_0 => head.chunks(32).flat_map(group).collect(),
+    }
+}
+
 /// The formula, over one sequence.
 fn dense(shape: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
     let &Heads { heads, kv_heads, dim, .. } = shape;
@@ -114,18 +128,19 @@ fn dense(shape: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
 }
 
 /// Every row within `tolerance` of the formula.
-fn is_the_formula(shape: &Heads, tolerance: f32) {
+fn is_the_formula(kv: KvType, shape: &Heads, tolerance: f32) {
     let tokens = span(0, 0..300, LONG);
     for kernels in rows() {
         let read = |of: fn(&Buffers) -> Buffer| {
-            let mut bench = Bench::new(kernels, 2);
+            let mut bench = Bench::keeping(kv, kernels, 2);
             let buffers = attention(&mut bench, shape);
             bench.prepare(of(&buffers));
             bench.run(std::slice::from_ref(&tokens))
         };
-        let expect = dense(shape, &read(|b| b.q), &read(|b| b.k), &read(|b| b.v));
+        let kept = |x: Vec<f32>| x.chunks(shape.dim).flat_map(|x| kept(kv, x)).collect::<Vec<_>>();
+        let expect = dense(shape, &read(|b| b.q), &kept(read(|b| b.k)), &kept(read(|b| b.v)));
         let apart = distance(&read(|b| b.y), &expect);
-        assert!(apart <= tolerance, "{shape:?} on {}: {apart}", kernels.name);
+        assert!(apart <= tolerance, "{kv:?} {shape:?} on {}: {apart}", kernels.name);
     }
 }
 
@@ -139,7 +154,12 @@ fn attention_is_its_formula() {
         plain.clone().sinking(),
         plain.sinking().capped(5.0).seeing(260),
     ] {
-        is_the_formula(&shape, 1e-5);
+        is_the_formula(KvType::F32, &shape, 1e-5);
+    }
+    for &kv in KvType::ALL {
+        for shape in [Heads::of(2, 1, 40), Heads::of(5, 1, 64).seeing(33)] {
+            is_the_formula(kv, &shape, 1e-5);
+        }
     }
 }
 
@@ -148,12 +168,16 @@ fn attention_sees_the_past_through_blocks() {
     for shape in [
         Heads::of(3, 1, 64),
         Heads::of(4, 4, 16),
+        Heads::of(7, 1, 80),
         Heads::of(8, 2, 32).seeing(20),
         Heads::of(4, 2, 4).seeing(1),
         Heads::of(4, 2, 32).capped(50.0),
         Heads::of(4, 2, 24).sinking().seeing(20),
     ] {
-        conforms(&format!("{shape:?}"), 1e-5, |bench| attention(bench, &shape).y);
+        for &kv in KvType::ALL {
+            let name = format!("{kv:?} {shape:?}");
+            conforms_over(kv, CUTS, &name, 1e-5, |bench| attention(bench, &shape).y);
+        }
     }
 }
 
@@ -165,6 +189,9 @@ fn attention_merges_the_segments_of_a_long_context() {
         Heads::of(4, 2, 16).seeing(300),
         Heads::of(4, 1, 16).sinking().capped(3.0),
     ] {
-        conforms_over(&cuts, &format!("{shape:?}, long"), 1e-5, |b| attention(b, &shape).y);
+        for &kv in KvType::ALL {
+            let name = format!("{kv:?} {shape:?}, long");
+            conforms_over(kv, &cuts, &name, 1e-5, |bench| attention(bench, &shape).y);
+        }
     }
 }

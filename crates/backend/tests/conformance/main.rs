@@ -8,8 +8,8 @@ use attention::{Heads, attention};
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::{
-    Activation, BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Format, Graph, Input, Op, Out, Pages,
-    Rows, Sample, Span, Weight,
+    Activation, BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Format, Graph, Input, KvType, Op, Out,
+    Pages, Rows, Sample, Span, Weight,
 };
 
 const VOCABULARY: usize = 64;
@@ -84,7 +84,12 @@ struct Bench {
 
 impl Bench {
     fn new(kernels: &'static Kernels, threads: usize) -> Self {
-        let cpu = Cpu::new(kernels, threads);
+        Self::keeping(KvType::F32, kernels, threads)
+    }
+
+    /// With caches of a type.
+    fn keeping(kv: KvType, kernels: &'static Kernels, threads: usize) -> Self {
+        let cpu = Cpu::new(kernels, threads).with_kv(kv);
         Self { cpu, graph: Graph::default(), rng: Rng(0x9E37_79B9) }
     }
 
@@ -140,20 +145,30 @@ const LONG: &[u32] = &[
     39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50,
 ];
 
+/// Where the long sequence is cut.
+const CUTS: &[usize] = &[0, 16, 17, 40, 70];
+
 /// Holds what `build` computes to the reference within `tolerance`, and all other rows, thread
 /// counts and batch compositions to each other bit for bit.
 fn conforms(name: &str, tolerance: f32, build: impl Fn(&mut Bench) -> Buffer) {
-    conforms_over(&[0, 16, 17, 40, 70], name, tolerance, build);
+    conforms_over(KvType::F32, CUTS, name, tolerance, build);
 }
 
-/// The same, over a long sequence that is also computed in parts, cut at these positions.
-fn conforms_over(cuts: &[usize], name: &str, tolerance: f32, build: impl Fn(&mut Bench) -> Buffer) {
+/// The same, with caches of a type, over a long sequence that is also computed in parts, cut at
+/// these positions.
+fn conforms_over(
+    kv: KvType,
+    cuts: &[usize],
+    name: &str,
+    tolerance: f32,
+    build: impl Fn(&mut Bench) -> Buffer,
+) {
     let long = cuts.last().copied().unwrap_or_default();
     let whole = [span(0, 0..long, LONG), span(0, 9..10, &[11]), span(0, 5..9, &[12])];
     let mut outcomes: Vec<(String, Vec<f32>)> = Vec::new();
     for kernels in rows() {
         for threads in [1, 3] {
-            let mut bench = Bench::new(kernels, threads);
+            let mut bench = Bench::keeping(kv, kernels, threads);
             let read = build(&mut bench);
             bench.prepare(read);
             let together = bench.run(&whole);
@@ -204,7 +219,7 @@ fn steps_of_any_number_of_rows_multiply() {
     let cuts = [0, 1, 3, 6, 10, 15, 21, 28, 37, 101];
     for format in [Format::Q4_1, Format::Q5_0, Format::Q6_K, Format::Q8_0, Format::F16] {
         let name = format!("{format:?} by all steps");
-        conforms_over(&cuts, &name, PRODUCT, |bench| product(bench, format, 40, 256));
+        conforms_over(KvType::F32, &cuts, &name, PRODUCT, |bench| product(bench, format, 40, 256));
     }
 }
 

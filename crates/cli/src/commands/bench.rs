@@ -80,10 +80,11 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let bandwidth = machine::read_bandwidth(model.info().threads);
     if !ui.json {
         ui.line(format_args!(
-            "{}: {} threads, {} kernels, prompt {}, generate {}, repeat {}",
+            "{}: {} threads, {} kernels, KV in {}, prompt {}, generate {}, repeat {}",
             args.model,
             model.info().threads,
             model.info().kernels,
+            model.info().kv_type,
             args.prompt,
             args.generate,
             args.repeat
@@ -125,6 +126,7 @@ fn object(
         "model": args.model.to_string(),
         "threads": model.info().threads,
         "kernels": model.info().kernels,
+        "kv_type": model.info().kv_type,
         "prompt": args.prompt,
         "generate": args.generate,
         "repeat": args.repeat,

@@ -72,7 +72,7 @@ is taken to be in the ratio that it has here.";
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let path = model::fetch(&args.model, ui)?;
     let cpu = args.compute.cpu();
-    let (threads, kernels) = (cpu.threads(), cpu.kernels().name);
+    let (threads, kernels, kv) = (cpu.threads(), cpu.kernels().name, cpu.kv().name());
     let plan = |context| Plan::fit(args.prompt, args.context_used, args.repeat, context);
     let (mut bench, plan) = Bench::open(&path, cpu, plan)?;
     let note = |text: &str| {
@@ -85,7 +85,8 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let phases = bench.measure(plan, before.barrier, &note)?;
     note("measuring the machine again");
     let machine = before.best(Machine::measure(threads));
-    let report = Report { args: &args, threads, kernels, weights: bench.weight_bytes(), machine };
+    let weights = bench.weight_bytes();
+    let report = Report { args: &args, threads, kernels, kv, weights, machine };
     if ui.json {
         return ui.object(&report.object(&phases));
     }
@@ -101,6 +102,8 @@ struct Report<'a> {
     args: &'a Args,
     threads: usize,
     kernels: &'static str,
+    /// How keys and values are kept.
+    kv: &'static str,
     /// Bytes of the weights that a token reads, in the file, and of all that are held.
     weights: (usize, usize),
     machine: Machine,
@@ -110,10 +113,11 @@ impl Report<'_> {
     fn head(&self, ui: &Ui) -> anyhow::Result<()> {
         let (file, held) = self.weights;
         ui.line(format_args!(
-            "{}: {} threads, {} kernels; a token reads {} of weights; the kernels hold {}",
+            "{}: {} threads, {} kernels, KV in {}; a token reads {} of weights; the kernels hold {}",
             self.args.model,
             self.threads,
             self.kernels,
+            self.kv,
             size(file as u64),
             size(held as u64)
         ))?;
@@ -202,6 +206,7 @@ impl Report<'_> {
             "model": self.args.model.to_string(),
             "threads": self.threads,
             "kernels": self.kernels,
+            "kv_type": self.kv,
             "repeat": self.args.repeat,
             "weight_bytes": self.weights.0,
             "held_weight_bytes": self.weights.1,

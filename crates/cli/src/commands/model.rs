@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use ingle_backend::KvType;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::{Cpu, pool};
 use ingle_engine::{Local, Options, PrefixDisk, Speculation};
@@ -22,6 +23,11 @@ pub(crate) struct ComputeArgs {
     /// neon-dotprod, portable, reference
     #[arg(long, value_name = "NAME", default_value = "best", value_parser = kernels)]
     kernels: Choice,
+
+    /// How keys and values are kept: `f16`, `q8_0` (half of that, and less exact) or `f32`
+    /// [default: f16; f32 for the reference kernels]
+    #[arg(long, value_name = "TYPE", value_parser = kv_type)]
+    kv_type: Option<KvType>,
 }
 
 /// How the model is run.
@@ -88,6 +94,13 @@ fn speculation(name: &str) -> Result<Speculation, String> {
     }
 }
 
+fn kv_type(name: &str) -> Result<KvType, String> {
+    KvType::named(name).ok_or_else(|| {
+        let names: Vec<&str> = KvType::ALL.iter().map(|kv| kv.name()).collect();
+        format!("there are: {}", names.join(", "))
+    })
+}
+
 /// A row of the kernel table, or the best.
 type Choice = std::sync::Arc<Option<&'static Kernels>>;
 
@@ -106,7 +119,8 @@ impl ComputeArgs {
     /// The backend, with no model yet.
     pub(crate) fn cpu(&self) -> Cpu {
         let threads = self.threads.map_or_else(pool::cores, usize::from);
-        Cpu::new(self.kernels.unwrap_or_else(Kernels::best), threads)
+        let kernels = self.kernels.unwrap_or_else(Kernels::best);
+        Cpu::new(kernels, threads).with_kv(self.kv_type.unwrap_or(kernels.kv))
     }
 }
 
@@ -116,6 +130,7 @@ impl ModelArgs {
         Options {
             threads: self.compute.threads.map(usize::from),
             kernels: *self.compute.kernels,
+            kv_type: self.compute.kv_type,
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,

@@ -50,6 +50,7 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         return ui.object(&json!({
             "model": args.model.to_string(),
             "kernels": model.info().kernels,
+            "kv_type": model.info().kv_type,
             "positions": report.positions,
             "top1_agreement": report.top1_agreement,
             "mean_abs_delta": report.mean_abs_delta,

@@ -43,8 +43,6 @@ pub struct Network {
     pub vocabulary: usize,
     /// The longest sequence it was trained for, in tokens.
     pub context: usize,
-    /// KV cache floats per token, over all layers.
-    pub kv_floats: usize,
     /// Bytes of the matrices that a step of one token multiplies by, as the file stores them: of
     /// experts, the chosen ones.
     pub weight_bytes: usize,
@@ -68,13 +66,12 @@ pub fn record(
     };
     let shape = Shape::read(gguf)?;
     let (graph, context) = (Graph::default(), context.unwrap_or(shape.context));
-    let mut recorder =
-        Recorder { gguf, backend, graph, shape, context, kv_floats: 0, bytes: HashMap::new() };
+    let mut recorder = Recorder { gguf, backend, graph, shape, context, bytes: HashMap::new() };
     load(&mut recorder)?;
-    let Recorder { graph, shape, kv_floats, bytes, .. } = recorder;
+    let Recorder { graph, shape, bytes, .. } = recorder;
     let weight_bytes = multiplied(&graph, &bytes);
     let Shape { vocabulary, context, .. } = shape;
-    Ok(Network { graph, vocabulary, context, kv_floats, weight_bytes })
+    Ok(Network { graph, vocabulary, context, weight_bytes })
 }
 
 /// Bytes of the matrices that a step of one token multiplies by.
@@ -209,7 +206,6 @@ pub struct Recorder<'a> {
     pub shape: Shape,
     /// The longest sequence that will be asked for, in tokens.
     context: usize,
-    kv_floats: usize,
     bytes: HashMap<Weight, usize>,
 }
 
@@ -269,7 +265,6 @@ impl Recorder<'_> {
     /// One layer's paged keys and values.
     fn cache(&mut self) -> Cache {
         let Shape { kv_heads, dim, .. } = self.shape;
-        self.kv_floats += 2 * kv_heads * dim;
         self.backend.cache(kv_heads, dim)
     }
 

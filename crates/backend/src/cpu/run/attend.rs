@@ -6,6 +6,7 @@ use super::{Range, Scratch, Step};
 use crate::cpu::Cpu;
 use crate::cpu::attend::{Keys, Query, SEGMENT, merge, partial_floats};
 use crate::cpu::kernels::TILE;
+use crate::cpu::paged::{LayerCache, Side};
 use crate::cpu::pool::Member;
 use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Op, Rows};
 
@@ -13,7 +14,7 @@ use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Op, Rows};
 pub(super) fn check(cpu: &Cpu, a: &Attend) {
     let width = |b: Buffer| cpu.buffers[b.0 as usize].width;
     let cache = &cpu.caches[a.cache.0 as usize];
-    assert_eq!((cache.heads, cache.dim), (a.kv_heads, a.dim));
+    assert_eq!((cache.heads, cache.piece.dim), (a.kv_heads, a.dim));
     assert_eq!((width(a.q), width(a.y)), (a.heads * a.dim, a.heads * a.dim));
     assert_eq!((width(a.k), width(a.v)), (a.kv_heads * a.dim, a.kv_heads * a.dim));
     assert!(a.heads.is_multiple_of(a.kv_heads) && a.window != Some(0));
@@ -85,14 +86,12 @@ impl Step<'_> {
 
     /// What one segment gives a tile's query heads.
     fn attend_segment(&self, a: &Attend, tile: &Tile, segment: usize, partial: &mut [f32]) {
-        let (keys, values) = self.caches[a.cache.0 as usize];
-        let part = BLOCK_TOKENS * a.dim;
+        let (cache, first) = self.cache(a);
         let kv = Keys {
-            keys: keys.wrapping_add(tile.head * part),
-            values: values.wrapping_add(tile.head * part),
-            stride: part * a.kv_heads,
+            first: first.wrapping_add(tile.head * 2 * cache.piece.bytes()),
+            stride: cache.block_bytes(),
             blocks: &self.batch.spans[tile.span].blocks,
-            dim: a.dim,
+            piece: cache.piece,
             scale: a.scale,
             softcap: a.softcap,
         };
@@ -120,25 +119,29 @@ impl Step<'_> {
         }
     }
 
+    /// An op's cache, and its first block.
+    fn cache(&self, a: &Attend) -> (&LayerCache, *mut u8) {
+        (&self.cpu.caches[a.cache.0 as usize], self.caches[a.cache.0 as usize].0)
+    }
+
     /// Stores one row's keys and values in its token's block.
     fn store(&self, a: &Attend, row: usize) {
         let position = self.places[row].1;
         let blocks = &self.batch.spans[self.span_of[row]].blocks;
         let (block, slot) = (blocks[position / BLOCK_TOKENS] as usize, position % BLOCK_TOKENS);
-        let cache = &self.cpu.caches[a.cache.0 as usize];
-        let part = BLOCK_TOKENS * a.dim;
-        assert!((block + 1) * part * a.kv_heads <= cache.keys.len(), "a block out of range; a bug");
-        let (keys, values) = self.caches[a.cache.0 as usize];
+        let (cache, first) = self.cache(a);
+        let (each, piece) = (cache.block_bytes(), cache.piece);
+        let bytes = self.caches[a.cache.0 as usize].1;
+        assert!((block + 1) * each <= bytes, "a block out of range; this is a bug");
         // SAFETY: in range as just checked; the token's slot is written by one thread.
         unsafe {
-            let (k, v) = (self.mem(a.k).read(row), self.mem(a.v).read(row));
-            for head in 0..a.kv_heads {
-                let base = (block * a.kv_heads + head) * part;
-                for d in 0..a.dim {
-                    *keys.add(base + d * BLOCK_TOKENS + slot) = k[head * a.dim + d];
+            let sides =
+                [(Side::Keys, self.mem(a.k).read(row)), (Side::Values, self.mem(a.v).read(row))];
+            for (at, (side, x)) in sides.into_iter().enumerate() {
+                for (head, x) in x.chunks_exact(a.dim).enumerate() {
+                    let to = first.add(block * each + (2 * head + at) * piece.bytes());
+                    (self.cpu.kernels.keep)(piece, side, slot, x, to);
                 }
-                let to = values.add(base + slot * a.dim);
-                to.copy_from_nonoverlapping(v[head * a.dim..].as_ptr(), a.dim);
             }
         }
     }

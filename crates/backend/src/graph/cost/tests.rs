@@ -33,7 +33,7 @@ impl Tiny {
     }
 
     fn new(window: Option<usize>) -> Self {
-        let shapes = Shapes { weights: vec![], buffers: vec![], cached_float_bytes: 2 };
+        let shapes = Shapes { weights: vec![], buffers: vec![], kv: KvType::F16 };
         let mut tiny = Self { graph: Graph::default(), shapes };
         let t = &mut tiny;
         let [x, q, k, v, y] = [32, 32, 16, 16, 32].map(|n| t.buffer(Rows::Tokens, n));
