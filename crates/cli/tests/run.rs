@@ -172,3 +172,16 @@ fn what_it_refuses() {
     check(&["-m", &model, "--raw", "--context", "1000", "Hello"], 1, &["1000", "512"]);
     piped(&["run", "Sum up"], b"\xff\xfe").refused(2, &["standard input", "UTF-8"]);
 }
+
+#[test]
+fn a_draft_model_changes_no_answer() {
+    let model = tiny();
+    let tiny = ["run", "--json", "--raw", "-m", &model, "-n", "60", "--seed", "3", "Hello"];
+    let plain = run(&[&tiny[..], &["--speculation", "none"]].concat()).json();
+    let guessed = run(&[&tiny[..], &["--draft-model", &model]].concat()).json();
+    assert_eq!(guessed["text"], plain["text"]);
+    run(&[&tiny[..], &["--speculation", "draft"]].concat()).refused(1, &["--draft-model"]);
+    let unused = ["--speculation", "lookup", "--draft-model", &model];
+    run(&[&tiny[..], &unused].concat()).refused(1, &["--speculation draft"]);
+    run(&[&tiny[..], &["--draft-model", "nowhere.gguf"]].concat()).refused(1, &["nowhere.gguf"]);
+}

@@ -2,9 +2,11 @@
 //! known of the live sequences; [`Core::turn`] moves on by what can be done without waiting, so
 //! that a native thread and a web page can both drive it.
 
+mod guess;
 mod prefix;
 
 use self::prefix::Kept;
+use crate::draft::model::Guesser;
 use crate::draft::{DRAFT_MAX, Lookup};
 use crate::grammar::{Allowed, Guide, Guided, Masks};
 use crate::pace::Pace;
@@ -196,6 +198,14 @@ pub struct Stats {
     pub drafted_tokens: u64,
     /// Those of them that came true.
     pub accepted_tokens: u64,
+    /// Of the drafted tokens, those that a second model guessed; prompt lookup did the others.
+    pub drafted_by_model: u64,
+    /// Those of these that came true.
+    pub accepted_by_model: u64,
+    /// Steps of the second model.
+    pub draft_steps: u64,
+    /// KV blocks that the second model holds, and has in all.
+    pub draft_blocks: (usize, usize),
     /// Tokens that a grammar forced and that took no step of their own.
     pub forced_tokens: u64,
     /// Masks made: what a grammar allows at one position.
@@ -228,9 +238,17 @@ pub struct Core {
     now: Option<Instant>,
     departed: Option<Instant>,
     speculation: Speculation,
+    guesser: Option<Guesser>,
     fast_forward: bool,
     masks: Masks,
     stats: Stats,
+}
+
+/// Bytes of the KV cache: what the options say, or what is usual here.
+pub(crate) fn kv_bytes(options: &Options) -> usize {
+    const USUAL_MAX: usize = 2 << 30;
+    let usual = || (crate::memory::available() / 4).min(USUAL_MAX);
+    options.kv_bytes.unwrap_or_else(usual)
 }
 
 /// KV blocks and context, from the options, what a block takes and what there is.
@@ -239,9 +257,7 @@ pub(crate) fn room(
     network: &Network,
     block_bytes: usize,
 ) -> Result<(usize, usize), Fault> {
-    const USUAL_MAX: usize = 2 << 30;
-    let usual = || (crate::memory::available() / 4).min(USUAL_MAX);
-    let budget = options.kv_bytes.unwrap_or_else(usual);
+    let budget = kv_bytes(options);
     let affordable = (budget / block_bytes.max(1)).max(1);
     let wanted = options.context.unwrap_or(network.context).min(network.context);
     let context = wanted.min(affordable * BLOCK_TOKENS);
@@ -291,6 +307,7 @@ impl Core {
             kept: None,
             running: options.running.max(1),
             speculation: options.speculation,
+            guesser: None,
             fast_forward: options.fast_forward,
             masks: Masks::new(options.running.max(1)),
             prefill_tokens: options.prefill_tokens,
@@ -320,9 +337,11 @@ impl Core {
     pub fn stats(&self) -> Stats {
         let mut counts = self.scheduler.counts();
         counts.waiting += self.kept.as_ref().map_or(0, Kept::aside);
-        let masks = self.masks.stats();
+        let (masks, guesser) = (self.masks.stats(), self.guesser.as_ref());
         Stats {
             counts,
+            draft_steps: guesser.map_or(0, Guesser::steps),
+            draft_blocks: guesser.map_or((0, 0), Guesser::blocks),
             masks: masks.masks,
             masks_ns: masks.made_ns,
             masks_awaited_ns: masks.awaited_ns,
@@ -378,7 +397,8 @@ impl Core {
     /// Whether there is nothing to do.
     pub fn idle(&self) -> bool {
         let aside = self.kept.as_ref().map_or(0, Kept::aside);
-        self.scheduler.idle() && self.flight.is_none() && aside == 0
+        let working = self.guesser.as_ref().is_some_and(Guesser::working);
+        self.scheduler.idle() && self.flight.is_none() && aside == 0 && !working
     }
 
     /// Says how late it is: to be told before every turn. A core that is never told the time
@@ -425,7 +445,9 @@ impl Core {
             self.scheduler.cancel(id);
             self.end(id, ending);
         }
-        self.draft();
+        if !self.drafted() {
+            return;
+        }
         let beside = self.prefill_tokens.unwrap_or_else(|| self.pace.prefill_tokens());
         self.draft_forced(beside);
         let step = self.scheduler.plan(beside);
@@ -446,37 +468,6 @@ impl Core {
         self.departed = self.now;
         let ticket = self.backend.submit(&self.network.graph, &Batch { spans });
         self.flight = Some((step, ticket));
-    }
-
-    /// Proposes to the scheduler what may follow the tokens of those who decode.
-    fn draft(&mut self) {
-        if self.speculation == Speculation::None {
-            return;
-        }
-        let tokens = |id| self.scheduler.tokens(id).expect("forgotten together");
-        let decodes = |(id, live): (&SeqId, &Live)| tokens(*id).len() > live.prompt;
-        let decoding = self.live.iter().filter(|&live| decodes(live)).count();
-        let alone = self.alone();
-        let mut drafts = Vec::new();
-        for (&id, live) in &mut self.live {
-            if !live.started || live.sampler.is_none() {
-                continue;
-            }
-            let tokens = self.scheduler.tokens(id).expect("forgotten together");
-            let lookup = live.lookup.get_or_insert_with(|| Lookup::new(self.context));
-            lookup.read(tokens);
-            if alone && tokens.len() > live.prompt {
-                drafts.push((id, lookup.propose(tokens, decoding)));
-            }
-        }
-        for (id, mut draft) in drafts {
-            if let Some(guided) = self.live.get_mut(&id).and_then(|live| live.guided.as_mut()) {
-                draft.truncate(guided.agreed(&draft));
-            }
-            if !draft.is_empty() {
-                self.scheduler.draft(id, &draft);
-            }
-        }
     }
 
     /// Proposes the tokens that grammars leave no choice about, instead of guesses. Together about
@@ -568,7 +559,7 @@ impl Core {
                 guided.returned(guide, masks);
             }
         });
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut settled) = (Vec::new(), Vec::new());
         for chunk in step {
             let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
             let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
@@ -592,14 +583,10 @@ impl Core {
                 self.stats.forced_tokens += accepted as u64;
                 continue;
             }
-            if let Some(lookup) = &mut live.lookup {
-                lookup.settle(drafted, accepted);
-            }
-            if drafted > 0 {
-                live.watch.speculated(accepted, drafted - accepted);
-            }
-            self.stats.drafted_tokens += drafted as u64;
-            self.stats.accepted_tokens += accepted as u64;
+            settled.push((chunk.seq, drafted, accepted));
+        }
+        for (id, drafted, accepted) in settled {
+            self.settle(id, drafted, accepted);
         }
         Some(outcomes)
     }
@@ -610,10 +597,12 @@ impl Core {
         let of_prompt = |chunk: &&Chunk| chunk.positions.start < self.live[&chunk.seq].prompt;
         let prompts = step.iter().filter(of_prompt).map(|chunk| chunk.positions.len()).sum();
         let answers = step.iter().filter(|chunk| !of_prompt(chunk)).count();
+        let took = now.saturating_duration_since(departed);
+        self.weigh(step, prompts, took);
         if step.iter().any(|chunk| chunk.draft.len() > DRAFT_MAX) {
-            return; // forced tokens: this is not what answers usually take
+            return; // long drafts: this is not what answers usually take
         }
-        self.pace.step(answers, prompts, now.saturating_duration_since(departed));
+        self.pace.step(answers, prompts, took);
     }
 
     /// Ends whatever still lives, as cancelled.
@@ -624,6 +613,9 @@ impl Core {
     }
 
     fn end(&mut self, id: SeqId, ending: Ending) {
+        if let Some(guesser) = &mut self.guesser {
+            guesser.forget(id);
+        }
         if let Some(live) = self.live.remove(&id) {
             live.watch.ended(ending);
         }

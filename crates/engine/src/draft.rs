@@ -9,7 +9,12 @@
 //! account makes sure that what is lost stays below [`LOSS_MAX`] of the steps, whatever the text.
 //!
 //! Pure: what is drafted depends on the tokens, on what came of earlier drafts and on how many
-//! sequences share a step. Absent here: the model, a clock, and drafts from a second model.
+//! sequences share a step. Guesses of a second model are made in `model`, and `worth` says whether
+//! they pay; `pair` says which models go together. Absent here: the model, and a clock.
+
+pub(crate) mod model;
+pub(crate) mod pair;
+mod worth;
 
 use ingle_protocol::Token;
 

@@ -4,6 +4,7 @@
 
 use crate::Options;
 use crate::core::room;
+use crate::draft::pair;
 use crate::local::broken;
 use ingle_backend::Backend;
 use ingle_backend::cpu::{Cpu, Forecast};
@@ -31,13 +32,28 @@ impl Footprint {
         let mut cpu = Cpu::new(options.kernels(), 1).with_kv(options.kv_type());
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;
-        let (blocks, context) = room(options, &network, cpu.block_bytes())?;
-        let running = options.running.max(1);
+        let (step, running) = (options.step_tokens.max(1), options.running.max(1));
+        let mut memory = Forecast::default();
+        let mut options = options.clone();
+        if let Some(path) = options.draft.take() {
+            let gguf = Gguf::open(&path).map_err(|error| broken(&error))?;
+            let mut second = cpu.beside();
+            let network = pair::record(&gguf, &mut second, options.context)?;
+            let block_bytes = second.block_bytes();
+            let bytes;
+            (options, bytes) = pair::shares(&options, &network, block_bytes)?;
+            memory = second.forecast(&network.graph, bytes / block_bytes.max(1), step, running);
+        }
+        let (blocks, context) = room(&options, &network, cpu.block_bytes())?;
+        let first = cpu.forecast(&network.graph, blocks, step, running);
+        memory.weights += first.weights;
+        memory.cache += first.cache;
+        memory.activations += first.activations;
         Ok(Self {
             architecture: gguf.arch().to_owned(),
             context,
             chat: gguf.str("tokenizer.chat_template").is_ok(),
-            memory: cpu.forecast(&network.graph, blocks, options.step_tokens.max(1), running),
+            memory,
         })
     }
 }

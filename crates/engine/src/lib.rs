@@ -40,6 +40,9 @@ pub enum Speculation {
     /// What followed the last tokens where they occurred earlier in prompt or answer.
     #[default]
     Lookup,
+    /// Where that tells nothing, what the second model of [`Options::draft`] guesses, as long as it
+    /// saves time.
+    Draft,
 }
 
 /// Where cached prefixes are kept beyond the process.
@@ -83,6 +86,10 @@ pub struct Options {
     pub warn: fn(&str),
     /// What a step tries beyond the last token.
     pub speculation: Speculation,
+    /// The file of a smaller model of the same vocabulary, which guesses for this one. It shares
+    /// the threads, and its keys and values take an eighth of `kv_bytes` at most. With
+    /// [`Speculation::Draft`], and only then.
+    pub draft: Option<PathBuf>,
     /// Whether a step takes all the tokens at once that a grammar leaves no choice about. Answers
     /// are the same, bit for bit.
     pub fast_forward: bool,
@@ -116,6 +123,7 @@ impl Default for Options {
             prefix_disk: None,
             warn: |_| {},
             speculation: Speculation::default(),
+            draft: None,
             fast_forward: true,
         }
     }

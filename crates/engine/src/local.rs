@@ -3,10 +3,12 @@
 
 use crate::Options;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+use crate::draft::pair;
 use crate::grammar::Grammars;
 use crate::prefix;
 use crate::sampling::{self, Sampler};
 use crate::stop::{Pushed, StopText};
+use ingle_backend::Backend;
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::pool;
 use ingle_model::gguf::Gguf;
@@ -105,7 +107,8 @@ impl Local {
         let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| broken(&error))?;
         let template = Template::from_gguf(&gguf, &tokenizer).map_err(|error| broken(&error))?;
-        let (mut core, threads, kernels) = load(&gguf, options, progress)?;
+        let second = pair::open(options, &tokenizer)?;
+        let (mut core, threads, kernels) = load(&gguf, second.as_ref(), options, progress)?;
         if let Some(disk) = &options.prefix_disk {
             let model = prefix::model_identity(&gguf, path);
             core.keep(disk, options.warn, |block| prefix::with_arithmetic(model, block));
@@ -317,9 +320,11 @@ impl Drop for Local {
     }
 }
 
-/// The core of a model file, and the threads and kernels it runs on.
+/// The core of a model file, and of one that guesses for it, and the threads and kernels they run
+/// on.
 pub(crate) fn load(
     gguf: &Gguf,
+    second: Option<&Gguf>,
     options: &Options,
     progress: &mut dyn FnMut(f32),
 ) -> Result<(Core, usize, &'static str), Fault> {
@@ -329,7 +334,14 @@ pub(crate) fn load(
     let threads = cpu.threads();
     let network = ingle_model::archs::record(gguf, &mut cpu, options.context)
         .map_err(|error| broken(&error))?;
-    let core = Core::new(Box::new(cpu), network, options, progress)?;
+    let Some(second) = second else {
+        return Ok((Core::new(Box::new(cpu), network, options, progress)?, threads, kernels.name));
+    };
+    let mut beside = cpu.beside();
+    let guessing = pair::record(second, &mut beside, options.context)?;
+    let (options, bytes) = pair::shares(options, &guessing, beside.block_bytes())?;
+    let mut core = Core::new(Box::new(cpu), network, &options, progress)?;
+    core.guess_with(Box::new(beside), guessing, bytes, progress)?;
     Ok((core, threads, kernels.name))
 }
 

@@ -174,6 +174,11 @@ impl Sampler {
         }
     }
 
+    /// One with the same rules and draws, that has seen nothing yet.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(&self.rules, self.seed)
+    }
+
     /// Chooses what follows `prompt` and `generated`, given the model's logits `[vocab]`. From one
     /// call to the next the prompt stays and `generated` only grows. A logit that is not a number
     /// counts as minus infinity; of equals at temperature 0, the lowest token wins.

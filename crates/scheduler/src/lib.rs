@@ -295,6 +295,11 @@ impl Scheduler {
         self.seqs.get(&id).map(|seq| seq.tokens.as_slice())
     }
 
+    /// Whether a sequence was admitted and holds its blocks; not while it waits, first or again.
+    pub fn runs(&self, id: SeqId) -> bool {
+        self.running.contains(&id)
+    }
+
     /// How many of a live sequence's prompt tokens did not have to be computed for it, because
     /// another had. Final once it was first sampled, whatever happens to its blocks after; 0 for
     /// a sequence that is gone.

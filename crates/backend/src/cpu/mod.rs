@@ -35,8 +35,8 @@ use paged::LayerCache;
 use pool::Pool;
 pub use run::OpTime;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Signed bytes that a quantised activation is kept in. A product of the integer kernels costs as
 /// many byte products.
@@ -86,7 +86,7 @@ struct Scratch {
 pub struct Cpu {
     kernels: &'static Kernels,
     kv: KvType,
-    pool: Pool,
+    pool: Arc<Pool>,
     weights: Vec<Matrix>,
     buffers: Vec<Activations>,
     caches: Vec<LayerCache>,
@@ -107,7 +107,15 @@ pub struct Cpu {
 impl Cpu {
     /// A backend of `threads` threads with one row of the kernel table.
     pub fn new(kernels: &'static Kernels, threads: usize) -> Self {
-        let pool = Pool::new(threads);
+        Self::with_pool(kernels, Arc::new(Pool::new(threads)))
+    }
+
+    /// Another backend on the same threads, for another model: one of the two runs at a time.
+    pub fn beside(&self) -> Self {
+        Self::with_pool(self.kernels, Arc::clone(&self.pool)).with_kv(self.kv)
+    }
+
+    fn with_pool(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
         Self {
             kernels,
             kv: kernels.kv,

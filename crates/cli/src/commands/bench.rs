@@ -69,9 +69,10 @@ struct Rates {
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let most = usize::from(args.concurrency.iter().copied().max().unwrap_or(1));
-    let defaults = args.run.options();
+    let defaults = args.run.ready(ui)?;
     // What a model makes of random tokens repeats itself, and would be guessed too well.
-    let speculation = args.run.speculation.unwrap_or(Speculation::None);
+    let asked = args.run.speculation.or(defaults.draft.as_ref().map(|_| Speculation::Draft));
+    let speculation = asked.unwrap_or(Speculation::None);
     // Prompts are not held back beside answers, so that all answers are written at one time.
     let prefill_tokens = Some(defaults.step_tokens);
     let running = most.max(defaults.running);

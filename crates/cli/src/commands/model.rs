@@ -50,10 +50,16 @@ pub(crate) struct ModelArgs {
     no_prefix_cache: bool,
 
     /// What to guess tokens from, to check several in one step: `lookup` takes what followed the
-    /// same words earlier in prompt and answer; `none` guesses nothing. Answers are the same
-    /// [default: lookup; `ingle bench`: none]
+    /// same words earlier in prompt and answer; `draft` asks --draft-model where that tells
+    /// nothing; `none` guesses nothing. Answers are the same [default: draft with --draft-model,
+    /// or else lookup; `ingle bench`: none, or draft]
     #[arg(long, value_name = "NAME", value_parser = speculation)]
     pub(crate) speculation: Option<Speculation>,
+
+    /// A smaller model of the same vocabulary, which guesses tokens as long as that saves time: a
+    /// catalogue name, a path, hf:…, pypi:… or npm:…
+    #[arg(long, value_name = "REF", value_parser = super::reference)]
+    pub(crate) draft_model: Option<Reference>,
 }
 
 /// What outlives the program.
@@ -90,7 +96,8 @@ fn speculation(name: &str) -> Result<Speculation, String> {
     match name {
         "none" => Ok(Speculation::None),
         "lookup" => Ok(Speculation::Lookup),
-        _ => Err("there are: none, lookup".into()),
+        "draft" => Ok(Speculation::Draft),
+        _ => Err("there are: none, lookup, draft".into()),
     }
 }
 
@@ -125,8 +132,18 @@ impl ComputeArgs {
 }
 
 impl ModelArgs {
-    /// The engine's options.
+    /// The engine's options, with the draft model fetched if it is not here.
+    pub(crate) fn ready(&self, ui: &Ui) -> anyhow::Result<Options> {
+        let draft = self.draft_model.as_ref().map(|reference| fetch(reference, ui)).transpose()?;
+        Ok(Options { draft, ..self.options() })
+    }
+
+    /// The engine's options, without the draft model's file.
     pub(crate) fn options(&self) -> Options {
+        let usual = match self.draft_model {
+            Some(_) => Speculation::Draft,
+            None => Speculation::default(),
+        };
         Options {
             threads: self.compute.threads.map(usize::from),
             kernels: *self.compute.kernels,
@@ -134,7 +151,7 @@ impl ModelArgs {
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
-            speculation: self.speculation.unwrap_or_default(),
+            speculation: self.speculation.unwrap_or(usual),
             warn: ui::warn,
             ..Options::default()
         }

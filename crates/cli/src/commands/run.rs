@@ -162,7 +162,7 @@ const EVENTS_MOST: usize = 1024;
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let prompt = prompt(&args)?;
     let grammar = args.grammar.read()?;
-    let model = model::open(&args.model, &args.prefix.on(args.run.options()), ui)?;
+    let model = model::open(&args.model, &args.prefix.on(args.run.ready(ui)?), ui)?;
     let request = Request { grammar, ..request(&args, prompt) };
     let (sender, events) = sync_channel(EVENTS_MOST);
     let sink = Box::new(move |event| match sender.send(event) {

@@ -43,6 +43,9 @@ const STEP_TOKENS: usize = 64;
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let cases = cases(&model::read(&args.cases, CASES_MOST)?)
         .map_err(|what| Usage(format!("{}: {what}", args.cases)))?;
+    if args.run.draft_model.is_some() {
+        return Err(Usage("nothing is guessed here: leave --draft-model out".into()).into());
+    }
     let options = Options { step_tokens: STEP_TOKENS, ..args.run.options() };
     let model = model::open(&args.model, &options, ui)?;
     let report = Report::of(&model, &cases)?;

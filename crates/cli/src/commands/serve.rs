@@ -120,6 +120,9 @@ With OpenAI's Python client:
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let config = config(&args)?;
+    if args.model.draft_model.is_some() && (args.models.len() > 1 || args.any_installed) {
+        return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
+    }
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
         loaded: Arc::clone(&loaded),
@@ -132,6 +135,7 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
                 ..Bounds::default()
             })
         },
+        draft: args.model.draft_model.clone(),
         options: args.prefix.on(args.model.options()),
         json: ui.json,
         quiet: ui.quiet,

@@ -74,6 +74,8 @@ pub(super) struct Start {
     pub(super) any_installed: bool,
     pub(super) bounds: Bounds,
     pub(super) options: Options,
+    /// Guesses for the one model that is served.
+    pub(super) draft: Option<Reference>,
     /// Where the models are put, to be ended in order.
     pub(super) loaded: Arc<OnceLock<Arc<Models>>>,
     pub(super) json: bool,
@@ -99,9 +101,11 @@ impl Start {
     }
 
     /// Makes every model one that can be asked, and the slot full once the first is in memory.
-    pub(super) fn run(self, slot: &Slot, url: &str) -> anyhow::Result<()> {
+    pub(super) fn run(mut self, slot: &Slot, url: &str) -> anyhow::Result<()> {
         let ui = Ui::new(self.json, self.quiet);
         let store = Store::open_default()?;
+        let draft = self.draft.as_ref().map(|reference| super::super::model::fetch(reference, &ui));
+        self.options.draft = draft.transpose()?;
         let started = Arc::new(AtomicBool::new(false));
         let models = Arc::new(self.models(&store, &started)?);
         let absent = self.look(&store, &models)?;
