@@ -32,8 +32,9 @@ def text(answer, choice=0):
 def metric(name):
     request = urllib.request.Request(f"{URL}/metrics", headers={"Authorization": f"Bearer {KEY}"})
     for line in urllib.request.urlopen(request, timeout=30).read().decode().splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.split()[1])
+        # A model's own carry its name as a label; one model is served here.
+        if line.startswith((f"{name} ", f"{name}{{")):
+            return float(line.rsplit(" ", 1)[1])
     raise AssertionError(f"no metric {name}")
 
 
