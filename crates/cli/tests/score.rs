@@ -37,10 +37,11 @@ fn figures_for_people() {
 
 #[test]
 fn kernels_can_be_chosen() {
-    for kernels in ["reference", "portable"] {
+    // The reference keeps its keys and values as they are; the others as halves.
+    for (kernels, most) in [("reference", 1e-4), ("portable", 2e-3)] {
         let json = run(&["score", &tiny(), &gold(), "--json", "--kernels", kernels]).json();
         assert_eq!((&json["kernels"], &json["positions"]), (&kernels.into(), &153.into()));
-        assert!(json["mean_abs_delta"].as_f64() < Some(1e-4), "{json}");
+        assert!(json["mean_abs_delta"].as_f64() < Some(most), "{json}");
     }
 }
 

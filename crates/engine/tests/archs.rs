@@ -46,14 +46,14 @@ fn gold(name: &str) -> Vec<Case> {
 /// All positions agree on the likeliest token, and the log-probabilities are this near.
 fn check(name: &str, kernels: &'static Kernels, step_tokens: usize, mean: f64, p99: f64) {
     let what = format!("{name} on {} in steps of {step_tokens}", kernels.name);
-    near(&model(name, kernels, step_tokens), name, &what, (mean, p99));
+    near(&model(name, kernels, step_tokens), name, &what, (1.0, mean, p99));
 }
 
-fn near(model: &Local, name: &str, what: &str, (mean, p99): (f64, f64)) {
+fn near(model: &Local, name: &str, what: &str, (top1, mean, p99): (f64, f64, f64)) {
     let report = Report::of(model, &gold(name)).expect("scores");
     let what = format!("{what}: {report:?}");
     assert_eq!(report.positions, POSITIONS, "{what}");
-    assert_eq!(report.top1_agreement, 1.0, "{what}");
+    assert!(report.top1_agreement >= top1, "{what}");
     assert!(report.mean_abs_delta <= mean && report.p99_abs_delta <= p99, "{what}");
 }
 
@@ -88,10 +88,11 @@ fn long_contexts_have_frequencies_of_their_own() {
 /// ones.
 #[test]
 fn however_keys_and_values_are_kept_it_stays_near() {
-    for (kv, mean, p99) in [(KvType::F16, 2e-3, 1e-2), (KvType::Q8_0, 5e-2, 2e-1)] {
+    let bounds = [(KvType::F16, (1.0, 2e-3, 1e-2)), (KvType::Q8_0, (0.95, 5e-2, 2e-1))];
+    for (kv, bounds) in bounds {
         for name in NAMES {
             let what = format!("{name} in {}", kv.name());
-            near(&keeping(kv, name, Kernels::best(), 64), name, &what, (mean, p99));
+            near(&keeping(kv, name, Kernels::best(), 64), name, &what, bounds);
         }
     }
 }

@@ -101,16 +101,16 @@ fn penalties_and_stops_are_those_of_plain_decoding() {
 #[test]
 fn little_memory_changes_nothing() {
     let path = tiny("qwen3");
-    let kv_float_bytes = 2 * 2 * 2 * 32 * 4;
+    let kv_token_bytes = 2 * 2 * 2 * 32 * 2; // layers, heads, keys and values, dims, halves
     let asked: Vec<Asked> = (0..6).map(|at| drawn(30, at, 150)).collect();
     for (blocks, least) in [(2, 0), (6, 0), (14, 20)] {
-        let kv_bytes = blocks * 16 * kv_float_bytes;
+        let kv_bytes = blocks * 16 * kv_token_bytes;
         let (stats, _) =
             check(&path, Second { kv_bytes, ..second(&path) }, &options(PLENTY), &asked);
         assert!(stats.draft_blocks.1 <= blocks, "{stats:?}");
         assert!(stats.draft_steps > 0 && stats.accepted_by_model >= least, "{stats:?}");
         // The first model's memory holds two of them.
-        let tight = Options { prefix_cache: false, ..options(24 * 16 * kv_float_bytes) };
+        let tight = Options { prefix_cache: false, ..options(24 * 16 * kv_token_bytes) };
         let (stats, _) = check(&path, Second { kv_bytes, ..second(&path) }, &tight, &asked);
         assert!(stats.counts.preemptions > 0, "{stats:?}");
         assert!(stats.draft_steps > 0 && stats.accepted_by_model >= least, "{stats:?}");
