@@ -4,8 +4,8 @@
 //! scores 16 of them, or values as `[16 positions][dimension]`, so that a vector adds up. No kernel
 //! is here, and nothing of which sequence owns a block.
 
-use super::zeroed;
 use crate::{BLOCK_TOKENS, KV_GROUP, KvType, Refusal};
+use memmap2::MmapMut;
 use std::ops::Range;
 
 /// A cache line: where pieces begin.
@@ -76,12 +76,13 @@ impl Piece {
 pub(super) struct LayerCache {
     pub(super) heads: usize,
     pub(super) piece: Piece,
-    memory: Vec<u8>,
+    /// The system's own pages, not the allocator's: those may have to be zeroed, so touched.
+    memory: Option<MmapMut>,
 }
 
 impl LayerCache {
     pub(super) const fn new(kv: KvType, heads: usize, dim: usize) -> Self {
-        Self { heads, piece: Piece { kv, dim }, memory: Vec::new() }
+        Self { heads, piece: Piece { kv, dim }, memory: None }
     }
 
     /// Bytes of one block.
@@ -93,25 +94,29 @@ impl LayerCache {
     /// block.
     pub(super) fn allot(&mut self, blocks: usize) -> Result<(), Refusal> {
         let bytes = blocks.saturating_mul(self.block_bytes());
-        self.memory = zeroed(0, bytes.saturating_add(LINE + BEYOND))?;
+        let bytes = bytes.saturating_add(LINE + BEYOND);
+        let memory = MmapMut::map_anon(bytes).map_err(|_| Refusal::OutOfMemory { bytes })?;
+        self.memory = Some(memory);
         Ok(())
     }
 
     /// Where the blocks begin, and how many bytes they have together.
     pub(super) fn blocks(&mut self) -> (*mut u8, usize) {
-        let bytes = self.memory.len().saturating_sub(LINE + BEYOND);
-        (self.memory.as_mut_ptr().wrapping_add(self.skip()), bytes)
+        let skip = self.skip();
+        let memory = self.memory.as_deref_mut().unwrap_or_default();
+        let bytes = memory.len().saturating_sub(LINE + BEYOND);
+        (memory.as_mut_ptr().wrapping_add(skip), bytes)
     }
 
     /// One block's bytes.
     pub(super) fn block(&self, block: u32) -> &[u8] {
-        &self.memory[self.range(block)]
+        &self.memory.as_deref().unwrap_or_default()[self.range(block)]
     }
 
     /// The same, to be overwritten.
     pub(super) fn block_mut(&mut self, block: u32) -> &mut [u8] {
         let range = self.range(block);
-        &mut self.memory[range]
+        &mut self.memory.as_deref_mut().unwrap_or_default()[range]
     }
 
     fn range(&self, block: u32) -> Range<usize> {
@@ -121,7 +126,7 @@ impl LayerCache {
 
     /// Bytes before the first block.
     fn skip(&self) -> usize {
-        let start = self.memory.as_ptr().addr();
+        let start = self.memory.as_deref().map_or(0, |memory| memory.as_ptr().addr());
         start.next_multiple_of(LINE) - start
     }
 }
