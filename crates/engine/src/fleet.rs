@@ -632,10 +632,11 @@ struct Going<M: Model> {
 impl<M: Model> Drop for Going<M> {
     fn drop(&mut self) {
         drop(self.model.take());
+        // Told before its memory is given away: whoever listens hears of no load that took it first.
+        (self.shared.unloaded)(&self.name);
         let now = self.shared.now();
         self.shared.lock().residency.unloaded(self.id, now);
         self.shared.bell.notify_one();
-        (self.shared.unloaded)(&self.name);
     }
 }
 

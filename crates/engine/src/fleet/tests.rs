@@ -14,6 +14,8 @@ struct World {
     loads: AtomicUsize,
     here: AtomicUsize,
     most_here: AtomicUsize,
+    /// Who was in memory when it was told that a model is not.
+    here_when_told: Mutex<Vec<usize>>,
     /// Loads wait while this is held.
     gate: Mutex<()>,
     fails: AtomicBool,
@@ -96,7 +98,12 @@ fn fleet(budget: u64, keep_alive: KeepAlive) -> (Fleet<Fake>, Arc<World>) {
         Ok(Fake { name: name.to_owned(), world: Arc::clone(&behind) })
     });
     let bounds = Bounds { memory_bytes: budget, keep_alive, ..Bounds::default() };
-    let fleet = Fleet::new(&bounds, load, Box::new(|_| {})).expect("a thread");
+    let told = Arc::clone(&world);
+    let unloaded: Unloaded = Box::new(move |_| {
+        let here = told.here.load(Ordering::SeqCst);
+        told.here_when_told.lock().expect("no panic while locked").push(here);
+    });
+    let fleet = Fleet::new(&bounds, load, unloaded).expect("a thread");
     for name in ["a", "b", "c", "bug"] {
         fleet.add(name, 6).expect("fits");
     }
@@ -170,6 +177,18 @@ fn a_swap_waits_for_the_running_answer() {
     assert_eq!(world.most_here.load(Ordering::SeqCst), 1);
     let again = ask(&fleet, "a", "").end().expect("is served");
     assert_eq!(again.timings.load, Duration::ZERO, "it was there");
+}
+
+/// It is told before the memory is anybody's.
+#[test]
+fn the_end_of_one_is_told_before_the_next_begins() {
+    let (fleet, world) = fleet(10, KeepAlive::Forever);
+    for _ in 0..200 {
+        ask(&fleet, "a", "").end().expect("is served");
+        ask(&fleet, "b", "").end().expect("is served");
+    }
+    let told = world.here_when_told.lock().expect("no panic while locked");
+    assert_eq!(*told, [0; 399], "each makes room for the next");
 }
 
 #[test]
