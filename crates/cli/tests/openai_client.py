@@ -148,8 +148,8 @@ def check_errors():
     assert error.param == "tempratur" and "temperature" in error.message, error
     rows = [
         ({"temperature": 3}, "temperature"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"logit_bias": {"99999999": 1}}, "logit_bias"),
     ]

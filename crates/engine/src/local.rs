@@ -235,6 +235,13 @@ impl Local {
     pub fn start(&self, request: &Request, sink: Sink, arrival: Arrival) -> Result<(), Fault> {
         let Arrival { at: arrived, load, cancelled } = arrival;
         sampling::validate(&request.sampling, self.info.vocabulary)?;
+        if let Input::Chat(chat) = &request.input {
+            chat.validate()?;
+            if !chat.offered().is_empty() {
+                let message = "tools cannot be called yet: set tool_choice to \"none\"";
+                return Err(Fault::caller(message).at("tools"));
+            }
+        }
         let prompt = self.prompt(&request.input)?;
         let (used, context) = (prompt.len(), self.info.context);
         if used == 0 {
@@ -452,6 +459,8 @@ impl Answer {
             left_machine: false,
             cost_micros: 0,
             finish,
+            stop: self.stop.met().map(str::to_owned),
+            notes: Vec::new(),
             usage: self.usage,
             timings: Timings { total: self.arrived.elapsed(), ..self.timings },
         }
@@ -507,8 +516,10 @@ impl Watch for Answer {
         };
         if finish != Finish::Cancelled {
             let rest = self.decoder.flush();
-            let stop = std::mem::replace(&mut self.stop, StopText::new(&[]));
-            let text = finish_text(stop, &rest);
+            let text = match self.stop.push(&rest) {
+                Pushed::Found(text) => text,
+                Pushed::Safe(text) => text + &self.stop.rest(),
+            };
             self.tell(text, Vec::new());
         }
         let receipt = Box::new(self.receipt(finish));
@@ -520,12 +531,4 @@ fn expired() -> Fault {
     let message = "the time given passed before the answer was complete: allow more of it, or ask \
                    for fewer tokens";
     Fault::late(Duration::from_secs(1), message).at("timeout_ms")
-}
-
-/// What the decoder and the stop texts still held back.
-fn finish_text(mut stop: StopText, rest: &str) -> String {
-    match stop.push(rest) {
-        Pushed::Found(text) => text,
-        Pushed::Safe(text) => text + &stop.finish(),
-    }
 }

@@ -22,19 +22,19 @@ pub struct StopText {
     stops: Vec<String>,
     /// Not yet shown: the beginning of some stop text.
     held: String,
-    found: bool,
+    found: Option<String>,
 }
 
 impl StopText {
     /// Watches for these texts; an empty one is ignored.
     pub fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        Self { stops, held: String::new(), found: false }
+        Self { stops, held: String::new(), found: None }
     }
 
     /// Takes in more text. After a stop text was found, whatever comes is swallowed.
     pub fn push(&mut self, text: &str) -> Pushed {
-        if self.found {
+        if self.found.is_some() {
             return Pushed::Found(String::new());
         }
         self.held.push_str(text);
@@ -42,8 +42,8 @@ impl StopText {
             let start = self.held.find(stop.as_str())?;
             Some((start + stop.len(), start))
         });
-        if let Some((_, start)) = matches.min() {
-            self.found = true;
+        if let Some((end, start)) = matches.min() {
+            self.found = Some(self.held[start..end].to_owned());
             self.held.truncate(start);
             return Pushed::Found(std::mem::take(&mut self.held));
         }
@@ -51,9 +51,14 @@ impl StopText {
         Pushed::Safe(std::mem::replace(&mut self.held, kept))
     }
 
+    /// The stop text that was met.
+    pub fn met(&self) -> Option<&str> {
+        self.found.as_deref()
+    }
+
     /// The stream is over: what was held back was no stop text after all.
-    pub fn finish(self) -> String {
-        self.held
+    pub fn rest(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 
     /// How many bytes of `held` belong to no stop text, whatever follows.
@@ -78,10 +83,13 @@ mod tests {
         for piece in pieces {
             match watch.push(piece) {
                 Pushed::Safe(text) => shown += &text,
-                Pushed::Found(text) => return (shown + &text, true),
+                Pushed::Found(text) => {
+                    assert!(watch.met().is_some_and(|met| stops.iter().any(|stop| stop == met)));
+                    return (shown + &text, true);
+                }
             }
         }
-        (shown + &watch.finish(), false)
+        (shown + &watch.rest(), false)
     }
 
     /// The same, by looking at every end and every stop text of the whole.
@@ -124,7 +132,7 @@ mod tests {
         assert_eq!(watch.push("日"), safe("日"));
         assert_eq!(watch.push("本 and"), Pushed::Found(String::new()));
         assert_eq!(watch.push("more"), Pushed::Found(String::new()));
-        assert_eq!(watch.finish(), "");
+        assert_eq!(watch.rest(), "");
     }
 
     #[test]

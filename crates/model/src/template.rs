@@ -10,15 +10,15 @@
 //! none: a base model continues text, and says so.
 
 mod python;
+mod variables;
 
 use crate::gguf::{Gguf, optional};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Token};
-use ingle_protocol::{Chat, Message, ToolCall};
+use ingle_protocol::Chat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, State};
-use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 
 /// The longest template, in bytes; the longest published ones have some 20 thousand.
@@ -90,18 +90,10 @@ impl Template {
         add_generation_prompt: bool,
         now_unix_s: i64,
     ) -> Result<String, Error> {
-        let environment = if chat.tools.is_empty() { &self.plain } else { &self.with_tools };
-        let mut variables = json!({
-            "messages": chat.messages.iter().map(message).collect::<Vec<_>>(),
-            "tools": tools(chat)?,
-            "documents": null,
-            "add_generation_prompt": add_generation_prompt,
-            "bos_token": self.bos,
-            "eos_token": self.eos,
-        });
-        if let (Some(variables), Some(more)) = (variables.as_object_mut(), kwargs(chat)?) {
-            variables.extend(more);
-        }
+        let continued = chat.messages.last().filter(|_| chat.continue_final);
+        let prompt = add_generation_prompt && continued.is_none();
+        let environment = if chat.offered().is_empty() { &self.plain } else { &self.with_tools };
+        let variables = variables::of(chat, prompt, &self.bos, &self.eos)?;
         let date = Value::from_function(move |format: &str| python::strftime(format, now_unix_s));
         let context = minijinja::context! {
             strftime_now => date,
@@ -117,10 +109,31 @@ impl Template {
             )));
         }
         result.map_err(failed)?;
-        String::from_utf8(out.bytes).map_err(|error| {
+        let text = String::from_utf8(out.bytes).map_err(|error| {
             Error::Refused(format!("the model's chat template wrote what is no text: {error}"))
-        })
+        })?;
+        match continued {
+            Some(last) => cut_after(text, &last.content),
+            None => Ok(text),
+        }
     }
+}
+
+/// The prompt up to the end of its last turn's content, so that the model goes on there. Templates
+/// may trim a content; then what was trimmed is not there to go on after.
+fn cut_after(mut prompt: String, content: &str) -> Result<String, Error> {
+    let found = [content, content.trim_start(), content.trim()]
+        .into_iter()
+        .find_map(|text| prompt.rfind(text).map(|at| at + text.len()));
+    let Some(end) = found else {
+        return Err(Error::Refused(
+            "the model's chat template changes the last message, so that it cannot be continued: \
+             end the conversation with a user's message"
+                .into(),
+        ));
+    };
+    prompt.truncate(end);
+    Ok(prompt)
 }
 
 /// A writer that takes so much and no more.
@@ -143,55 +156,6 @@ impl std::io::Write for Bounded {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// A message as templates know it. Absent fields are absent, since templates test for them.
-fn message(message: &Message) -> Json {
-    let mut fields = Map::new();
-    fields.insert("role".into(), message.role.as_str().into());
-    fields.insert("content".into(), message.content.as_str().into());
-    if let Some(name) = &message.name {
-        fields.insert("name".into(), name.as_str().into());
-    }
-    if !message.tool_calls.is_empty() {
-        fields.insert("tool_calls".into(), message.tool_calls.iter().map(tool_call).collect());
-    }
-    if let Some(id) = &message.tool_call_id {
-        fields.insert("tool_call_id".into(), id.as_str().into());
-    }
-    fields.into()
-}
-
-/// A call. Templates want its arguments as an object; text that is none stays text.
-fn tool_call(call: &ToolCall) -> Json {
-    let arguments = match serde_json::from_str(&call.arguments) {
-        Ok(object @ Json::Object(_)) => object,
-        _ => call.arguments.as_str().into(),
-    };
-    json!({
-        "id": call.id,
-        "type": "function",
-        "function": { "name": call.name, "arguments": arguments },
-    })
-}
-
-/// The tools, or `null` without any.
-fn tools(chat: &Chat) -> Result<Json, Error> {
-    let parse = |(i, tool): (usize, &String)| {
-        serde_json::from_str::<Json>(tool)
-            .map_err(|error| Error::Refused(format!("tools[{i}] is no JSON: {error}")))
-    };
-    let tools: Vec<Json> = chat.tools.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-    Ok(if tools.is_empty() { Json::Null } else { tools.into() })
-}
-
-fn kwargs(chat: &Chat) -> Result<Option<Map<String, Json>>, Error> {
-    if chat.template_kwargs.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_str(&chat.template_kwargs).map(Some).map_err(|error| {
-        Error::Refused(format!("the chat template's extra variables are no JSON object: {error}"))
-    })
 }
 
 /// A Jinja environment as `transformers` sets one up.
@@ -292,6 +256,7 @@ fn failed(error: minijinja::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ingle_protocol::{Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 
     fn chat(turns: &[(&str, &str)]) -> Chat {
         let message = |&(role, content): &(&str, &str)| Message {
@@ -445,18 +410,63 @@ mod tests {
     #[test]
     fn tools_and_extra_variables_are_json() {
         let mut chat = chat(&[("user", "Hi")]);
-        chat.tools = vec![r#"{"z": 1, "a": 2}"#.into()];
+        let tool = |name: &str, parameters: &str| Tool {
+            name: name.into(),
+            parameters: parameters.into(),
+            ..Tool::default()
+        };
+        let all = tool("f", r#"{"z": 1, "a": 2}"#);
+        chat.tools = vec![Tool { description: Some("Does.".into()), ..all }, tool("g", "")];
         chat.template_kwargs = r#"{"style": "terse", "add_generation_prompt": false}"#.into();
-        let source = "{{ tools | tojson }} {{ style }} {{ add_generation_prompt }}";
-        assert_eq!(render(source, &chat).as_deref(), Ok(r#"[{"z": 1, "a": 2}] terse False"#));
-        for (tool, kwargs, expected) in
-            [("{", "", "tools[0] is no JSON"), ("{}", "[1]", "extra variables are no JSON object")]
-        {
-            chat.tools = vec![tool.into()];
+        let source = "{{ tools[0] | tojson }} {{ tools[1].function | tojson }} {{ style }} \
+                      {{ add_generation_prompt }}";
+        let told = "{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \
+                    \"Does.\", \"parameters\": {\"z\": 1, \"a\": 2}}} {\"name\": \"g\", \
+                    \"parameters\": {\"type\": \"object\", \"properties\": {}}} terse False";
+        assert_eq!(render(source, &chat).as_deref(), Ok(told));
+        chat.tool_choice = ToolChoice::None;
+        assert_eq!(render("{{ tools is none }}", &chat).as_deref(), Ok("True"));
+        chat.tool_choice = ToolChoice::Auto;
+        for (parameters, kwargs, expected) in [
+            ("{", "", "the parameters of tools[0] are no JSON"),
+            ("{}", "[1]", "extra variables are no JSON object"),
+        ] {
+            chat.tools = vec![tool("f", parameters)];
             chat.template_kwargs = kwargs.into();
             let error = render(source, &chat).expect_err("no JSON");
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn reasoning_is_told_under_the_names_that_templates_know() {
+        let source = "{{ enable_thinking is defined }} {{ enable_thinking }} {{ thinking }} \
+                      {{ reasoning_effort }} {{ messages[-1].reasoning_content }}";
+        let mut chat = chat(&[("user", "Hi"), ("assistant", "Ho")]);
+        chat.messages[1].reasoning = Some("Hm.".into());
+        assert_eq!(render(source, &chat).as_deref(), Ok("False    Hm."));
+        chat.reasoning = Reasoning { on: Some(false), effort: Some(Effort::Low), ..chat.reasoning };
+        assert_eq!(render(source, &chat).as_deref(), Ok("True False False low Hm."));
+        chat.template_kwargs = r#"{"thinking": true}"#.into();
+        assert_eq!(render(source, &chat).as_deref(), Ok("True False True low Hm."));
+    }
+
+    #[test]
+    fn the_last_turn_may_be_continued() {
+        let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}\
+                      {% if add_generation_prompt %}<assistant>{% endif %}";
+        let trimmed = source.replace("m.content", "m.content | trim");
+        let upper = source.replace("m.content", "m.content | upper");
+        let mut chat = chat(&[("user", "Ho"), ("assistant", " Ho ")]);
+        assert_eq!(
+            render(source, &chat).as_deref(),
+            Ok("<user>Ho<end><assistant> Ho <end><assistant>")
+        );
+        chat.continue_final = true;
+        assert_eq!(render(source, &chat).as_deref(), Ok("<user>Ho<end><assistant> Ho "));
+        assert_eq!(render(&trimmed, &chat).as_deref(), Ok("<user>Ho<end><assistant>Ho"));
+        let error = render(&upper, &chat).expect_err("is not there");
+        assert!(error.contains("cannot be continued"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ingle_model::gguf::Gguf;
 use ingle_model::pull;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
-use ingle_protocol::{Chat, Message, ToolCall};
+use ingle_protocol::{Chat, Message, Tool, ToolCall};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -46,18 +46,26 @@ fn chat(conversation: &Json) -> Chat {
     let message = |message: &Json| Message {
         role: text(&message["role"]),
         content: text(&message["content"]),
+        reasoning: None,
         name: message["name"].as_str().map(str::to_owned),
         tool_calls: message["tool_calls"].as_array().into_iter().flatten().map(call).collect(),
         tool_call_id: message["tool_call_id"].as_str().map(str::to_owned),
     };
+    let tool = |tool: &Json| Tool {
+        name: text(&tool["function"]["name"]),
+        description: tool["function"]["description"].as_str().map(str::to_owned),
+        parameters: tool["function"]["parameters"].to_string(),
+        strict: false,
+    };
     let list = |key: &str| conversation[key].as_array().into_iter().flatten();
     Chat {
         messages: list("messages").map(message).collect(),
-        tools: list("tools").map(Json::to_string).collect(),
+        tools: list("tools").map(tool).collect(),
         template_kwargs: conversation
             .get("template_kwargs")
             .map(Json::to_string)
             .unwrap_or_default(),
+        ..Chat::default()
     }
 }
 

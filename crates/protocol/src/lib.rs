@@ -3,9 +3,11 @@
 //! [`wire`] translate to and from them.
 #![forbid(unsafe_code)]
 
+mod chat;
 mod keep_alive;
 pub mod wire;
 
+pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
 
 use std::ops::ControlFlow;
@@ -32,6 +34,7 @@ pub struct Request {
     /// `Some(k)`: report each generated token's log-probability and the `k` likeliest ones.
     pub logprobs: Option<u8>,
     /// What the answer has to match, as far as it gets: stop texts and `max_tokens` cut it short.
+    /// What a model reasons before its answer is none of it.
     pub grammar: Option<Grammar>,
     /// Prefixes are shared only between requests with the same salt; empty is one more salt.
     pub cache_salt: String,
@@ -73,45 +76,10 @@ pub enum Grammar {
     Regex(String),
     /// A Lark grammar, in llguidance's dialect.
     Lark(String),
+    /// A grammar in llama.cpp's notation (GBNF).
+    Gbnf(String),
     /// One of these texts.
     Choice(Vec<String>),
-}
-
-/// A conversation and the tools its assistant may call.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Chat {
-    /// Oldest first.
-    pub messages: Vec<Message>,
-    /// Tools, each the JSON text of an OpenAI tool object (`{"type": "function", ...}`).
-    pub tools: Vec<String>,
-    /// More variables for the chat template, as a JSON object's text; empty for none.
-    pub template_kwargs: String,
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, `tool`, or whatever else the template knows.
-    pub role: String,
-    /// The turn's text.
-    pub content: String,
-    /// The author's name, if one was given.
-    pub name: Option<String>,
-    /// Calls that this (assistant) turn made.
-    pub tool_calls: Vec<ToolCall>,
-    /// The call that this (tool) turn answers.
-    pub tool_call_id: Option<String>,
-}
-
-/// A function call that a model asked for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ToolCall {
-    /// The call's id.
-    pub id: String,
-    /// The function's name.
-    pub name: String,
-    /// The arguments, as a JSON text.
-    pub arguments: String,
 }
 
 /// How the next token is chosen. Applied in this order: penalties and bias, temperature, top-k,
@@ -168,10 +136,36 @@ impl Default for Sampling {
 pub enum Event {
     /// More of the answer. Never splits a UTF-8 character.
     Text(Piece),
+    /// More of what the model thinks before it answers, without the marks around it.
+    Reasoning(Piece),
+    /// A tool is called. Calls come one after another: `Begin`, any number of `Arguments`, `End`,
+    /// which a limit on the tokens may cut short; then the next `index`, from 0.
+    ToolCall {
+        /// Which call of this answer.
+        index: u32,
+        /// What of it.
+        part: CallPart,
+    },
     /// The answer is complete.
     Done(Box<Receipt>),
     /// There is no (further) answer.
     Failed(Fault),
+}
+
+/// A part of a tool call, in the order in which they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallPart {
+    /// Which tool.
+    Begin {
+        /// The call's id, to be sent back with its result.
+        id: String,
+        /// The tool's name.
+        name: String,
+    },
+    /// More of the arguments' JSON text.
+    Arguments(String),
+    /// The arguments are complete: one JSON object.
+    End,
 }
 
 /// A piece of the answer's text and the tokens that end within it.
@@ -213,6 +207,8 @@ pub enum Finish {
     Length,
     /// The caller went away.
     Cancelled,
+    /// It called tools, and waits for what they say.
+    ToolCalls,
 }
 
 /// Token counts of one answer.
@@ -224,6 +220,8 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens generated, the ending one not counted.
     pub completion_tokens: u32,
+    /// Those of them that the model reasoned with before its answer, the marks around it counted.
+    pub reasoning_tokens: u32,
     /// Those of them that were guessed beforehand, so that they took no step of their own.
     pub accepted_tokens: u32,
     /// Tokens that were guessed and did not come.
@@ -266,6 +264,11 @@ pub struct Receipt {
     pub cost_micros: u64,
     /// Why the answer ended.
     pub finish: Finish,
+    /// The stop text that ended it, if one did.
+    pub stop: Option<String>,
+    /// What the caller should know of the answer: that it was cut short inside of a value, that a
+    /// call was repaired.
+    pub notes: Vec<String>,
     /// Token counts.
     pub usage: Usage,
     /// Where the time went.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ingle_protocol::wire::openai::{Asked, DONE, Format, Head, Options, Reader, Tally, Whole};
 use ingle_protocol::wire::openai::{read_request, write_chunk};
 use ingle_protocol::wire::receipt;
-use ingle_protocol::{Event, Fault, Finish, Piece, Receipt, Scored, Step, Timings};
+use ingle_protocol::{CallPart, Event, Fault, Finish, Piece, Receipt, Scored, Step, Timings};
 use ingle_protocol::{TokenScore, Usage};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -39,10 +39,13 @@ fn done(prompt_tokens: u32, completion_tokens: u32, finish: Finish) -> Event {
         left_machine: false,
         cost_micros: 3,
         finish,
+        stop: None,
+        notes: vec![],
         usage: Usage {
             prompt_tokens,
             cached_tokens: 2,
             completion_tokens,
+            reasoning_tokens: 0,
             accepted_tokens: 1,
             rejected_tokens: 3,
         },
@@ -107,6 +110,58 @@ fn a_stream_without_usage_has_no_chunk_without_a_choice() {
     assert!(last.get("usage").is_none());
 }
 
+fn call(part: CallPart) -> Event {
+    Event::ToolCall { index: 0, part }
+}
+
+/// What a model with tools says: it thinks, it calls.
+fn a_call() -> Vec<(u32, Event)> {
+    let begin = CallPart::Begin { id: "call-1".into(), name: "f".into() };
+    let part = |text: &str| call(CallPart::Arguments(text.into()));
+    let thought = Event::Reasoning(Piece { text: "Hm.".into(), scores: vec![] });
+    let calls = [call(begin), part("{\"a\":"), part("1}"), call(CallPart::End)];
+    let events = [thought].into_iter().chain(calls).chain([done(5, 9, Finish::ToolCalls)]);
+    events.map(|event| (0, event)).collect()
+}
+
+#[test]
+fn a_tool_call_streamed_and_whole() {
+    let asked = ask(Format::Chat, r#","stream":true"#);
+    let (chunks, whole) = write(Format::Chat, &asked, &a_call());
+    let deltas: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
+    let begun = json!({ "id": "call-1", "type": "function", "index": 0,
+                        "function": { "name": "f", "arguments": "" } });
+    let more =
+        |text: &str| json!({ "tool_calls": [{ "index": 0, "function": { "arguments": text } }] });
+    let expect = [
+        json!({ "role": "assistant", "content": "", "refusal": null }),
+        json!({ "reasoning_content": "Hm." }),
+        json!({ "tool_calls": [begun] }),
+        more("{\"a\":"),
+        more("1}"),
+        json!({}),
+    ];
+    assert_eq!(deltas, expect.iter().collect::<Vec<_>>());
+    assert_eq!(chunks[5]["choices"][0]["finish_reason"], "tool_calls");
+    let call = json!({ "id": "call-1", "type": "function",
+                       "function": { "name": "f", "arguments": "{\"a\":1}" } });
+    let message = json!({ "role": "assistant", "content": null, "refusal": null,
+                          "reasoning_content": "Hm.", "tool_calls": [call] });
+    assert_eq!(whole["choices"][0]["message"], message);
+}
+
+#[test]
+fn reasoning_may_be_left_out_but_is_counted() {
+    let asked = ask(Format::Chat, r#","include_reasoning":false"#);
+    let mut events = a_call();
+    let Some((_, Event::Done(receipt))) = events.last_mut() else { panic!("it ends") };
+    receipt.usage.reasoning_tokens = 4;
+    let (chunks, whole) = write(Format::Chat, &asked, &events);
+    assert!(chunks.iter().all(|chunk| !chunk.to_string().contains("Hm.")), "{chunks:?}");
+    assert!(whole["choices"][0]["message"].get("reasoning_content").is_none());
+    assert_eq!(whole["usage"]["completion_tokens_details"]["reasoning_tokens"], 4);
+}
+
 #[test]
 fn a_whole_chat() {
     let asked = ask(Format::Chat, "");
@@ -119,6 +174,7 @@ fn a_whole_chat() {
         "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
         "prompt_tokens_details": { "cached_tokens": 2 },
         "completion_tokens_details": {
+            "reasoning_tokens": 0,
             "accepted_prediction_tokens": 1, "rejected_prediction_tokens": 3,
         },
     });
@@ -260,14 +316,16 @@ fn any_receipt() -> impl Strategy<Value = Receipt> {
         reason,
     });
     let route = prop::collection::vec(step, 0..3);
-    let finish = prop::sample::select(vec![Finish::Stop, Finish::Length, Finish::Cancelled]);
+    let finishes = [Finish::Stop, Finish::Length, Finish::Cancelled, Finish::ToolCalls];
+    let finish = prop::sample::select(finishes.to_vec());
     let count = 0..1u32 << 24;
-    let usage = prop::array::uniform5(count).prop_map(|counts| Usage {
+    let usage = prop::array::uniform6(count).prop_map(|counts| Usage {
         prompt_tokens: counts[0],
         cached_tokens: counts[1],
         completion_tokens: counts[2],
         accepted_tokens: counts[3],
         rejected_tokens: counts[4],
+        reasoning_tokens: counts[5],
     });
     let time = (0..1u64 << 50).prop_map(Duration::from_nanos);
     let timings = (time.clone(), time.clone(), time.clone(), time).prop_map(|times| Timings {
@@ -276,34 +334,75 @@ fn any_receipt() -> impl Strategy<Value = Receipt> {
         first_token: times.2,
         total: times.3,
     });
-    (".*", route, any::<(bool, u32)>(), finish, usage, timings).prop_map(
-        |(model, route, (left_machine, cost), finish, usage, timings)| {
-            let cost_micros = u64::from(cost);
-            Receipt { model, route, left_machine, cost_micros, finish, usage, timings }
+    let told = (prop::option::of(".+"), prop::collection::vec(".*", 0..3));
+    (".*", route, any::<(bool, u32)>(), finish, told, usage, timings).prop_map(
+        |(model, route, (left_machine, cost), finish, (stop, notes), usage, timings)| Receipt {
+            model,
+            route,
+            left_machine,
+            cost_micros: u64::from(cost),
+            finish,
+            stop,
+            notes,
+            usage,
+            timings,
         },
     )
 }
 
-/// Pieces of each choice, then, in the choices' order, their receipts.
+/// A call's name and the parts of its arguments.
+type Called = (String, Vec<String>);
+
+fn call_events(calls: &[Called], finish: Finish) -> Vec<Event> {
+    let mut events = Vec::new();
+    for ((name, parts), index) in calls.iter().zip(0..) {
+        let mut say = |part| events.push(Event::ToolCall { index, part });
+        say(CallPart::Begin { id: format!("call-{index}"), name: name.clone() });
+        parts.iter().for_each(|text| say(CallPart::Arguments(text.clone())));
+        // What is cut short does not end.
+        if index as usize + 1 < calls.len() || finish != Finish::Length {
+            say(CallPart::End);
+        }
+    }
+    events
+}
+
+/// What each choice thinks, says and calls, then, in the choices' order, their receipts.
 fn any_events(format: Format) -> impl Strategy<Value = Vec<(u32, Event)>> {
-    let choice = (prop::collection::vec(any_piece(format), 0..4), any_receipt());
+    let most = if format == Format::Chat { 3 } else { 1 };
+    let thoughts = prop::collection::vec(".+", 0..most);
+    let calls = prop::collection::vec((".+", prop::collection::vec(".+", 0..3)), 0..most);
+    let pieces = prop::collection::vec(any_piece(format), 0..4);
+    let choice = (thoughts, pieces, calls, any_receipt());
     prop::collection::vec(choice, 1..4).prop_map(|choices| {
         let mut events = Vec::new();
-        for ((pieces, _), index) in choices.iter().zip(0..) {
+        for ((thoughts, pieces, calls, receipt), index) in choices.iter().zip(0..) {
+            let thought =
+                |text: &String| Event::Reasoning(Piece { text: text.clone(), scores: vec![] });
+            events.extend(thoughts.iter().map(|text| (index, thought(text))));
             events.extend(pieces.iter().map(|piece| (index, Event::Text(piece.clone()))));
+            let calls = call_events(calls, receipt.finish);
+            events.extend(calls.into_iter().map(|event| (index, event)));
         }
-        for ((_, receipt), index) in choices.into_iter().zip(0..) {
+        for ((_, _, _, receipt), index) in choices.into_iter().zip(0..) {
             events.push((index, Event::Done(Box::new(receipt))));
         }
         events
     })
 }
 
+/// Each choice's own events in their order; how choices interleave is nobody's.
+fn by_choice(mut events: Vec<(u32, Event)>) -> Vec<(u32, Event)> {
+    events.sort_by_key(|event| event.0);
+    events
+}
+
 fn round_trip(format: Format, usage: bool, events: &[(u32, Event)]) -> Vec<(u32, Event)> {
     let choices = events.iter().map(|event| event.0 + 1).max().unwrap_or(1);
     let mut asked = ask(format, "");
     asked.requests.truncate(1);
-    asked.options = Options { stream: true, include_usage: usage, n: choices, echo: false };
+    asked.options =
+        Options { stream: true, include_usage: usage, n: choices, ..Options::default() };
     let (chunks, whole) = write(format, &asked, events);
     let mut reader = Reader::new(format);
     let mut read = Vec::new();
@@ -319,11 +418,25 @@ fn round_trip(format: Format, usage: bool, events: &[(u32, Event)]) -> Vec<(u32,
 fn same_text(format: Format, whole: &Value, events: &[(u32, Event)]) {
     let read = Reader::new(format).read(&whole.to_string()).expect("own words");
     let said = |events: &[(u32, Event)]| {
-        let mut said = vec![(String::new(), Vec::new()); 4];
+        let mut said = vec![(String::new(), Vec::new(), String::new(), Vec::new()); 4];
         for (index, event) in events {
-            if let Event::Text(piece) = event {
-                said[*index as usize].0.push_str(&piece.text);
-                said[*index as usize].1.extend(piece.scores.clone());
+            let (text, scores, thought, calls) = &mut said[*index as usize];
+            match event {
+                Event::Text(piece) => {
+                    text.push_str(&piece.text);
+                    scores.extend(piece.scores.clone());
+                }
+                Event::Reasoning(piece) => {
+                    thought.push_str(&piece.text);
+                    scores.extend(piece.scores.clone());
+                }
+                Event::ToolCall { part: CallPart::Begin { id, name }, .. } => {
+                    calls.push((id.clone(), name.clone(), String::new()));
+                }
+                Event::ToolCall { part: CallPart::Arguments(text), .. } => {
+                    calls.last_mut().expect("has begun").2.push_str(text);
+                }
+                _ => {}
             }
         }
         said
@@ -334,7 +447,8 @@ fn same_text(format: Format, whole: &Value, events: &[(u32, Event)]) {
 proptest! {
     #[test]
     fn reading_undoes_writing(events in any_events(Format::Chat), usage in any::<bool>()) {
-        prop_assert_eq!(round_trip(Format::Chat, usage, &events), events);
+        let read = round_trip(Format::Chat, usage, &events);
+        prop_assert_eq!(by_choice(read), by_choice(events));
     }
 
     #[test]

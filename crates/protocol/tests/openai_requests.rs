@@ -3,7 +3,8 @@
 
 use ingle_protocol::wire::openai::{Asked, Format, Options, Rule, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
-use ingle_protocol::{Chat, Input, KeepAlive, Message, Request, Sampling, ToolCall};
+use ingle_protocol::{Chat, Effort, Grammar, Input, KeepAlive, Message, Reasoning, Request};
+use ingle_protocol::{Sampling, Tool, ToolCall, ToolChoice};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -91,14 +92,84 @@ fn honoured_fields_reach_the_request() {
         (CHAT, r#""n":16"#, |_, o| o.n == 16),
         (CHAT, r#""stream":true"#, |_, o| o.stream && !o.include_usage),
         (CHAT, r#""stream":true,"stream_options":{"include_usage":true}"#, |_, o| o.include_usage),
-        (CHAT, r#""tools":[{"type":"function"}],"tool_choice":"none""#,
-            |r, _| matches!(&r.input, Input::Chat(c) if c.tools == [r#"{"type":"function"}"#])),
         (CHAT, r#""chat_template_kwargs":{"b":1,"a":true}"#,
             |r, _| matches!(&r.input, Input::Chat(c) if c.template_kwargs == r#"{"b":1,"a":true}"#)),
+        (CHAT, r#""include_reasoning":false"#, |_, o| o.hide_reasoning),
     ];
     for (format, extra, check) in rows {
         let asked = read(*format, extra);
         assert!(check(&asked.requests[0], &asked.options), "{extra}: {asked:?}");
+    }
+}
+
+/// The conversation that `extra` makes of a minimal request.
+fn conversation(extra: &str) -> Chat {
+    let Input::Chat(chat) = read(CHAT, extra).requests.remove(0).input else { panic!("a chat") };
+    chat
+}
+
+const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"f","description":"Does.",
+    "parameters":{"type":"object","b":1,"a":2},"strict":true}},
+    {"type":"function","function":{"name":"g","parameters":null}}]"#;
+
+#[test]
+fn tools_and_reasoning_reach_the_conversation() {
+    let f = Tool {
+        name: "f".into(),
+        description: Some("Does.".into()),
+        parameters: r#"{"type":"object","b":1,"a":2}"#.into(),
+        strict: true,
+    };
+    let tools = vec![f, Tool { name: "g".into(), ..Tool::default() }];
+    let check = |extra: &str, change: fn(&mut Chat)| {
+        let mut expect = Chat { tools: tools.clone(), ..conversation("") };
+        change(&mut expect);
+        assert_eq!(conversation(&format!("{TOOLS}{extra}")), expect, "{extra}");
+    };
+    check("", |_| {});
+    check(r#","tool_choice":"auto""#, |_| {});
+    check(r#","tool_choice":"none""#, |chat| chat.tool_choice = ToolChoice::None);
+    check(r#","tool_choice":"required""#, |chat| chat.tool_choice = ToolChoice::Required);
+    check(r#","tool_choice":{"type":"function","function":{"name":"g"}}"#, |chat| {
+        chat.tool_choice = ToolChoice::Named("g".into());
+    });
+    check(r#","parallel_tool_calls":false"#, |chat| chat.one_call = true);
+    check(r#","thinking_token_budget":9"#, |chat| chat.reasoning.budget_tokens = Some(9));
+    check(r#","reasoning_effort":"none""#, |chat| chat.reasoning.on = Some(false));
+    check(r#","reasoning_effort":"high""#, |chat| chat.reasoning.effort = Some(Effort::High));
+    check(r#","chat_template_kwargs":{"a":1,"enable_thinking":true}"#, |chat| {
+        chat.reasoning.on = Some(true);
+        chat.template_kwargs = r#"{"a":1}"#.into();
+    });
+    check(r#","chat_template_kwargs":{"enable_thinking":false}"#, |chat| {
+        chat.reasoning.on = Some(false);
+    });
+}
+
+#[test]
+#[rustfmt::skip]
+fn constraints_have_many_names() {
+    let schema = |text: &str| Some(Grammar::JsonSchema(text.into()));
+    let object = schema(r#"{"type":"object"}"#);
+    let rows = [
+        (CHAT, r#""response_format":{"type":"text"}"#, None),
+        (CHAT, r#""response_format":{"type":"json_object"}"#, object.clone()),
+        (CHAT, r#""response_format":{"type":"json_object","schema":{"b":1,"a":2}}"#, schema(r#"{"b":1,"a":2}"#)),
+        (CHAT, r#""response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"enum":[1]}}}"#,
+            schema(r#"{"enum":[1]}"#)),
+        (TEXT, r#""guided_json":{"type":"null"}"#, schema(r#"{"type":"null"}"#)),
+        (TEXT, r#""guided_json":"{\"type\": \"null\"}""#, schema(r#"{"type":"null"}"#)),
+        (TEXT, r#""json_schema":true"#, schema("true")),
+        (CHAT, r#""guided_regex":"a+""#, Some(Grammar::Regex("a+".into()))),
+        (CHAT, r#""guided_choice":["a","b"]"#, Some(Grammar::Choice(vec!["a".into(), "b".into()]))),
+        (CHAT, r#""guided_grammar":"start: \"a\"""#, Some(Grammar::Lark("start: \"a\"".into()))),
+        (TEXT, r#""grammar":"root ::= \"a\"""#, Some(Grammar::Gbnf("root ::= \"a\"".into()))),
+        (TEXT, r#""structured_outputs":{"json_object":true,"regex":null}"#, object),
+        (TEXT, r#""structured_outputs":{"json_object":false}"#, None),
+        (TEXT, r#""structured_outputs":{"regex":"a"}"#, Some(Grammar::Regex("a".into()))),
+    ];
+    for (format, extra, grammar) in rows {
+        assert_eq!(read(format, extra).requests[0].grammar, grammar, "{extra}");
     }
 }
 
@@ -130,10 +201,32 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (CHAT, r#""logit_bias":{"1":101}"#, "logit_bias.1", "between -100"),
         (CHAT, r#""stream_options":{"include_usage":true}"#, "stream_options", "needs 'stream'"),
         (CHAT, r#""stream":true,"stream_options":{"include_usge":true}"#, "stream_options.include_usge", "did you mean include_usage"),
-        (CHAT, r#""response_format":{"type":"json_object"}"#, "response_format", "structured output"),
-        (CHAT, r#""tools":[{"type":"function"}]"#, "tools", "tool calling"),
-        (CHAT, r#""tool_choice":"required""#, "tool_choice", "tool calling"),
-        (CHAT, r#""reasoning_effort":"high""#, "reasoning_effort", "none"),
+        (CHAT, r#""response_format":{"type":"xml"}"#, "response_format.type", "json_schema"),
+        (CHAT, r#""response_format":{"type":"json_schema"}"#, "response_format.json_schema", "missing"),
+        (CHAT, r#""response_format":{"type":"json_schema","json_schema":{"name":"n"}}"#, "response_format.json_schema.schema", "missing"),
+        (CHAT, r#""response_format":{"type":"text","strict":true}"#, "response_format.strict", "unknown"),
+        (CHAT, r#""guided_json":7"#, "guided_json", "a number"),
+        (CHAT, r#""guided_json":"{""#, "guided_json", "no JSON"),
+        (CHAT, r#""guided_json":"{\"a\":1,\"a\":2}""#, "guided_json", "given twice"),
+        (CHAT, r#""guided_choice":[]"#, "guided_choice", "empty"),
+        (CHAT, r#""guided_choice":["a",1]"#, "guided_choice[1]", "a number"),
+        (CHAT, r#""grammar":"""#, "grammar", "empty"),
+        (CHAT, r#""grammar":"root ::= \"a\"","guided_regex":"a""#, "guided_regex", "one constraint too many"),
+        (TEXT, r#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs.regex", "one constraint too many"),
+        (TEXT, r#""structured_outputs":{"structural_tag":"a"}"#, "structured_outputs.structural_tag", "unknown"),
+        (CHAT, r#""tools":[{"type":"custom"}]"#, "tools[0].type", "function"),
+        (CHAT, r#""tools":[{"type":"function"}]"#, "tools[0].function", "missing"),
+        (CHAT, r#""tools":[{"type":"function","function":{}}]"#, "tools[0].function.name", "missing"),
+        (CHAT, r#""tools":[{"type":"function","function":{"name":"a b"}}]"#, "tools", "letters"),
+        (CHAT, r#""tools":[{"type":"function","function":{"name":"f","parameters":"{}"}}]"#, "tools[0].function.parameters", "a string"),
+        (CHAT, r#""tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}]"#, "tools", "two tools"),
+        (CHAT, r#""tool_choice":"required""#, "tool_choice", "no tools"),
+        (CHAT, r#""tool_choice":"any""#, "tool_choice", "required"),
+        (CHAT, r#""tool_choice":{"type":"function","function":{"name":"f"}}"#, "tool_choice", "no tool \"f\""),
+        (CHAT, r#""tool_choice":{"type":"allowed_tools"}"#, "tool_choice.type", "function"),
+        (CHAT, r#""reasoning_effort":"much""#, "reasoning_effort", "one of none, minimal"),
+        (CHAT, r#""reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#, "chat_template_kwargs.enable_thinking", "contradicts"),
+        (CHAT, r#""continue_final_message":true"#, "messages", "continued"),
         (CHAT, r#""modalities":["text","audio"]"#, "modalities", "text"),
         (CHAT, r#""service_tier":"flex""#, "service_tier", "auto"),
         (CHAT, r#""store":true"#, "store", "not kept"),
@@ -324,26 +417,70 @@ fn any_message() -> impl Strategy<Value = Message> {
     let role = prop::sample::select(vec!["system", "user", "assistant", "tool"]);
     let calls = prop::collection::vec(call, 0..3);
     let option = || prop::option::of(".*");
-    (role, ".*", option(), calls, option()).prop_map(|(role, content, name, calls, id)| Message {
-        role: role.into(),
-        content,
-        name,
-        tool_calls: if role == "assistant" { calls } else { Vec::new() },
-        tool_call_id: id.filter(|_| role == "tool"),
-    })
+    (role, ".*", option(), option(), calls, option()).prop_map(
+        |(role, content, reasoning, name, calls, id)| Message {
+            role: role.into(),
+            content,
+            reasoning: reasoning.filter(|_| role == "assistant"),
+            name,
+            tool_calls: if role == "assistant" { calls } else { Vec::new() },
+            tool_call_id: id.filter(|_| role == "tool"),
+        },
+    )
+}
+
+fn any_tools() -> impl Strategy<Value = Vec<Tool>> {
+    let schema = ".*".prop_map(|x| serde_json::json!({ "type": "object", "x": x }).to_string());
+    let tool = (prop::option::of(".*"), prop::option::of(schema), any::<bool>());
+    let named = |(i, (description, parameters, strict)): (usize, (_, Option<String>, _))| Tool {
+        name: format!("tool-{i}"),
+        description,
+        parameters: parameters.unwrap_or_default(),
+        strict,
+    };
+    prop::collection::vec(tool, 0..3)
+        .prop_map(move |tools| tools.into_iter().enumerate().map(named).collect())
+}
+
+fn any_reasoning() -> impl Strategy<Value = Reasoning> {
+    let effort = prop::option::of(prop::sample::select(Effort::ALL.to_vec()));
+    (any::<Option<bool>>(), effort, any::<Option<u32>>())
+        .prop_map(|(on, effort, budget_tokens)| Reasoning { on, effort, budget_tokens })
 }
 
 fn any_chat() -> impl Strategy<Value = Input> {
-    let tool = ".*".prop_map(|x| serde_json::json!({ "type": "function", "x": x }).to_string());
-    let tools = prop::collection::vec(tool, 0..3);
     let kwargs = prop::option::of(".*").prop_map(|value| match value {
         Some(value) => serde_json::json!({ "k": value }).to_string(),
         None => String::new(),
     });
     let messages = prop::collection::vec(any_message(), 1..5);
-    (messages, tools, kwargs).prop_map(|(messages, tools, template_kwargs)| {
-        Input::Chat(Chat { messages, tools, template_kwargs })
-    })
+    let choice = (0..4u8, any::<bool>(), any::<bool>());
+    (messages, any_tools(), choice, any_reasoning(), kwargs).prop_map(
+        |(messages, tools, (choice, one_call, goes_on), reasoning, template_kwargs)| {
+            let last = messages.last().map(|message| message.role.as_str());
+            let continue_final = goes_on && last == Some("assistant");
+            let tool_choice = match (choice, tools.last()) {
+                (1, _) => ToolChoice::None,
+                (2, Some(_)) => ToolChoice::Required,
+                (3, Some(tool)) => ToolChoice::Named(tool.name.clone()),
+                _ => ToolChoice::Auto,
+            };
+            let chat = Chat { messages, tools, tool_choice, one_call, ..Chat::default() };
+            Input::Chat(Chat { reasoning, continue_final, template_kwargs, ..chat })
+        },
+    )
+}
+
+fn any_grammar() -> impl Strategy<Value = Option<Grammar>> {
+    let text = || "[a-z\"\\\\]{1,20}";
+    prop::option::of(prop_oneof![
+        any::<i32>()
+            .prop_map(|x| Grammar::JsonSchema(serde_json::json!({ "const": x }).to_string())),
+        ".*".prop_map(Grammar::Regex),
+        text().prop_map(Grammar::Lark),
+        text().prop_map(|text| Grammar::Gbnf(format!("root ::= {text}"))),
+        prop::collection::vec(".*", 1..4).prop_map(Grammar::Choice),
+    ])
 }
 
 fn any_prompt() -> impl Strategy<Value = Input> {
@@ -367,9 +504,12 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
     let stops = prop::collection::vec(".+", 0..4);
     let options = (any::<bool>(), any::<bool>(), 1..=16u32, any::<bool>());
     let terms = (any::<i32>(), prop::option::of(1..u32::MAX), ".{0,20}", any_keep_alive());
-    (".*", inputs, any_sampling(), stops, limits, options, terms).prop_map(
-        move |(model, inputs, sampling, stop, (most, logprobs, endless), options, terms)| {
+    let rules = (any_sampling(), any_grammar());
+    (".*", inputs, rules, stops, limits, options, terms).prop_map(
+        move |(model, inputs, rules, stop, (most, logprobs, endless), options, terms)| {
             let legacy = format == Format::Completions;
+            let (sampling, grammar) = rules;
+            let tools = matches!(&inputs[0], Input::Chat(chat) if !chat.offered().is_empty());
             let request = |input| Request {
                 model: model.clone(),
                 input,
@@ -377,6 +517,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 stop: stop.clone(),
                 max_tokens: Some(most).filter(|_| legacy || !endless),
                 logprobs,
+                grammar: grammar.clone().filter(|_| !tools),
                 priority: terms.0,
                 timeout_ms: terms.1,
                 cache_salt: terms.2.clone(),
@@ -388,6 +529,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 include_usage: options.0 && options.1,
                 n: options.2,
                 echo: options.3 && legacy && logprobs.is_none(),
+                hide_reasoning: options.3 && !legacy,
             };
             Asked { requests: inputs.into_iter().map(request).collect(), options }
         },

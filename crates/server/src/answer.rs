@@ -1,7 +1,7 @@
 //! An answer under way: events from the provider's threads in, deltas out.
 //!
-//! Sinks must not block, so the channel between has room for all that can come: a choice gives at
-//! most one event a token, and its tokens are bounded by its limit and its context, whether or not
+//! Sinks must not block, so the channel between has room for all that can come: a choice gives a few
+//! events a token at most, and its tokens are bounded by its limit and its context, whether or not
 //! the client reads. Room is not memory: that is taken as events come. A client that reads nothing
 //! is cut off by its socket's stall limit.
 //!
@@ -122,10 +122,12 @@ impl Answer {
     fn observe(&mut self, index: usize, event: &Event, at: Instant) {
         let metrics = &self.state.metrics;
         match event {
-            Event::Text(_) => match self.latest[index].replace(at) {
-                None => metrics.first_token.observe(at - self.began),
-                Some(before) => metrics.inter_token.observe(at - before),
-            },
+            Event::Text(_) | Event::Reasoning(_) | Event::ToolCall { .. } => {
+                match self.latest[index].replace(at) {
+                    None => metrics.first_token.observe(at - self.began),
+                    Some(before) => metrics.inter_token.observe(at - before),
+                }
+            }
             Event::Done(receipt) => metrics.done(self.owner, receipt, at - self.began),
             Event::Failed(_) => {}
         }
@@ -213,13 +215,16 @@ fn choices(asked: &Asked, model: &str) -> impl Iterator<Item = Request> {
     })
 }
 
-/// Events that all choices can give: one a token, and a few that carry what was held back, the
-/// end, and a failure.
+/// The most events of one token: some text, a call's end, the next one's beginning, its arguments.
+const TOKEN_EVENTS: usize = 4;
+
+/// Events that all choices can give: those of each token, and a few that carry what was held back,
+/// the end, and a failure.
 fn room(asked: &Asked, context_tokens: usize) -> usize {
     let most = asked.requests.iter().filter_map(|request| request.max_tokens).max();
     let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
     let choices = asked.requests.len() * asked.options.n as usize;
-    (most.min(context_tokens).min(1 << 32) + 8) * choices
+    (most.min(context_tokens).min(1 << 32) * TOKEN_EVENTS + 8) * choices
 }
 
 fn sink(sender: Sender<Stamped>, index: u32) -> Sink {

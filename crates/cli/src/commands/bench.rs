@@ -211,8 +211,11 @@ fn once(model: &Local, args: &Args, concurrency: usize, salt: u64) -> anyhow::Re
         let mut tokens = Arrivals::new();
         for (at, event) in arrivals {
             match event {
-                Event::Text(piece) => tokens.extend(piece.scores.iter().map(|_| at)),
+                Event::Text(piece) | Event::Reasoning(piece) => {
+                    tokens.extend(piece.scores.iter().map(|_| at));
+                }
                 Event::Failed(fault) => return Err(fault.into()),
+                Event::ToolCall { .. } => {}
                 Event::Done(_) => break,
             }
         }

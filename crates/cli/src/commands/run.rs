@@ -171,7 +171,7 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     });
     let stop = interrupted();
     let mut call = Some(model.send(&request, sink)?);
-    let mut text = String::new();
+    let (mut text, mut thought) = (String::new(), String::new());
     let receipt = loop {
         if stop.load(Ordering::Relaxed) {
             call = None; // dropping it cancels; the receipt still comes
@@ -180,12 +180,14 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
             None => {}
             Some(Event::Text(piece)) if ui.json => text += &piece.text,
             Some(Event::Text(piece)) => ui.say(&piece.text)?,
+            Some(Event::Reasoning(piece)) => thought += &piece.text,
+            Some(Event::ToolCall { .. }) => {} // none without tools
             Some(Event::Failed(fault)) => return Err(fault.into()),
             Some(Event::Done(receipt)) => break receipt,
         }
     };
     drop(call);
-    show(ui, &text, &receipt, &model)?;
+    show(ui, (&text, &thought), &receipt, &model)?;
     if receipt.finish == Finish::Cancelled { Err(Interrupted.into()) } else { Ok(()) }
 }
 
@@ -240,10 +242,19 @@ fn request(args: &Args, prompt: String) -> Request {
 }
 
 /// Ends the answer's line, and says what it took.
-fn show(ui: &Ui, text: &str, receipt: &Receipt, model: &Local) -> anyhow::Result<()> {
+fn show(
+    ui: &Ui,
+    (text, thought): (&str, &str),
+    receipt: &Receipt,
+    model: &Local,
+) -> anyhow::Result<()> {
     if ui.json {
         let receipt: serde_json::Value = serde_json::from_str(&receipt::write(receipt))?;
-        return ui.object(&serde_json::json!({ "text": text, "receipt": receipt }));
+        let mut object = serde_json::json!({ "text": text, "receipt": receipt });
+        if !thought.is_empty() {
+            object["reasoning"] = thought.into();
+        }
+        return ui.object(&object);
     }
     ui.line("")?;
     if !ui.quiet {
@@ -269,7 +280,7 @@ fn line(receipt: &Receipt, model: &Local) -> String {
     match receipt.finish {
         Finish::Length => parts.push("ended by the token limit".into()),
         Finish::Cancelled => parts.push("interrupted".into()),
-        Finish::Stop => {}
+        Finish::Stop | Finish::ToolCalls => {}
     }
     parts.push(if receipt.cost_micros == 0 {
         "cost 0".into()

@@ -41,6 +41,8 @@ fn done(model: &str, load: Duration) -> Event {
         left_machine: false,
         cost_micros: 0,
         finish: Finish::Stop,
+        stop: None,
+        notes: Vec::new(),
         usage: Usage::default(),
         timings: Timings { load, ..Timings::default() },
     }))
@@ -134,7 +136,7 @@ impl Asking {
         match self.events.recv_timeout(Duration::from_secs(60)).expect("it ends") {
             Event::Done(receipt) => Ok(receipt),
             Event::Failed(fault) => Err(fault),
-            Event::Text(_) => panic!("fakes say nothing"),
+            _ => panic!("fakes say nothing"),
         }
     }
 

@@ -233,7 +233,10 @@ impl Workshop {
 
 fn within_bounds(grammar: &Grammar) -> Result<(), Fault> {
     let bytes = match grammar {
-        Grammar::JsonSchema(text) | Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+        Grammar::JsonSchema(text)
+        | Grammar::Regex(text)
+        | Grammar::Lark(text)
+        | Grammar::Gbnf(text) => text.len(),
         Grammar::Choice(texts) => texts.iter().map(String::len).sum(),
     };
     let most = BOUNDS.text_bytes;
@@ -264,6 +267,7 @@ fn top_level(grammar: &Grammar) -> Result<TopLevelGrammar, String> {
             .map_err(|error| format!("{error:#}")),
         Grammar::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
         Grammar::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
+        Grammar::Gbnf(_) => Err("GBNF is not read yet".to_owned()),
         Grammar::Choice(texts) => Ok(TopLevelGrammar::from_lark(choice(texts))),
     }
 }
@@ -292,7 +296,7 @@ fn name(grammar: &Grammar) -> &'static str {
     match grammar {
         Grammar::JsonSchema(_) => "JSON schema",
         Grammar::Regex(_) => "regular expression",
-        Grammar::Lark(_) => "grammar",
+        Grammar::Lark(_) | Grammar::Gbnf(_) => "grammar",
         Grammar::Choice(_) => "choice",
     }
 }
@@ -310,6 +314,7 @@ fn refused(grammar: &Grammar, error: &str) -> Fault {
              supported"
         }
         Grammar::Lark(_) => "it has to be Lark in llguidance's dialect",
+        Grammar::Gbnf(_) => "give it in Lark",
         Grammar::Choice(_) => "give some texts to choose from",
     };
     let (what, why) = (name(grammar), said(error));

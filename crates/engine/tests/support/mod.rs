@@ -128,6 +128,7 @@ impl Asked {
                 Event::Text(piece) => pieces.push(piece),
                 Event::Done(receipt) => break Ok(*receipt),
                 Event::Failed(fault) => break Err(fault),
+                other => panic!("no model of these tests thinks or calls: {other:?}"),
             }
         };
         let after = self.events.recv_timeout(PATIENCE);

@@ -15,6 +15,10 @@ struct Wire {
     /// Millionths of a US dollar.
     cost_micros: u64,
     finish: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stop: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     usage: WireUsage,
     timings: WireTimings,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,6 +31,8 @@ struct WireUsage {
     prompt_tokens: u32,
     cached_tokens: u32,
     completion_tokens: u32,
+    #[serde(default)]
+    reasoning_tokens: u32,
     accepted_tokens: u32,
     rejected_tokens: u32,
 }
@@ -47,10 +53,14 @@ struct WireStep {
     reason: String,
 }
 
-const FINISHES: &[(Finish, &str)] =
-    &[(Finish::Stop, "stop"), (Finish::Length, "length"), (Finish::Cancelled, "cancelled")];
+const FINISHES: &[(Finish, &str)] = &[
+    (Finish::Stop, "stop"),
+    (Finish::Length, "length"),
+    (Finish::Cancelled, "cancelled"),
+    (Finish::ToolCalls, "tool_calls"),
+];
 
-/// A finish's name on the wire: `stop`, `length` or `cancelled`.
+/// A finish's name on the wire: `stop`, `length`, `cancelled` or `tool_calls`.
 pub fn finish_name(finish: Finish) -> &'static str {
     FINISHES.iter().find(|row| row.0 == finish).map_or("stop", |row| row.1)
 }
@@ -77,10 +87,13 @@ pub(crate) fn to_value(receipt: &Receipt) -> Value {
         left_machine: receipt.left_machine,
         cost_micros: receipt.cost_micros,
         finish: finish_name(receipt.finish).to_owned(),
+        stop: receipt.stop.clone(),
+        notes: receipt.notes.clone(),
         usage: WireUsage {
             prompt_tokens: receipt.usage.prompt_tokens,
             cached_tokens: receipt.usage.cached_tokens,
             completion_tokens: receipt.usage.completion_tokens,
+            reasoning_tokens: receipt.usage.reasoning_tokens,
             accepted_tokens: receipt.usage.accepted_tokens,
             rejected_tokens: receipt.usage.rejected_tokens,
         },
@@ -106,10 +119,13 @@ pub(crate) fn from_value(value: Value) -> Result<Receipt, Fault> {
         left_machine: wire.left_machine,
         cost_micros: wire.cost_micros,
         finish,
+        stop: wire.stop,
+        notes: wire.notes,
         usage: Usage {
             prompt_tokens: wire.usage.prompt_tokens,
             cached_tokens: wire.usage.cached_tokens,
             completion_tokens: wire.usage.completion_tokens,
+            reasoning_tokens: wire.usage.reasoning_tokens,
             accepted_tokens: wire.usage.accepted_tokens,
             rejected_tokens: wire.usage.rejected_tokens,
         },

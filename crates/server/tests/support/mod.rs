@@ -150,6 +150,8 @@ fn done(model: &str, completion_tokens: u32) -> Event {
         left_machine: false,
         cost_micros: 0,
         finish: Finish::Stop,
+        stop: None,
+        notes: Vec::new(),
         usage: Usage { prompt_tokens: 5, cached_tokens: 1, completion_tokens, ..Usage::default() },
         timings: Timings::default(),
     }))

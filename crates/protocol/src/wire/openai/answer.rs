@@ -5,9 +5,10 @@
 use serde_json::{Value, json};
 
 use super::request::short;
-use super::{Asked, Format, Options};
+use super::{Asked, Format, Options, messages};
+use crate::Usage;
 use crate::wire::receipt;
-use crate::{Event, Fault, Finish, Input, Piece, Receipt, Scored, TokenScore, Usage};
+use crate::{CallPart, Event, Fault, Finish, Input, Piece, Receipt, Scored, TokenScore, ToolCall};
 
 /// What all parts of one answer have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,10 @@ struct Change {
     index: u32,
     begins: bool,
     piece: Piece,
+    /// Whether the piece is what the model thought, not what it answers.
+    reasons: bool,
+    /// A call that begins, or goes on, and which one.
+    call: Option<(u32, CallPart)>,
     /// Characters of this choice before the piece.
     offset: usize,
     finish: Option<Finish>,
@@ -94,11 +99,28 @@ impl Tally {
         self.begin(index, &mut deltas);
         let choice = &mut self.choices[index as usize];
         match event {
-            Event::Text(piece) if piece.text.is_empty() && piece.scores.is_empty() => {}
+            Event::Text(piece) | Event::Reasoning(piece)
+                if piece.text.is_empty() && piece.scores.is_empty() => {}
             Event::Text(piece) => {
                 let offset = choice.chars;
                 choice.chars += piece.text.chars().count();
                 deltas.push(changed(Change { index, piece, offset, ..Change::default() }));
+            }
+            Event::Reasoning(mut piece) => {
+                if self.options.hide_reasoning {
+                    piece.text.clear();
+                }
+                let (reasons, offset) = (true, choice.chars);
+                if !piece.text.is_empty() || !piece.scores.is_empty() {
+                    let change = Change { index, piece, reasons, offset, ..Change::default() };
+                    deltas.push(changed(change));
+                }
+            }
+            // The format has no word for a call's end: the next one, or the finish, is.
+            Event::ToolCall { part: CallPart::End, .. } => {}
+            Event::ToolCall { index: which, part } => {
+                let call = Some((which, part));
+                deltas.push(changed(Change { index, call, ..Change::default() }));
             }
             Event::Done(receipt) => {
                 let finish = Some(receipt.finish);
@@ -155,13 +177,15 @@ fn merged(receipts: &[Receipt], n: usize) -> Receipt {
     let mut whole = receipts[0].clone();
     let gravity = |finish: Finish| match finish {
         Finish::Stop => 0,
-        Finish::Length => 1,
-        Finish::Cancelled => 2,
+        Finish::ToolCalls => 1,
+        Finish::Length => 2,
+        Finish::Cancelled => 3,
     };
     for (i, receipt) in receipts.iter().enumerate().skip(1) {
         whole.left_machine |= receipt.left_machine;
         whole.cost_micros += receipt.cost_micros;
         whole.usage.completion_tokens += receipt.usage.completion_tokens;
+        whole.usage.reasoning_tokens += receipt.usage.reasoning_tokens;
         whole.usage.accepted_tokens += receipt.usage.accepted_tokens;
         whole.usage.rejected_tokens += receipt.usage.rejected_tokens;
         if i % n == 0 {
@@ -175,6 +199,8 @@ fn merged(receipts: &[Receipt], n: usize) -> Receipt {
         if gravity(receipt.finish) > gravity(whole.finish) {
             whole.finish = receipt.finish;
         }
+        whole.stop = whole.stop.or_else(|| receipt.stop.clone());
+        whole.notes.extend(receipt.notes.iter().cloned());
         for step in &receipt.route {
             if !whole.route.contains(step) {
                 whole.route.push(step.clone());
@@ -208,11 +234,29 @@ fn chunk_choice(head: &Head, change: &Change) -> Value {
             choice["delta"] = json!({ "role": "assistant", "content": text, "refusal": null });
         }
         Format::Chat if change.finish.is_some() => choice["delta"] = json!({}),
-        Format::Chat => choice["delta"] = json!({ "content": text }),
+        Format::Chat => choice["delta"] = delta(change),
     }
     choice["logprobs"] = logprobs;
     choice["finish_reason"] = json!(finish);
     choice
+}
+
+fn delta(change: &Change) -> Value {
+    let text = &change.piece.text;
+    match &change.call {
+        Some((at, CallPart::Begin { id, name })) => {
+            let call = ToolCall { id: id.clone(), name: name.clone(), arguments: String::new() };
+            let mut call = messages::write_call(&call);
+            call["index"] = json!(at);
+            json!({ "tool_calls": [call] })
+        }
+        Some((at, CallPart::Arguments(text))) => {
+            json!({ "tool_calls": [{ "index": at, "function": { "arguments": text } }] })
+        }
+        _ if change.reasons && text.is_empty() => json!({ "content": "" }),
+        _ if change.reasons => json!({ "reasoning_content": text }),
+        _ => json!({ "content": text }),
+    }
 }
 
 fn frame(head: &Head, chat_object: &str, choices: Vec<Value>) -> Value {
@@ -247,6 +291,7 @@ fn write_usage(usage: &Usage) -> Value {
         "total_tokens": u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
         "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
         "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
             "accepted_prediction_tokens": usage.accepted_tokens,
             "rejected_prediction_tokens": usage.rejected_tokens,
         },
@@ -263,6 +308,8 @@ pub struct Whole {
 #[derive(Debug, Default)]
 struct Sum {
     text: String,
+    reasoning: String,
+    calls: Vec<ToolCall>,
     pieces: Vec<(usize, Piece)>,
     finish: Option<Finish>,
 }
@@ -277,7 +324,17 @@ impl Whole {
     pub fn add(&mut self, delta: Delta) {
         if let Some(change) = delta.change {
             let sum = &mut self.choices[change.index as usize];
-            sum.text.push_str(&change.piece.text);
+            let text = if change.reasons { &mut sum.reasoning } else { &mut sum.text };
+            text.push_str(&change.piece.text);
+            match change.call {
+                Some((_, CallPart::Begin { id, name })) => {
+                    sum.calls.push(ToolCall { id, name, arguments: String::new() });
+                }
+                Some((_, CallPart::Arguments(text))) => {
+                    sum.calls.iter_mut().last().into_iter().for_each(|c| c.arguments += &text);
+                }
+                _ => {}
+            }
             sum.finish = sum.finish.or(change.finish);
             if !change.piece.scores.is_empty() {
                 sum.pieces.push((change.offset, change.piece));
@@ -304,14 +361,27 @@ impl Sum {
         let mut choice = json!({ "index": index });
         match format {
             Format::Completions => choice["text"] = json!(self.text),
-            Format::Chat => {
-                choice["message"] =
-                    json!({ "role": "assistant", "content": self.text, "refusal": null });
-            }
+            Format::Chat => choice["message"] = self.message(),
         }
         choice["logprobs"] = write_scores(format, &pieces);
         choice["finish_reason"] = json!(self.finish.map(receipt::finish_name));
         choice
+    }
+}
+
+impl Sum {
+    fn message(&self) -> Value {
+        let mut out = json!({ "role": "assistant", "content": self.text, "refusal": null });
+        if !self.reasoning.is_empty() {
+            out["reasoning_content"] = json!(self.reasoning);
+        }
+        if !self.calls.is_empty() {
+            if self.text.is_empty() {
+                out["content"] = Value::Null;
+            }
+            out["tool_calls"] = self.calls.iter().map(messages::write_call).collect();
+        }
+        out
     }
 }
 

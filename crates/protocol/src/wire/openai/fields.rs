@@ -6,8 +6,8 @@
 use serde_json::{Map, Value};
 
 use super::check::{self, Read};
-use super::{Format, Options, messages};
-use crate::{Chat, Input, KeepAlive, NoKeepAlive, Sampling};
+use super::{Format, Options, constraint, messages, tools};
+use crate::{Chat, Effort, Grammar, Input, KeepAlive, NoKeepAlive, Sampling};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub(super) struct Draft {
     pub(super) timeout_ms: Option<u32>,
     pub(super) cache_salt: String,
     pub(super) keep_alive: Option<KeepAlive>,
-    pub(super) no_tool_choice: bool,
+    pub(super) grammar: Option<Grammar>,
     pub(super) stream_options: bool,
 }
 
@@ -130,9 +130,7 @@ const fn refused(formats: &'static [Format], name: &'static str, why: &'static s
     row(formats, name, Rule::Refused(why))
 }
 
-const TOOLS: &str = "tool calling is not built yet";
-const GRAMMAR: &str = "structured output is not built yet, and an unconstrained answer would not \
-                       be what was asked for";
+const TOOLS: &str = "an old name; give 'tools' and 'tool_choice'";
 const MEDIA: &str = "this server reads and writes text alone";
 const HOSTED: &str = "a feature of OpenAI's hosted service";
 const SAMPLER: &str = "this sampler is not built; temperature, top_k, top_p, min_p, typical_p and \
@@ -163,8 +161,42 @@ static FIELDS: &[Field] = &[
         d.chat.template_kwargs = v.to_string();
         Ok(())
     }),
-    honoured(CHAT, "tools", |d, at, v| { d.chat.tools = tools(at, v)?; Ok(()) }),
-    honoured(CHAT, "tool_choice", tool_choice),
+    honoured(CHAT, "continue_final_message", |d, at, v| {
+        d.chat.continue_final = check::boolean(at, v)?;
+        Ok(())
+    }),
+    // Tools and reasoning.
+    honoured(CHAT, "tools", |d, at, v| { d.chat.tools = tools::read(at, v)?; Ok(()) }),
+    honoured(CHAT, "tool_choice", |d, at, v| {
+        d.chat.tool_choice = tools::read_choice(at, v)?;
+        Ok(())
+    }),
+    honoured(CHAT, "parallel_tool_calls", |d, at, v| {
+        d.chat.one_call = !check::boolean(at, v)?;
+        Ok(())
+    }),
+    honoured(CHAT, "reasoning_effort", reasoning_effort),
+    honoured(CHAT, "thinking_token_budget", |d, at, v| {
+        d.chat.reasoning.budget_tokens = Some(check::count(at, v, 0, u32::MAX)?);
+        Ok(())
+    }),
+    honoured(CHAT, "include_reasoning", |d, at, v| {
+        d.options.hide_reasoning = !check::boolean(at, v)?;
+        Ok(())
+    }),
+    // What the answer has to match.
+    honoured(CHAT, "response_format", |d, at, v| {
+        constrain(d, at, constraint::response_format(at, v)?)
+    }),
+    honoured(BOTH, "structured_outputs", |d, at, v| {
+        constrain(d, at, constraint::structured_outputs(at, v)?)
+    }),
+    honoured(BOTH, "guided_json", |d, at, v| constrain(d, at, Some(constraint::json_schema(at, v)?))),
+    honoured(BOTH, "guided_regex", |d, at, v| constrain(d, at, Some(constraint::regex(at, v)?))),
+    honoured(BOTH, "guided_choice", |d, at, v| constrain(d, at, Some(constraint::choice(at, v)?))),
+    honoured(BOTH, "guided_grammar", |d, at, v| constrain(d, at, Some(constraint::grammar(at, v)?))),
+    honoured(BOTH, "grammar", |d, at, v| constrain(d, at, Some(constraint::grammar(at, v)?))),
+    honoured(BOTH, "json_schema", |d, at, v| constrain(d, at, Some(constraint::json_schema(at, v)?))),
     // How the next token is chosen.
     honoured(BOTH, "temperature", |d, at, v| set(&mut d.sampling.temperature, at, v, 0.0, 2.0)),
     honoured(BOTH, "top_p", |d, at, v| set(&mut d.sampling.top_p, at, v, 0.0, 1.0)),
@@ -240,10 +272,7 @@ static FIELDS: &[Field] = &[
     neutral(CHAT, "store", FALSE, "answers are not kept"),
     neutral(CHAT, "service_tier", &["\"auto\"", "\"default\""], HOSTED),
     neutral(CHAT, "modalities", &["[\"text\"]"], MEDIA),
-    neutral(CHAT, "response_format", &["{\"type\":\"text\"}"], GRAMMAR),
-    neutral(CHAT, "reasoning_effort", &["\"none\""], "reasoning is not controlled yet"),
     neutral(CHAT, "verbosity", &["\"medium\""], "no model here knows it; say it in a message"),
-    neutral(CHAT, "parallel_tool_calls", &["true", "false"], TOOLS),
     neutral(CHAT, "functions", EMPTY, TOOLS),
     neutral(CHAT, "function_call", &["\"none\""], TOOLS),
     neutral(CHAT, "prompt_cache_retention", &["\"in_memory\""], HOSTED),
@@ -265,19 +294,12 @@ static FIELDS: &[Field] = &[
     neutral(BOTH, "return_tokens_as_token_ids", FALSE, SHAPE),
     neutral(CHAT, "echo", FALSE, "a conversation is not returned"),
     neutral(CHAT, "add_generation_prompt", TRUE, TEMPLATE),
-    neutral(CHAT, "continue_final_message", FALSE, TEMPLATE),
     neutral(CHAT, "add_special_tokens", FALSE, TEMPLATE),
     neutral(COMPLETIONS, "add_special_tokens", TRUE, "send tokens in 'prompt' to leave them out"),
     neutral(CHAT, "documents", EMPTY, TEMPLATE),
-    neutral(CHAT, "include_reasoning", TRUE, "reasoning is part of the text"),
     refused(CHAT, "chat_template", TEMPLATE),
     refused(BOTH, "truncate_prompt_tokens", WHOLE_PROMPT),
     refused(BOTH, "prompt_logprobs", SCORES),
-    refused(BOTH, "structured_outputs", GRAMMAR),
-    refused(BOTH, "guided_json", GRAMMAR),
-    refused(BOTH, "guided_regex", GRAMMAR),
-    refused(BOTH, "guided_choice", GRAMMAR),
-    refused(BOTH, "guided_grammar", GRAMMAR),
     refused(BOTH, "logits_processors", SAMPLER),
     // llama.cpp's.
     neutral(BOTH, "cache_prompt", TRUE, "prompts always share their prefixes' cache"),
@@ -290,8 +312,6 @@ static FIELDS: &[Field] = &[
     refused(BOTH, "n_predict", "its name here is 'max_tokens'"),
     refused(BOTH, "repeat_penalty", "its name here is 'repetition_penalty'"),
     refused(BOTH, "n_probs", "its name here is 'logprobs'"),
-    refused(BOTH, "grammar", GRAMMAR),
-    refused(BOTH, "json_schema", GRAMMAR),
     refused(BOTH, "samplers", SAMPLER),
 ];
 
@@ -395,20 +415,22 @@ pub(super) fn tokens(at: &str, value: &Value) -> Read<Vec<u32>> {
     check::array(at, value, 1 << 22)?.iter().enumerate().map(read).collect()
 }
 
-fn tools(at: &str, value: &Value) -> Read<Vec<String>> {
-    let read = |(i, tool): (usize, &Value)| {
-        check::object(&format!("{at}[{i}]"), tool)?;
-        Ok(tool.to_string())
-    };
-    check::array(at, value, 128)?.iter().enumerate().map(read).collect()
+fn constrain(draft: &mut Draft, at: &str, grammar: Option<Grammar>) -> Read<()> {
+    grammar.map_or(Ok(()), |grammar| constraint::one(at, &mut draft.grammar, grammar))
 }
 
-fn tool_choice(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
-    match value.as_str() {
-        Some("none") => draft.no_tool_choice = true,
-        // The default; it is refused only where there are tools to choose from.
-        Some("auto") => {}
-        _ => return check::bad(at, format!("is supported only as \"none\": {TOOLS}")),
+/// `none` switches reasoning off; any other effort leaves it to the template whether there is any.
+fn reasoning_effort(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
+    let reasoning = &mut draft.chat.reasoning;
+    match check::string(at, value)? {
+        "none" => reasoning.on = Some(false),
+        name => match Effort::named(name) {
+            Some(effort) => reasoning.effort = Some(effort),
+            None => {
+                let known = Effort::ALL.map(Effort::name).join(", ");
+                return check::bad(at, format!("must be one of none, {known}"));
+            }
+        },
     }
     Ok(())
 }
@@ -427,9 +449,4 @@ fn stream_options(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
     }
     draft.stream_options = true;
     Ok(())
-}
-
-/// Why tools are refused where they could be called.
-pub(super) fn refuse_tools() -> Read<()> {
-    check::bad("tools", format!("are supported only with tool_choice \"none\": {TOOLS}"))
 }

@@ -17,7 +17,9 @@ const ROLES: &[(&str, &str)] = &[
 
 /// Keys that answers carry and clients send back, empty.
 const EMPTY_KEYS: &[&str] = &["refusal", "annotations", "audio", "function_call"];
-const KEYS: [&str; 9] = [
+/// The names by which servers tell what was thought before an answer.
+const REASONING: [&str; 2] = ["reasoning_content", "reasoning"];
+const KEYS: [&str; 11] = [
     "role",
     "content",
     "name",
@@ -27,6 +29,8 @@ const KEYS: [&str; 9] = [
     "annotations",
     "audio",
     "function_call",
+    REASONING[0],
+    REASONING[1],
 ];
 
 /// At most this many messages a conversation.
@@ -60,6 +64,7 @@ fn read_one(at: &str, value: &Value) -> Read<Message> {
     let message = Message {
         role: read_role(&format!("{at}.role"), map.get("role"))?,
         content: read_content(&format!("{at}.content"), map, !tool_calls.is_empty())?,
+        reasoning: text(REASONING[0])?.or(text(REASONING[1])?),
         name: text("name")?,
         tool_call_id: text("tool_call_id")?,
         tool_calls,
@@ -75,6 +80,10 @@ fn given<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 fn fits_role(at: &str, message: &Message) -> Read<()> {
     if !message.tool_calls.is_empty() && message.role != "assistant" {
         return check::bad(&format!("{at}.tool_calls"), "belongs to role \"assistant\" alone");
+    }
+    if message.reasoning.is_some() && message.role != "assistant" {
+        let at = format!("{at}.{}", REASONING[0]);
+        return check::bad(&at, "belongs to role \"assistant\" alone");
     }
     if message.tool_call_id.is_some() && message.role != "tool" {
         return check::bad(&format!("{at}.tool_call_id"), "belongs to role \"tool\" alone");
@@ -164,6 +173,9 @@ pub(super) fn write(messages: &[Message]) -> Value {
 
 fn write_one(message: &Message) -> Value {
     let mut out = json!({ "role": message.role, "content": message.content });
+    if let Some(reasoning) = &message.reasoning {
+        out[REASONING[0]] = json!(reasoning);
+    }
     if let Some(name) = &message.name {
         out["name"] = json!(name);
     }
@@ -176,7 +188,7 @@ fn write_one(message: &Message) -> Value {
     out
 }
 
-fn write_call(call: &ToolCall) -> Value {
+pub(super) fn write_call(call: &ToolCall) -> Value {
     let function = json!({ "name": call.name, "arguments": call.arguments });
     json!({ "id": call.id, "type": "function", "function": function })
 }

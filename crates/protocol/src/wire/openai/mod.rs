@@ -8,10 +8,11 @@
 //! Every field of a request is a row of one table (`fields`): honoured, accepted at the values
 //! where it means nothing, or refused by name. Nothing is dropped silently, and a field that is no
 //! row is refused too. A streamed and a whole answer are the same deltas, written one by one or
-//! summed. Absent: tool calling, structured output, images and audio, all refused by name.
+//! summed. Absent: images and audio, which are refused by name, and tools that run here.
 
 mod answer;
 mod check;
+mod constraint;
 mod errors;
 mod fields;
 mod lists;
@@ -19,6 +20,7 @@ mod messages;
 mod reader;
 mod request;
 mod strict;
+mod tools;
 
 pub use answer::{Delta, Head, Tally, Whole, write_chunk};
 pub use errors::{Kind, write_error};
@@ -55,12 +57,14 @@ pub struct Options {
     pub n: u32,
     /// Return the prompt before its completion (completions only).
     pub echo: bool,
+    /// Leave out what the model thought before its answer.
+    pub hide_reasoning: bool,
 }
 
 impl Default for Options {
     /// One whole answer.
     fn default() -> Self {
-        Self { stream: false, include_usage: false, n: 1, echo: false }
+        Self { stream: false, include_usage: false, n: 1, echo: false, hide_reasoning: false }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::errors::read_error;
 use super::{DONE, Format};
 use crate::wire::receipt;
-use crate::{Blame, Event, Fault, Finish, Piece, Receipt, Retry};
+use crate::{Blame, CallPart, Event, Fault, Finish, Piece, Receipt, Retry};
 use crate::{Scored, Timings, TokenScore, Usage};
 
 /// Choices an answer may have; a hostile server could name any index.
@@ -24,7 +24,19 @@ pub struct Reader {
 #[derive(Clone, Debug, Default)]
 struct Choice {
     finish: Option<Finish>,
+    /// The call that goes on, as the server counts them.
+    call: Option<u64>,
+    /// Calls begun.
+    calls: u32,
     done: bool,
+}
+
+impl Choice {
+    /// The call that goes on, if one does, is over.
+    fn end_call(&mut self) -> Option<Event> {
+        self.call.take()?;
+        Some(Event::ToolCall { index: self.calls - 1, part: CallPart::End })
+    }
 }
 
 impl Reader {
@@ -68,23 +80,64 @@ impl Reader {
         if self.choices.len() <= index {
             self.choices.resize(index + 1, Choice::default());
         }
+        let at = index as u32;
+        let turn = &choice[if choice["delta"].is_object() { "delta" } else { "message" }];
         let text = match self.format {
             Format::Completions => &choice["text"],
-            Format::Chat if choice["delta"].is_object() => &choice["delta"]["content"],
-            Format::Chat => &choice["message"]["content"],
+            Format::Chat => &turn["content"],
         };
         let scores = match self.format {
             Format::Chat => read_scores(&choice["logprobs"]["content"])?,
             Format::Completions => Vec::new(),
         };
-        let piece = Piece { text: text.as_str().unwrap_or_default().to_owned(), scores };
+        let mut piece = Piece { text: text.as_str().unwrap_or_default().to_owned(), scores };
+        let thought = ["reasoning_content", "reasoning"].map(|key| turn[key].as_str());
+        if let Some(text) = thought.into_iter().flatten().find(|text| !text.is_empty()) {
+            // Which of the scores are whose is told only where all are the same one's.
+            let only =
+                if piece.text.is_empty() { std::mem::take(&mut piece.scores) } else { vec![] };
+            let piece = Piece { text: text.to_owned(), scores: only };
+            events.push((at, Event::Reasoning(piece)));
+        }
         if !piece.text.is_empty() || !piece.scores.is_empty() {
-            events.push((index as u32, Event::Text(piece)));
+            events.push((at, Event::Text(piece)));
+        }
+        for call in turn["tool_calls"].as_array().into_iter().flatten() {
+            self.read_call(index, call, events)?;
         }
         if let Some(name) = choice["finish_reason"].as_str() {
             // What this version does not know ends the answer all the same.
             let finish = receipt::finish_named(name).unwrap_or(Finish::Stop);
             self.choices[index].finish = Some(finish);
+            // At a limit nobody can tell whether the arguments were complete.
+            let end = self.choices[index].end_call().filter(|_| finish != Finish::Length);
+            events.extend(end.map(|end| (at, end)));
+        }
+        Ok(())
+    }
+
+    /// A whole call, or a part of one: a call that has a name begins.
+    fn read_call(
+        &mut self,
+        index: usize,
+        call: &Value,
+        events: &mut Vec<(u32, Event)>,
+    ) -> Result<(), Fault> {
+        let (choice, at) = (&mut self.choices[index], index as u32);
+        let function = &call["function"];
+        if let Some(name) = function["name"].as_str().filter(|name| !name.is_empty()) {
+            events.extend(choice.end_call().map(|end| (at, end)));
+            choice.call = Some(call["index"].as_u64().unwrap_or(choice.calls.into()));
+            choice.calls += 1;
+            let id = call["id"].as_str().unwrap_or_default().to_owned();
+            let part = CallPart::Begin { id, name: name.to_owned() };
+            events.push((at, Event::ToolCall { index: choice.calls - 1, part }));
+        } else if choice.call.is_none() || call["index"].as_u64() != choice.call {
+            return Err(wrong("a tool call goes on that did not begin"));
+        }
+        if let Some(text) = function["arguments"].as_str().filter(|text| !text.is_empty()) {
+            let part = CallPart::Arguments(text.to_owned());
+            events.push((at, Event::ToolCall { index: choice.calls - 1, part }));
         }
         Ok(())
     }
@@ -115,6 +168,8 @@ impl Reader {
             };
             choice.done = true;
             let receipt = Receipt {
+                stop: None,
+                notes: Vec::new(),
                 model: self.model.clone(),
                 route: Vec::new(),
                 left_machine: true,
@@ -143,6 +198,7 @@ fn read_usage(usage: &Value) -> Usage {
         prompt_tokens: count(&usage["prompt_tokens"]),
         cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
         completion_tokens: count(&usage["completion_tokens"]),
+        reasoning_tokens: count(&completion["reasoning_tokens"]),
         accepted_tokens: count(&completion["accepted_prediction_tokens"]),
         rejected_tokens: count(&completion["rejected_prediction_tokens"]),
     }

@@ -4,9 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use super::check::{self, Read};
-use super::fields::{Draft, read_fields, refuse_tools};
+use super::fields::{Draft, read_fields};
 use super::strict::Strict;
-use super::{Asked, Format, Options, messages};
+use super::{Asked, Format, Options, constraint, messages, tools};
 use crate::{Chat, Fault, Input, KeepAlive, Request, Sampling};
 
 /// OpenAI's default of a completion's `max_tokens`.
@@ -15,7 +15,8 @@ const COMPLETION_TOKENS: u32 = 16;
 /// Reads a request's body. A fault names the field and what is allowed.
 pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     let body = read_object(body)?;
-    let draft = read_fields(format, &body)?;
+    let mut draft = read_fields(format, &body)?;
+    lift_thinking(&mut draft.chat)?;
     fits(format, &draft)?;
     let logprobs = draft.top_logprobs.or(draft.logprobs);
     let default = (format == Format::Completions).then_some(COMPLETION_TOKENS);
@@ -31,6 +32,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         stop: draft.stop.clone(),
         max_tokens,
         logprobs,
+        grammar: draft.grammar.clone(),
         priority: draft.priority,
         timeout_ms: draft.timeout_ms,
         cache_salt: draft.cache_salt.clone(),
@@ -38,6 +40,26 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         ..Request::default()
     };
     Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
+}
+
+/// The one variable of templates that is more than that: whether the model reasons is asked for
+/// this way by most of its servers' clients.
+fn lift_thinking(chat: &mut Chat) -> Read<()> {
+    const AT: &str = "chat_template_kwargs";
+    const NAME: &str = "enable_thinking";
+    if chat.template_kwargs.is_empty() {
+        return Ok(());
+    }
+    let Value::Object(mut kwargs) = tools::parse(AT, &chat.template_kwargs)? else { return Ok(()) };
+    let Some(Value::Bool(on)) = kwargs.get(NAME).cloned() else { return Ok(()) };
+    if chat.reasoning.on.is_some_and(|other| other != on) {
+        return check::bad(&format!("{AT}.{NAME}"), "contradicts 'reasoning_effort'");
+    }
+    kwargs.shift_remove(NAME);
+    chat.reasoning.on = Some(on);
+    chat.template_kwargs =
+        if kwargs.is_empty() { String::new() } else { Value::Object(kwargs).to_string() };
+    Ok(())
 }
 
 pub(super) fn read_object(body: &[u8]) -> Read<Map<String, Value>> {
@@ -68,8 +90,11 @@ fn fits(format: Format, draft: &Draft) -> Read<()> {
     if draft.stream_options && !draft.options.stream {
         return check::bad("stream_options", "needs 'stream' to be true");
     }
-    if !draft.chat.tools.is_empty() && !draft.no_tool_choice {
-        return refuse_tools();
+    draft.chat.validate()?;
+    if draft.grammar.is_some() && !draft.chat.offered().is_empty() {
+        let why = "cannot be had with a constraint of the whole answer: set tool_choice to \
+                   \"none\", or give the constraint as a tool's parameters";
+        return check::bad("tools", why);
     }
     if draft.options.echo && draft.logprobs.is_some() {
         let why = "cannot be had with 'logprobs': those of prompt tokens are not reported yet";
@@ -112,6 +137,9 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
         Some(time) => drop(body.insert("keep_alive".into(), json!(time.to_string()))),
         None => {}
     }
+    if let Some(grammar) = &request.grammar {
+        constraint::write(&mut body, grammar)?;
+    }
     write_options(&mut body, &asked.options);
     Ok(Value::Object(body).to_string())
 }
@@ -133,18 +161,42 @@ fn write_chat(body: &mut Map<String, Value>, request: &Request) -> Read<()> {
 }
 
 fn write_template(body: &mut Map<String, Value>, chat: &Chat) -> Read<()> {
-    let parse = |at: &str, text: &str| {
-        let wrong = |error| Fault::caller(format!("'{at}' is no JSON: {error}")).at(at);
-        serde_json::from_str::<Value>(text).map_err(wrong)
-    };
     if !chat.tools.is_empty() {
-        let tools: Read<Vec<Value>> = chat.tools.iter().map(|tool| parse("tools", tool)).collect();
-        body.insert("tools".into(), json!(tools?));
-        body.insert("tool_choice".into(), json!("none"));
+        body.insert("tools".into(), tools::write(&chat.tools)?);
     }
-    if !chat.template_kwargs.is_empty() {
-        let kwargs = parse("chat_template_kwargs", &chat.template_kwargs)?;
-        body.insert("chat_template_kwargs".into(), kwargs);
+    if let Some(choice) = tools::write_choice(&chat.tool_choice) {
+        body.insert("tool_choice".into(), choice);
+    }
+    if chat.one_call {
+        body.insert("parallel_tool_calls".into(), json!(false));
+    }
+    if chat.continue_final {
+        body.insert("continue_final_message".into(), json!(true));
+    }
+    if let Some(budget) = chat.reasoning.budget_tokens {
+        body.insert("thinking_token_budget".into(), json!(budget));
+    }
+    let mut kwargs = match chat.template_kwargs.as_str() {
+        "" => Map::new(),
+        text => match tools::parse("chat_template_kwargs", text)? {
+            Value::Object(map) => map,
+            _ => return check::bad("chat_template_kwargs", "must be an object"),
+        },
+    };
+    match (chat.reasoning.on, chat.reasoning.effort) {
+        (None, None) => {}
+        (None, Some(effort)) => drop(body.insert("reasoning_effort".into(), json!(effort.name()))),
+        (Some(false), None) => drop(body.insert("reasoning_effort".into(), json!("none"))),
+        // The format has one field for both; what is over goes where templates look.
+        (Some(on), effort) => {
+            kwargs.insert("enable_thinking".into(), json!(on));
+            if let Some(effort) = effort {
+                body.insert("reasoning_effort".into(), json!(effort.name()));
+            }
+        }
+    }
+    if !kwargs.is_empty() {
+        body.insert("chat_template_kwargs".into(), Value::Object(kwargs));
     }
     Ok(())
 }
@@ -211,6 +263,9 @@ fn write_options(body: &mut Map<String, Value>, options: &Options) {
     }
     if options.echo {
         body.insert("echo".into(), json!(true));
+    }
+    if options.hide_reasoning {
+        body.insert("include_reasoning".into(), json!(false));
     }
     if options.stream {
         body.insert("stream".into(), json!(true));
