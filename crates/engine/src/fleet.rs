@@ -302,10 +302,12 @@ impl<M: Model> Fleet<M> {
         Ok(work(&held.model))
     }
 
-    /// Begins to load a model, if it is not in memory.
-    pub fn load(&self, name: &str) -> Result<(), Fault> {
-        if !matches!(self.status(name), Some(Status { stage: Stage::Ready, .. })) {
-            self.enter(name, Terms::plain(), (), |(), _| {})?;
+    /// Begins to load a model, if it is not in memory. It is kept for so long once nobody asks it
+    /// anything, where that is said.
+    pub fn load(&self, name: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {
+        let ready = matches!(self.status(name), Some(Status { stage: Stage::Ready, .. }));
+        if keep.is_some() || !ready {
+            self.enter(name, Terms { keep, ..Terms::plain() }, (), |(), _| {})?;
         }
         Ok(())
     }
@@ -632,7 +634,7 @@ struct Going<M: Model> {
 impl<M: Model> Drop for Going<M> {
     fn drop(&mut self) {
         drop(self.model.take());
-        // Told before its memory is given away: whoever listens hears of no load that took it first.
+        // Told before its memory is given away: nobody hears of a load that took it first.
         (self.shared.unloaded)(&self.name);
         let now = self.shared.now();
         self.shared.lock().residency.unloaded(self.id, now);

@@ -2,7 +2,9 @@
 //! server is another, and the server in front of them knows no third thing.
 #![forbid(unsafe_code)]
 
-use ingle_protocol::{Call, Fault, Request, Sink, Token};
+use std::ops::ControlFlow;
+
+use ingle_protocol::{Call, Chat, Fault, KeepAlive, Request, Sink, Token};
 
 /// A model that a provider serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +29,28 @@ pub struct ModelCard {
     pub requests: usize,
     /// Why it failed, and what to do.
     pub error: Option<String>,
+    /// Its file's size in bytes; 0 where that is not known.
+    pub size_bytes: u64,
+    /// Its file's SHA-256, in hexadecimal; empty where that is not known.
+    pub sha256: String,
 }
+
+/// What a model's file says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sheet {
+    /// Its chat template; empty where it has none.
+    pub template: String,
+    /// Names and values, these as JSON texts.
+    pub metadata: Vec<(String, String)>,
+    /// Whether its template knows tools.
+    pub tools: bool,
+    /// Whether its template knows of thinking.
+    pub thinking: bool,
+}
+
+/// Told how far a fetch is: what is being done, bytes done and bytes in all where they are known.
+/// `Break` ends it.
+pub type Tell<'a> = &'a mut dyn FnMut(&str, Option<u64>, Option<u64>) -> ControlFlow<()>;
 
 /// Where a model stands. All but one that is being fetched can be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,17 +92,32 @@ pub trait Provider: Send + Sync {
         Ok(self.models().into_iter().find(|card| name.is_empty() || card.name == name))
     }
 
-    /// Begins to load a model that was found, if it is not in memory. Returns at once;
+    /// Begins to load a model that was found, if it is not in memory, to be kept for so long once
+    /// nobody asks it anything; `None` leaves that to the provider. Returns at once;
     /// [`Provider::models`] tells how far it is.
-    fn load(&self, model: &str) -> Result<(), Fault>;
+    fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault>;
 
     /// Unloads a model that was found as soon as nobody uses it; who asks meanwhile waits until it
     /// is loaded afresh. Returns at once.
     fn unload(&self, model: &str) -> Result<(), Fault>;
 
+    /// What the file of a model that was found says of it. May read a file.
+    fn sheet(&self, model: &str) -> Result<Sheet, Fault>;
+
+    /// Takes a model in, by a reference that names where it comes from, and serves it. Waits until
+    /// it is here.
+    fn fetch(&self, reference: &str, tell: Tell<'_>) -> Result<(), Fault>;
+
+    /// Unloads a model that was found, and deletes its file.
+    fn remove(&self, model: &str) -> Result<(), Fault>;
+
     /// Starts answering. Returns at once; everything else comes through `sink`, unless the
     /// request is refused here and now. Dropping the call cancels it.
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault>;
+
+    /// A conversation as the model's chat template writes it: what is computed of it are the tokens
+    /// of this text, control tokens read as such. Waits where the model has to be loaded.
+    fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault>;
 
     /// A text's tokens; `special` reads control tokens written out in the text as such. Waits
     /// where the model has to be loaded.

@@ -1,7 +1,9 @@
 //! OpenAI requests: what is read, what is refused and under which name, and that reading undoes
 //! writing.
 
-use ingle_protocol::wire::openai::{Asked, Format, Options, Rule, fields};
+mod support;
+
+use ingle_protocol::wire::openai::{Asked, Format, Options, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
 use ingle_protocol::{Chat, Effort, Grammar, Input, KeepAlive, Message, Reasoning, Request};
 use ingle_protocol::{Sampling, Tool, ToolCall, ToolChoice};
@@ -330,65 +332,25 @@ fn bodies_that_are_no_request() {
     }
 }
 
-/// Every row's rule holds: neutral values pass, a value that is none of them is refused by name.
 #[test]
 fn the_table_means_what_it_says() {
     for format in [CHAT, TEXT] {
+        let needed = ["model", "messages", "prompt"];
+        support::means_what_it_says(fields(format), &needed, "", |extra| {
+            read_request(format, body(format, extra).as_bytes())
+        });
         for field in fields(format) {
-            let odd = format!(r#""{}":{{"odd":[1]}}"#, field.name);
-            match field.rule {
-                Rule::Honoured => {}
-                Rule::Inert => assert_eq!(read(format, &odd), read(format, "")),
-                Rule::Neutral(values, why) => {
-                    for value in values {
-                        let extra = format!(r#""{}":{value}"#, field.name);
-                        assert_eq!(read(format, &extra), read(format, ""), "{extra}");
-                    }
-                    refused(format, &odd, field.name, why);
-                }
-                Rule::Refused(why) => refused(format, &odd, field.name, why),
-            }
-            if !matches!(field.name, "model" | "messages" | "prompt") {
-                let null = format!(r#""{}":null"#, field.name);
-                assert_eq!(read(format, &null), read(format, ""), "null is not given");
-            }
             let rows = fields(format).filter(|other| other.name == field.name).count();
             assert_eq!(rows, 1, "{} has one row", field.name);
         }
     }
 }
 
-/// The table as `docs/OPENAI.md` shows it.
-fn page() -> String {
-    let mut names: Vec<&str> = fields(CHAT).chain(fields(TEXT)).map(|field| field.name).collect();
-    let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| seen.insert(*name));
-    let cell = |format, name| {
-        let field = fields(format).find(|field| field.name == name);
-        field.map_or("unknown, refused".to_owned(), |field| match field.rule {
-            Rule::Honoured => "honoured".to_owned(),
-            Rule::Inert => "accepted, no effect".to_owned(),
-            Rule::Neutral(values, why) => format!("only `{}`: {why}", values.join("` or `")),
-            Rule::Refused(why) => format!("refused: {why}"),
-        })
-    };
-    let row = |name| format!("| `{name}` | {} | {} |\n", cell(CHAT, name), cell(TEXT, name));
-    let rows: String = names.into_iter().map(row).collect();
-    format!("| field | chat completions | completions |\n|---|---|---|\n{rows}")
-}
-
-/// Run with `UPDATE_PAGES=1` to write the page anew.
 #[test]
 fn the_page_shows_the_table() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/OPENAI.md");
-    let old = std::fs::read_to_string(path).expect("the page is there");
-    let (head, _) = old.split_once("| field |").expect("the page holds the table");
-    let new = format!("{head}{}", page());
-    if std::env::var_os("UPDATE_PAGES").is_some() {
-        std::fs::write(path, &new).expect("the page can be written");
-    }
-    let shown = std::fs::read_to_string(path).expect("the page is there");
-    assert_eq!(shown, new, "UPDATE_PAGES=1 cargo test -p ingle-protocol --test openai_requests");
+    let columns =
+        [("chat completions", fields(CHAT).collect()), ("completions", fields(TEXT).collect())];
+    support::ends_with("OPENAI.md", "| field |", &support::table(&columns));
 }
 
 fn any_sampling() -> impl Strategy<Value = Sampling> {

@@ -1,9 +1,9 @@
-//! An answer under way: events from the provider's threads in, deltas out.
+//! An answer under way: events from the provider's threads in, what its writer makes of them out.
 //!
-//! Sinks must not block, so the channel between has room for all that can come: a choice gives a few
-//! events a token at most, and its tokens are bounded by its limit and its context, whether or not
-//! the client reads. Room is not memory: that is taken as events come. A client that reads nothing
-//! is cut off by its socket's stall limit.
+//! Sinks must not block, so the channel between has room for all that can come: a choice gives a
+//! few events a token at most, and its tokens are bounded by its limit and its context, whether or
+//! not the client reads. Room is not memory: that is taken as events come. A client that reads
+//! nothing is cut off by its socket's stall limit.
 //!
 //! Dropping an [`Answer`], with its response, cancels whatever of it still runs.
 
@@ -14,18 +14,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use ingle_gateway::Provider;
-use ingle_protocol::wire::openai::{Asked, DONE, Delta, Format, Head, Tally, Whole, write_chunk};
+use ingle_protocol::wire::{Ask, Stamp, Writer};
 use ingle_protocol::{Call, Event, Fault, Request, Sink};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use crate::listen::reached;
-use crate::refusal::{Refusal, json};
+use crate::refusal::Refusal;
 use crate::{State, Stop};
 
 /// A choice's event and when it was made.
@@ -34,8 +34,7 @@ type Stamped = (u32, Event, Instant);
 /// All choices of one request.
 pub(crate) struct Answer {
     state: Arc<State>,
-    head: Head,
-    tally: Tally,
+    writer: Box<dyn Writer>,
     /// On whose account.
     owner: u32,
     events: Receiver<Stamped>,
@@ -50,7 +49,7 @@ pub(crate) struct Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if !self.tally.complete() && !self.failed {
+        if !self.writer.complete() && !self.failed {
             self.state.metrics.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -62,18 +61,18 @@ impl Answer {
     pub(crate) fn start(
         state: Arc<State>,
         provider: &dyn Provider,
-        head: Head,
-        asked: &Asked,
+        stamp: Stamp,
+        asked: &dyn Ask,
         context_tokens: usize,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
-        let decode = |tokens: &[u32]| provider.detokenize(&head.model, tokens);
-        let tally = Tally::new(head.format, asked, decode)?;
-        let owner = asked.requests.first().map_or(0, |request| request.owner);
+        let model = stamp.model.clone();
+        let writer = asked.writer(stamp, &mut |tokens| provider.detokenize(&model, tokens))?;
+        let owner = asked.requests().first().map_or(0, |request| request.owner);
         let (sender, events) = channel(room(asked, context_tokens));
         let mut calls = Vec::new();
-        for (request, index) in choices(asked, &head.model).zip(0..) {
+        for (request, index) in choices(asked, &model).zip(0..) {
             calls.push(provider.send(request, sink(sender.clone(), index))?);
         }
         let latest = vec![None; calls.len()];
@@ -81,8 +80,7 @@ impl Answer {
         let (_calls, _permit) = (calls, permit);
         Ok(Self {
             state,
-            head,
-            tally,
+            writer,
             owner,
             events,
             stop,
@@ -94,10 +92,10 @@ impl Answer {
         })
     }
 
-    /// What comes next; `None` after all choices have ended. Nothing is lost where the future is
-    /// dropped before it is ready.
-    async fn next(&mut self) -> Result<Option<Vec<Delta>>, Refusal> {
-        if self.tally.complete() {
+    /// What the next event adds; `None` after all choices have ended. Nothing is lost where the
+    /// future is dropped before it is ready.
+    async fn next(&mut self) -> Result<Option<String>, Refusal> {
+        if self.writer.complete() {
             return Ok(None);
         }
         let event = tokio::select! {
@@ -111,12 +109,12 @@ impl Answer {
             }
         };
         let gone = || Fault::ours("the engine stopped before the answer was complete");
-        let deltas = event.ok_or_else(gone).and_then(|(index, event, at)| {
+        let text = event.ok_or_else(gone).and_then(|(index, event, at)| {
             self.observe(index as usize, &event, at);
-            self.tally.take(index, event)
+            self.writer.take(index, event)
         });
-        self.failed = deltas.is_err();
-        Ok(Some(deltas?))
+        self.failed = text.is_err();
+        Ok(Some(text?))
     }
 
     fn observe(&mut self, index: usize, event: &Event, at: Instant) {
@@ -133,80 +131,76 @@ impl Answer {
         }
     }
 
-    /// The response: an event stream or one body.
+    /// What comes next and is not empty.
+    async fn text(&mut self) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            match self.next().await? {
+                Some(text) if text.is_empty() => {}
+                next => return Ok(next.map(Bytes::from)),
+            }
+        }
+    }
+
+    /// The response: a stream or one body.
     pub(crate) async fn respond(self, streamed: bool) -> Result<Response, Refusal> {
         if streamed { self.stream().await } else { self.whole().await }
     }
 
     async fn whole(mut self) -> Result<Response, Refusal> {
-        let mut whole = Whole::new(&self.tally);
-        while let Some(deltas) = self.next().await? {
-            deltas.into_iter().for_each(|delta| whole.add(delta));
+        let mut body = String::new();
+        while let Some(text) = self.next().await? {
+            body.push_str(&text);
         }
-        Ok(json(StatusCode::OK, whole.write(&self.head)?))
+        Ok(([(header::CONTENT_TYPE, self.writer.content_type())], body).into_response())
     }
 
     async fn stream(mut self) -> Result<Response, Refusal> {
         let beat = self.state.config.limits.keep_alive;
-        let first = match timeout(beat, self.next()).await {
-            Ok(next) => self.frame(next?),
-            Err(_) => Bytes::from_static(BEAT),
+        let first = match timeout(beat, self.text()).await {
+            Ok(next) => next?,
+            Err(_) => self.beat(),
         };
-        let answer = Some((self, Some(first)));
-        let frames = stream::unfold(answer, move |answer| async move {
+        let kind = self.writer.content_type();
+        let frames = stream::unfold(Some((self, first)), move |answer| async move {
             let (mut answer, first) = answer?;
             if let Some(frame) = first {
                 return Some((Ok::<Bytes, Infallible>(frame), Some((answer, None))));
             }
-            let (frame, more) = answer.next_frame(beat).await;
-            Some((Ok(frame), more.then_some((answer, None))))
+            let frame = answer.next_frame(beat).await?;
+            Some((Ok(frame), (!answer.failed).then_some((answer, None))))
         });
-        let headers =
-            [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
         Ok((headers, Body::from_stream(frames)).into_response())
     }
 
-    /// The stream's next bytes, and whether more will come.
-    async fn next_frame(&mut self, beat: Duration) -> (Bytes, bool) {
+    /// By what a silent stream is seen to live, if anything.
+    fn beat(&self) -> Option<Bytes> {
+        let beat = self.writer.beat();
+        (!beat.is_empty()).then(|| Bytes::from_static(beat.as_bytes()))
+    }
+
+    /// The stream's next bytes; `None` after its end.
+    async fn next_frame(&mut self, beat: Duration) -> Option<Bytes> {
         loop {
-            match timeout(beat, self.next()).await {
-                Err(_) => return (Bytes::from_static(BEAT), true),
-                // An event may change nothing that is to be written.
-                Ok(Ok(Some(deltas))) if deltas.is_empty() => {}
-                Ok(Ok(next)) => {
-                    let more = next.is_some();
-                    return (self.frame(next), more);
-                }
+            match timeout(beat, self.text()).await {
+                Err(_) => match self.beat() {
+                    Some(beat) => return Some(beat),
+                    None => continue,
+                },
+                Ok(Ok(next)) => return next,
                 Ok(Err(refusal)) => {
                     self.state.metrics.stream_errors.fetch_add(1, Ordering::Relaxed);
-                    return (event(&refusal.data()).into(), false);
+                    return Some(refusal.end(&*self.writer).into());
                 }
             }
         }
     }
-
-    fn frame(&self, next: Option<Vec<Delta>>) -> Bytes {
-        match next {
-            Some(deltas) => {
-                let frames = deltas.iter().map(|delta| event(&write_chunk(&self.head, delta)));
-                frames.collect::<String>().into()
-            }
-            None => event(DONE).into(),
-        }
-    }
-}
-
-/// A comment, by which a silent stream is seen to live.
-const BEAT: &[u8] = b": waiting\n\n";
-
-fn event(data: &str) -> String {
-    format!("data: {data}\n\n")
 }
 
 /// A request for each choice, a prompt's side by side: the `i`th draws with `seed + i`.
-fn choices(asked: &Asked, model: &str) -> impl Iterator<Item = Request> {
-    asked.requests.iter().flat_map(move |request| {
-        (0..asked.options.n).map(move |i| {
+fn choices(asked: &dyn Ask, model: &str) -> impl Iterator<Item = Request> {
+    asked.requests().iter().flat_map(move |request| {
+        (0..asked.choices()).map(move |i| {
             let mut request = Request { model: model.to_owned(), ..request.clone() };
             let seed = request.sampling.seed;
             request.sampling.seed = seed.map(|seed| seed.wrapping_add(u64::from(i)));
@@ -220,10 +214,10 @@ const TOKEN_EVENTS: usize = 4;
 
 /// Events that all choices can give: those of each token, and a few that carry what was held back,
 /// the end, and a failure.
-fn room(asked: &Asked, context_tokens: usize) -> usize {
-    let most = asked.requests.iter().filter_map(|request| request.max_tokens).max();
+fn room(asked: &dyn Ask, context_tokens: usize) -> usize {
+    let most = asked.requests().iter().filter_map(|request| request.max_tokens).max();
     let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    let choices = asked.requests.len() * asked.options.n as usize;
+    let choices = asked.requests().len() * asked.choices() as usize;
     (most.min(context_tokens).min(1 << 32) * TOKEN_EVENTS + 8) * choices
 }
 
@@ -235,18 +229,9 @@ fn sink(sender: Sender<Stamped>, index: u32) -> Sink {
     })
 }
 
-/// A head for a new answer of `model`.
-pub(crate) fn head(format: Format, model: &str, include_usage: bool) -> Head {
-    let prefix = match format {
-        Format::Chat => "chatcmpl",
-        Format::Completions => "cmpl",
-    };
+/// A stamp for a new answer of `model`.
+pub(crate) fn stamp(model: &str) -> Stamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Head {
-        format,
-        id: format!("{prefix}-{}", crate::front::fresh_id()),
-        created_s: now.map_or(0, |now| now.as_secs()),
-        model: model.to_owned(),
-        include_usage,
-    }
+    let created_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    Stamp { id: crate::front::fresh_id(), created_ms, model: model.to_owned() }
 }

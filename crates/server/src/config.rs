@@ -24,6 +24,8 @@ pub struct Config {
     /// More host names by which a server without keys may be called. `localhost` and addresses
     /// always may; other names are refused, since any web page can point a name at this machine.
     pub hosts: Vec<String>,
+    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`).
+    pub manage_models: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -37,6 +39,7 @@ impl Default for Config {
             insecure_no_auth: false,
             cors_origins: Vec::new(),
             hosts: Vec::new(),
+            manage_models: false,
             limits: Limits::default(),
         }
     }

@@ -9,16 +9,34 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ingle_protocol::Fault;
-use ingle_protocol::wire::openai::Kind;
+use ingle_protocol::wire::{Dialect, Kind};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::refusal::Refusal;
 use crate::{Config, State, Stop};
 
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's clients look for the same.
+static ANTHROPIC_ID: HeaderName = HeaderName::from_static("request-id");
+/// What every request of Anthropic's clients carries.
+static ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+/// Where they send their key.
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Paths that need no key: whoever restarts servers holds none.
-const OPEN: &[&str] = &["/health"];
+/// What a path begins with, and in whose words its errors are; OpenAI's elsewhere.
+#[rustfmt::skip]
+const DIALECTS: &[(&str, Dialect)] = &[
+    ("/v1/messages", Dialect::Anthropic),
+    ("/api/", Dialect::Ollama),
+    ("/completion", Dialect::LlamaCpp),
+    ("/infill", Dialect::LlamaCpp),
+    ("/apply-template", Dialect::LlamaCpp),
+    ("/props", Dialect::LlamaCpp),
+    ("/slots", Dialect::LlamaCpp),
+];
+
+/// Paths that need no key: whoever restarts servers, or looks for one, holds none.
+const OPEN: &[&str] = &["/health", "/"];
 
 /// Whose key opened the server: its place among the keys, from 0; 0 where there are none. Never
 /// the key.
@@ -33,17 +51,32 @@ pub(crate) async fn pass(
     let id = request_id(request.headers());
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map_or("other", MatchedPath::as_str).to_owned();
-    let mut response = match admit(&state, &route, &request) {
+    let dialect = dialect(request.uri().path(), request.headers());
+    let response = match admit(&state, &route, &request) {
         Ok(owner) => {
             request.extensions_mut().insert(owner);
+            request.extensions_mut().insert(dialect);
             next.run(request).await
         }
         Err(refusal) => refusal.into_response(),
     };
     state.metrics.answered(&route, response.status().as_u16());
     tracing::debug!(route, status = response.status().as_u16(), id = ?id, "answered");
+    let mut response = Refusal::render(response, dialect, id.to_str().unwrap_or_default());
+    if dialect == Dialect::Anthropic {
+        response.headers_mut().insert(ANTHROPIC_ID.clone(), id.clone());
+    }
     response.headers_mut().insert(REQUEST_ID.clone(), id);
     response
+}
+
+/// Whose words the caller of a path knows.
+pub(crate) fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
+    if headers.contains_key(&ANTHROPIC_VERSION) {
+        return Dialect::Anthropic;
+    }
+    let row = DIALECTS.iter().find(|row| path.starts_with(row.0));
+    row.map_or(Dialect::OpenAi, |row| row.1)
 }
 
 fn admit(state: &State, route: &str, request: &Request) -> Result<Owner, Refusal> {
@@ -66,19 +99,26 @@ fn admit(state: &State, route: &str, request: &Request) -> Result<Owner, Refusal
 
 /// Compares with every key, each in time that depends on lengths alone.
 fn check_key(keys: &[String], headers: &HeaderMap) -> Result<Owner, Refusal> {
-    let value = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let Some((scheme, given)) = value.and_then(|value| value.split_at_checked(7)) else {
-        let message = "no API key; send it as 'Authorization: Bearer KEY'";
+    let Some(given) = given_key(headers) else {
+        let message = "no API key; send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'";
         return Err(Refusal::new(Kind::Key, message));
     };
     let none = u32::MAX;
     let place = (0..none).zip(keys).fold(none, |found, (at, key)| {
         u32::conditional_select(&found, &at, key.as_bytes().ct_eq(given))
     });
-    if scheme.eq_ignore_ascii_case(b"Bearer ") && place != none {
+    if place != none {
         return Ok(Owner(place));
     }
     Err(Refusal::new(Kind::Key, "the API key is not one of this server's"))
+}
+
+/// The key that a request carries, in OpenAI's way or in Anthropic's.
+fn given_key(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let bearer = value.and_then(|value| value.split_at_checked(7));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    bearer.map(|bearer| bearer.1).or_else(|| headers.get(&X_API_KEY).map(HeaderValue::as_bytes))
 }
 
 /// A page anywhere on the web can give its own host name this machine's address and so read an
@@ -150,6 +190,10 @@ mod tests {
         ];
         for (value, owner) in rows {
             let outcome = check_key(&keys, &headers("authorization", value));
+            assert_eq!(outcome.ok(), owner.map(Owner), "{value}");
+        }
+        for (value, owner) in [("second-key", Some(1)), ("second-ke", None), ("", None)] {
+            let outcome = check_key(&keys, &headers("x-api-key", value));
             assert_eq!(outcome.ok(), owner.map(Owner), "{value}");
         }
         assert!(check_key(&keys, &HeaderMap::new()).is_err());

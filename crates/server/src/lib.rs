@@ -1,4 +1,5 @@
-//! HTTP in front of a [`Provider`]: OpenAI's routes, keys, bounds, metrics and an orderly end.
+//! HTTP in front of a [`Provider`]: the routes of four protocols, keys, bounds, metrics and an
+//! orderly end.
 //!
 //! The socket is bound before the model is loaded, so that `/health` can tell how far it is. An
 //! answer is one channel from the engine's thread to the connection's task; whoever drops the

@@ -1,12 +1,13 @@
-//! A request that gets an error instead of an answer, rendered once, here.
+//! A request that gets an error instead of an answer: what it is about is said where it is known,
+//! in whose words is known at the edge alone, and there it is written, once.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ingle_protocol::wire::openai::{Kind, write_error};
+use ingle_protocol::wire::{Dialect, Kind, Writer};
 use ingle_protocol::{Fault, Retry};
 
 /// A fault and what it is about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     kind: Kind,
     fault: Fault,
@@ -23,9 +24,20 @@ impl Refusal {
         self
     }
 
-    /// The data of the event that ends a stream.
-    pub(crate) fn data(&self) -> String {
-        write_error(self.kind, &self.fault)
+    /// The end of a stream that fails by it.
+    pub(crate) fn end(&self, writer: &dyn Writer) -> String {
+        writer.failure(self.kind, &self.fault)
+    }
+
+    /// Writes the body of the response that carries it, if one does.
+    pub(crate) fn render(response: Response, dialect: Dialect, request_id: &str) -> Response {
+        let (mut parts, body) = response.into_parts();
+        let Some(refusal) = parts.extensions.remove::<Self>() else {
+            return Response::from_parts(parts, body);
+        };
+        let text = dialect.write_error(refusal.kind, &refusal.fault, request_id);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Response::from_parts(parts, text.into())
     }
 }
 
@@ -39,7 +51,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = json(status, self.data());
+        let mut response = json(status, String::new());
         let headers = response.headers_mut();
         if let Retry::After(after) | Retry::WhenReady(after) = self.fault.retry {
             // Whole seconds, and 0 would be no wait at all.
@@ -49,6 +61,7 @@ impl IntoResponse for Refusal {
         if self.kind == Kind::Key {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

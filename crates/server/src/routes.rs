@@ -1,11 +1,16 @@
 //! The routes. A handler reads bytes with the wire format's functions, asks the provider and
-//! writes bytes; there is nothing else in it.
+//! writes bytes; there is nothing else in it. OpenAI's and the server's own are here, those of
+//! other protocols in files of their own.
+
+mod anthropic;
+mod llama_cpp;
+mod ollama;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Path, Request, State as Shared};
+use axum::extract::{Extension, Path, Request, State as Shared};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -13,7 +18,8 @@ use axum::routing::{get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ingle_gateway::{ModelCard, Provider, Standing};
 use ingle_protocol::Fault;
-use ingle_protocol::wire::openai::{self, Asked, Format, Kind, ModelLine};
+use ingle_protocol::wire::openai::{self, Format, ModelLine};
+use ingle_protocol::wire::{self, Ask, Dialect, Kind};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,7 +27,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tower_http::cors::{AllowHeaders, CorsLayer};
 
-use crate::answer::{Answer, head};
+use crate::answer::{Answer, stamp};
 use crate::front::{self, Owner, REQUEST_ID};
 use crate::refusal::{Refusal, json as json_response};
 use crate::{State, Stop};
@@ -30,8 +36,8 @@ type Outcome = Result<Response, Refusal>;
 
 /// All routes of a server with this state.
 pub fn router(state: Arc<State>) -> Router {
-    let chat = |state, request| generate(Format::Chat, state, request);
-    let completions = |state, request| generate(Format::Completions, state, request);
+    let chat = |state, request| generate(chat_request, state, request);
+    let completions = |state, request| generate(completion_request, state, request);
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
@@ -39,11 +45,11 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/models/{*id}", get(model).post(manage))
         .route("/v1/tokenize", post(tokenize))
         .route("/v1/detokenize", post(detokenize))
-        // Where vLLM has them.
-        .route("/tokenize", post(tokenize))
-        .route("/detokenize", post(detokenize))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+        .merge(anthropic::routes())
+        .merge(llama_cpp::routes())
+        .merge(ollama::routes())
         .fallback(async || Refusal::new(Kind::NoRoute, "there is no such path; see /v1/models"))
         .method_not_allowed_fallback(async || {
             Refusal::new(Kind::Method, "this path does not know this method")
@@ -68,21 +74,40 @@ fn cors(origins: &[String]) -> tower_http::cors::CorsLayer {
         .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER])
 }
 
-async fn generate(format: Format, state: Shared<Arc<State>>, request: Request) -> Outcome {
-    let Shared(state) = state;
+fn chat_request(body: &[u8]) -> Result<openai::Asked, Fault> {
+    openai::read_request(Format::Chat, body)
+}
+
+fn completion_request(body: &[u8]) -> Result<openai::Asked, Fault> {
+    openai::read_request(Format::Completions, body)
+}
+
+/// Answers a request, in whatever format `read` reads.
+async fn generate<A: Ask>(
+    read: fn(&[u8]) -> Result<A, Fault>,
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Outcome {
     let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
     let (body, room) = body(&state, request).await?;
-    let mut asked = openai::read_request(format, &body)?;
+    let asked = read(&body)?;
     drop((body, room));
-    own(&state, &mut asked, owner)?;
+    answer(state, owner, asked).await
+}
+
+/// Answers what was read.
+async fn answer(state: Arc<State>, owner: Owner, mut asked: impl Ask) -> Outcome {
+    own(&state, asked.requests_mut(), owner)?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&provider, &asked.requests[0].model).await?;
+    let card = card(&provider, &asked.requests()[0].model).await?;
     let permit = admit(&state, &asked)?;
-    let head = head(format, &card.name, asked.options.include_usage);
-    let streamed = std::mem::take(&mut asked.options.stream);
+    let streamed = asked.streamed();
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
     // dropped as soon as it is there.
-    let start = move || Answer::start(state, &*provider, head, &asked, card.context_tokens, permit);
+    let start = move || {
+        let stamp = stamp(&card.name);
+        Answer::start(state, &*provider, stamp, &asked, card.context_tokens, permit)
+    };
     let answer = blocking(start).await?;
     answer.respond(streamed).await
 }
@@ -99,15 +124,19 @@ async fn blocking<T: Send + 'static>(
 
 /// Puts a request on its owner's account. Those who share a server by keys may let others pass, but
 /// not pass others: priority goes before fairness.
-fn own(state: &State, asked: &mut Asked, Owner(owner): Owner) -> Result<(), Fault> {
+fn own(
+    state: &State,
+    requests: &mut [ingle_protocol::Request],
+    Owner(owner): Owner,
+) -> Result<(), Fault> {
     let shared = state.config.keys.len() > 1;
-    if shared && asked.requests.iter().any(|request| request.priority < 0) {
+    if shared && requests.iter().any(|request| request.priority < 0) {
         let message = "several keys share this server, and below 0 a request would pass others': \
                        give 0, or more to let others pass";
         return Err(Fault::caller(message).at("priority"));
     }
     let home = state.config.isolate_keys.then(|| home(&state.config.keys[owner as usize]));
-    for request in &mut asked.requests {
+    for request in requests {
         request.owner = owner;
         if let Some(home) = &home {
             request.cache_salt = format!("{home}/{}", request.cache_salt);
@@ -125,15 +154,21 @@ fn home(key: &str) -> String {
 }
 
 /// Permits for all choices of a request, or 429.
-fn admit(state: &State, asked: &Asked) -> Result<OwnedSemaphorePermit, Refusal> {
+fn admit(state: &State, asked: &impl Ask) -> Result<OwnedSemaphorePermit, Refusal> {
     let limits = &state.config.limits;
-    let choices = asked.requests.len() * asked.options.n as usize;
+    let choices = asked.requests().len() * asked.choices() as usize;
     let most = limits.choices.min(limits.answers);
     if choices > most {
         let message = format!("prompts times 'n' are {choices} answers; at most {most} at once");
         return Err(Fault::caller(message).at("n").into());
     }
     let count = u32::try_from(choices).map_err(|_| Fault::caller("too many answers").at("n"))?;
+    permits(state, count)
+}
+
+/// So many of the permits of all that is under way, or 429.
+fn permits(state: &State, count: u32) -> Result<OwnedSemaphorePermit, Refusal> {
+    let limits = &state.config.limits;
     let permit = Arc::clone(&state.answers).try_acquire_many_owned(count);
     permit.map_err(|_| {
         let message = format!("{} answers are under way, the most allowed", limits.answers);
@@ -224,15 +259,28 @@ fn line(card: &ModelCard) -> ModelLine<'_> {
     }
 }
 
-async fn models(Shared(state): Shared<Arc<State>>) -> Outcome {
+/// Two protocols have their models here; which one is asked in is told by a header.
+async fn models(Shared(state): Shared<Arc<State>>, dialect: Extension<Dialect>) -> Outcome {
     let cards = provider(&state)?.models();
     let lines: Vec<ModelLine<'_>> = cards.iter().map(line).collect();
-    Ok(json_response(StatusCode::OK, openai::write_models(&lines)))
+    let text = match *dialect {
+        Dialect::Anthropic => wire::anthropic::write_models(&lines),
+        _ => openai::write_models(&lines),
+    };
+    Ok(json_response(StatusCode::OK, text))
 }
 
-async fn model(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Outcome {
+async fn model(
+    Shared(state): Shared<Arc<State>>,
+    dialect: Extension<Dialect>,
+    Path(id): Path<String>,
+) -> Outcome {
     let card = card(provider(&state)?, &id).await?;
-    Ok(json_response(StatusCode::OK, openai::write_model(&line(&card))))
+    let text = match *dialect {
+        Dialect::Anthropic => wire::anthropic::write_model(&line(&card)),
+        _ => openai::write_model(&line(&card)),
+    };
+    Ok(json_response(StatusCode::OK, text))
 }
 
 /// `NAME/load` and `NAME/unload`: begins what is asked and tells where the model stands then. A
@@ -251,7 +299,7 @@ async fn manage(
     let act: fn(&dyn Provider, &str) -> Result<(), Fault>;
     let name = match id.rsplit_once('/') {
         Some((name, "load")) => {
-            act = |provider, name| provider.load(name);
+            act = |provider, name| provider.load(name, None);
             name
         }
         Some((name, "unload")) => {
@@ -271,8 +319,12 @@ async fn manage(
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
     let (body, _room) = body(&state, request).await?;
-    let ask = openai::read_tokenize(&body)?;
-    let provider = Arc::clone(provider(&state)?);
+    tokens_of(&state, &body).await
+}
+
+async fn tokens_of(state: &State, body: &[u8]) -> Outcome {
+    let ask = openai::read_tokenize(body)?;
+    let provider = Arc::clone(provider(state)?);
     let card = card(&provider, &ask.model).await?;
     let name = card.name;
     let tokens = blocking(move || provider.tokenize(&name, &ask.text, ask.special)).await?;
@@ -281,11 +333,15 @@ async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcom
 
 async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
     let (body, _room) = body(&state, request).await?;
-    let ask = openai::read_detokenize(&body)?;
-    let provider = Arc::clone(provider(&state)?);
-    let name = card(&provider, &ask.model).await?.name;
-    let text = blocking(move || provider.detokenize(&name, &ask.tokens)).await?;
+    let text = text_of(&state, &body).await?;
     Ok(json_response(StatusCode::OK, openai::write_text(&text)))
+}
+
+async fn text_of(state: &State, body: &[u8]) -> Result<String, Refusal> {
+    let ask = openai::read_detokenize(body)?;
+    let provider = Arc::clone(provider(state)?);
+    let name = card(&provider, &ask.model).await?.name;
+    blocking(move || provider.detokenize(&name, &ask.tokens)).await
 }
 
 /// A model for those who hold no key: its name, and how far it is where something is under way.

@@ -304,7 +304,7 @@ async fn models_tokens_ids_and_metrics() {
         assert_eq!(tokens, expect);
         let path = format!("{prefix}/detokenize");
         let text = server.post(&path, r#"{"tokens":[97,98]}"#).await.json();
-        assert_eq!(text, json!({ "prompt": "ab" }));
+        assert_eq!(text["prompt"], "ab");
     }
     let tokens = server.post("/tokenize", r#"{"prompt":"a","parse_special":true}"#).await.json();
     assert_eq!(tokens["tokens"], json!([1097]));

@@ -1,4 +1,4 @@
-//! `ingle serve`: models behind OpenAI's HTTP API.
+//! `ingle serve`: models behind the HTTP APIs of OpenAI, Anthropic and Ollama.
 
 mod models;
 mod start;
@@ -21,12 +21,12 @@ use crate::ui::{self, Ui, Usage};
 /// The most bytes of a file of keys.
 const KEYS_MAX: u64 = 1 << 20;
 
-/// Serve models over HTTP, as OpenAI's clients know it
+/// Serve models over HTTP, as the clients of OpenAI, Anthropic and Ollama know it
 ///
 /// Listens at once, fetches the models that are not here, and loads the first: /health tells how
 /// far it is. The others are loaded when they are first asked for, and whoever is idle makes room
-/// where memory is short. No request fetches anything. The first Ctrl-C or SIGTERM lets running
-/// answers finish; the second ends at once.
+/// where memory is short. No request fetches anything, unless --allow-pull lets it. The first
+/// Ctrl-C or SIGTERM lets running answers finish; the second ends at once.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -43,6 +43,11 @@ pub(crate) struct Args {
     /// Serve also every model that `ingle list` shows, by its name there
     #[arg(long)]
     any_installed: bool,
+
+    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`); serves what is
+    /// here, too, as `--any-installed` does
+    #[arg(long)]
+    allow_pull: bool,
 
     /// Memory that all models together may take, in MB [default: nine tenths of what is free]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
@@ -115,19 +120,24 @@ Examples:
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
 
 With OpenAI's Python client:
-  OpenAI(base_url=\"http://127.0.0.1:8080/v1\", api_key=\"none\")";
+  OpenAI(base_url=\"http://127.0.0.1:8080/v1\", api_key=\"none\")
+
+With clients of Anthropic and Ollama:
+  ANTHROPIC_BASE_URL=http://127.0.0.1:8080
+  OLLAMA_HOST=http://127.0.0.1:8080";
 
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let config = config(&args)?;
-    if args.model.draft_model.is_some() && (args.models.len() > 1 || args.any_installed) {
+    let any_installed = args.any_installed || args.allow_pull;
+    if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
         return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
     }
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
         loaded: Arc::clone(&loaded),
         named: named(args.models, args.name)?,
-        any_installed: args.any_installed,
+        any_installed,
         bounds: Bounds {
             keep_alive: args.keep_alive,
             ..args.memory_mb.map_or_else(Bounds::default, |mb| Bounds {
@@ -208,6 +218,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         insecure_no_auth: args.insecure_no_auth,
         cors_origins: args.cors_origin.clone(),
         hosts: args.allow_host.clone(),
+        manage_models: args.allow_pull,
         limits: Limits {
             answers: args.max_answers.into(),
             drain: Duration::from_secs(args.drain.into()),

@@ -195,7 +195,7 @@ fn object(file: &Gguf, facts: Vec<Fact>, args: &Args) -> Json {
 }
 
 /// A metadata value as JSON; of an array only its length.
-fn scalar(value: &Value) -> Json {
+pub(crate) fn scalar(value: &Value) -> Json {
     match value {
         Value::Array(array) => json!({ "length": array.len() }),
         Value::Bool(bool) => (*bool).into(),

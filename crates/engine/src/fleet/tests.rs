@@ -280,9 +280,9 @@ fn models_are_kept_as_long_as_was_said() {
 #[test]
 fn models_are_loaded_and_unloaded_by_hand() {
     let (fleet, world) = fleet(12, KeepAlive::Forever);
-    fleet.load("a").expect("is known");
+    fleet.load("a", None).expect("is known");
     until(|| stage(&fleet, "a") == Stage::Ready);
-    fleet.load("a").expect("is there");
+    fleet.load("a", None).expect("is there");
     let held = ask(&fleet, "a", "hold");
     fleet.unload("a").expect("is known");
     let next = ask(&fleet, "a", "");
@@ -290,7 +290,7 @@ fn models_are_loaded_and_unloaded_by_hand() {
     world.finish("a");
     next.end().expect("is served by a fresh one");
     assert_eq!(world.loads.load(Ordering::SeqCst), 2);
-    assert!(fleet.load("none").is_err() && fleet.unload("none").is_err());
+    assert!(fleet.load("none", None).is_err() && fleet.unload("none").is_err());
     assert_eq!(fleet.with("b", |model| model.name.clone()), Ok("b".to_owned()));
     assert_eq!(fleet.each(|name, _| name.to_owned()), ["a", "b"]);
     assert_eq!(fleet.memory(), (12, 12));

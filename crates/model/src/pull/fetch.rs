@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ingle_protocol::wire::rfc3339;
+
 use super::http::{Client, Target};
-use super::manifest::{Manifest, Partial, Version, read_json, rfc3339, write_json};
+use super::manifest::{Manifest, Partial, Version, read_json, write_json};
 use super::reference::is_store_name;
 use super::sink::{Bound, Sink, hash_file, hash_text, io_error};
 use super::{

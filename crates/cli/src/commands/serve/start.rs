@@ -138,7 +138,7 @@ impl Start {
         let share = usize::try_from(self.bounds.memory_bytes / 4).unwrap_or(usize::MAX);
         let kv_bytes = self.options.kv_bytes.unwrap_or(share.min(KV_MAX));
         let options = Options { kv_bytes: Some(kv_bytes), ..self.options.clone() };
-        let store = self.any_installed.then(|| store.clone());
+        let store = (store.clone(), self.any_installed);
         let files = Files::default();
         let tell = Tell { json: self.json, quiet: self.quiet, started: Arc::clone(started) };
         let load = loader(Arc::clone(&files), options.clone(), tell.clone());
@@ -174,7 +174,7 @@ impl Start {
 /// Loads the model that is there before anyone asks.
 fn load_first(models: &Models, name: &str, slot: &Slot) -> Result<(), Fault> {
     let fleet = models.fleet();
-    fleet.load(name)?;
+    fleet.load(name, None)?;
     loop {
         let Some(Status { stage, loads, .. }) = fleet.status(name) else {
             return Err(Fault::ours(format!("`{name}` was lost; this is a bug")));

@@ -400,7 +400,7 @@ fn write_scores(format: Format, pieces: &[(usize, &Piece)]) -> Value {
     }
 }
 
-fn chat_score(score: &TokenScore) -> Value {
+pub(in crate::wire) fn chat_score(score: &TokenScore) -> Value {
     let mut out = chat_scored(&score.chosen);
     out["top_logprobs"] = score.top.iter().map(chat_scored).collect();
     out

@@ -6,39 +6,12 @@
 use serde_json::{Map, Value};
 
 use super::check::{self, Read};
+use super::table::{self, Row, honoured, inert, neutral, refused};
+use super::values::{bias, keep_alive, model, seed, set, short, stop, tokens, top};
 use super::{Format, Options, constraint, messages, tools};
-use crate::{Chat, Effort, Grammar, Input, KeepAlive, NoKeepAlive, Sampling};
+use crate::{Chat, Effort, Grammar, Input, KeepAlive, Sampling};
 
-/// What becomes of a field.
-#[derive(Clone, Copy, Debug)]
-pub enum Rule {
-    /// It has its effect.
-    Honoured,
-    /// About the caller, not the answer: accepted with any value, and nothing is done with it.
-    Inert,
-    /// Accepted with these values (JSON texts), at which it has no effect; refused with others.
-    Neutral(&'static [&'static str], &'static str),
-    /// Refused, for this reason.
-    Refused(&'static str),
-}
-
-/// A row of the table.
-#[derive(Clone, Copy)]
-pub struct Field {
-    /// Its name in a request.
-    pub name: &'static str,
-    /// Which formats know it.
-    pub formats: &'static [Format],
-    /// What becomes of it.
-    pub rule: Rule,
-    read: fn(&mut Draft, &str, &Value) -> Read<()>,
-}
-
-impl std::fmt::Debug for Field {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:?} {:?}", self.name, self.formats, self.rule)
-    }
-}
+type Field = table::Field<Draft, Format>;
 
 /// A request while its fields are being read.
 #[derive(Default)]
@@ -63,72 +36,20 @@ pub(super) struct Draft {
 }
 
 /// Every field that `format` knows.
-pub fn fields(format: Format) -> impl Iterator<Item = &'static Field> + Clone {
-    FIELDS.iter().filter(move |field| field.formats.contains(&format))
+pub fn fields(format: Format) -> impl Iterator<Item = Row> {
+    table::rows(FIELDS, format)
 }
 
 /// Reads every field of `body` into a draft; the first one at fault fails it.
 pub(super) fn read_fields(format: Format, body: &Map<String, Value>) -> Read<Draft> {
     let mut draft = Draft::default();
-    for (name, value) in body {
-        let Some(field) = fields(format).find(|field| field.name == name) else {
-            return check::unknown("", name, fields(format).map(|field| field.name));
-        };
-        if value.is_null() {
-            continue;
-        }
-        match field.rule {
-            Rule::Honoured => (field.read)(&mut draft, name, value)?,
-            Rule::Inert => {}
-            Rule::Neutral(values, _) if values.iter().any(|text| same(text, value)) => {}
-            Rule::Neutral(values, why) => {
-                let allowed = values.join(" or ");
-                return check::bad(name, format!("is supported only as {allowed}: {why}"));
-            }
-            Rule::Refused(why) => return check::bad(name, format!("is not supported: {why}")),
-        }
-    }
+    table::read_fields(FIELDS, format, "", body, &mut draft)?;
     Ok(draft)
-}
-
-/// Whether `value` is what `text` says; `1.0` is `1`.
-fn same(text: &str, value: &Value) -> bool {
-    let Ok(wanted) = serde_json::from_str::<Value>(text) else { return false };
-    wanted == *value || (wanted.is_number() && wanted.as_f64() == value.as_f64())
 }
 
 const BOTH: &[Format] = &[Format::Chat, Format::Completions];
 const CHAT: &[Format] = &[Format::Chat];
 const COMPLETIONS: &[Format] = &[Format::Completions];
-
-const fn honoured(
-    formats: &'static [Format],
-    name: &'static str,
-    read: fn(&mut Draft, &str, &Value) -> Read<()>,
-) -> Field {
-    Field { name, formats, rule: Rule::Honoured, read }
-}
-
-const fn row(formats: &'static [Format], name: &'static str, rule: Rule) -> Field {
-    Field { name, formats, rule, read: |_, _, _| Ok(()) }
-}
-
-const fn inert(formats: &'static [Format], name: &'static str) -> Field {
-    row(formats, name, Rule::Inert)
-}
-
-const fn neutral(
-    formats: &'static [Format],
-    name: &'static str,
-    values: &'static [&'static str],
-    why: &'static str,
-) -> Field {
-    row(formats, name, Rule::Neutral(values, why))
-}
-
-const fn refused(formats: &'static [Format], name: &'static str, why: &'static str) -> Field {
-    row(formats, name, Rule::Refused(why))
-}
 
 const TOOLS: &str = "an old name; give 'tools' and 'tool_choice'";
 const MEDIA: &str = "this server reads and writes text alone";
@@ -315,77 +236,11 @@ static FIELDS: &[Field] = &[
     refused(BOTH, "samplers", SAMPLER),
 ];
 
-fn set(place: &mut f32, at: &str, value: &Value, low: f64, high: f64) -> Read<()> {
-    *place = check::number(at, value, low, high)?;
-    Ok(())
-}
-
-fn top(at: &str, value: &Value) -> Read<u8> {
-    Ok(u8::try_from(check::count(at, value, 0, 20)?).expect("at most 20"))
-}
-
-fn model(at: &str, value: &Value) -> Read<String> {
-    short(at, check::string(at, value)?)
-}
-
 fn salt(at: &str, value: &Value) -> Read<String> {
     match check::string(at, value)? {
         "" => check::bad(at, "is empty; leave it out to share with all who do"),
         text => short(at, text),
     }
-}
-
-fn short(at: &str, text: &str) -> Read<String> {
-    if text.len() > 1024 {
-        return check::bad(at, "is longer than 1024 bytes");
-    }
-    Ok(text.to_owned())
-}
-
-fn seed(at: &str, value: &Value) -> Read<u64> {
-    match value.as_u64() {
-        Some(seed) => Ok(seed),
-        // A negative seed is as good as any: its two's complement.
-        None => Ok(check::whole(at, value, i64::MIN, i64::MAX)?.cast_unsigned()),
-    }
-}
-
-/// Ollama's: seconds, or a text such as "5m".
-fn keep_alive(at: &str, value: &Value) -> Read<KeepAlive> {
-    let read = match value {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_f64().and_then(KeepAlive::from_seconds),
-    };
-    read.map_or_else(|| check::bad(at, NoKeepAlive), Ok)
-}
-
-fn stop(at: &str, value: &Value) -> Read<Vec<String>> {
-    let one = std::slice::from_ref(value);
-    let texts = if value.is_string() { one } else { check::array(at, value, 16)? };
-    let read = |(i, text): (usize, &Value)| {
-        let at = if value.is_string() { at.to_owned() } else { format!("{at}[{i}]") };
-        match check::string(&at, text)? {
-            "" => check::bad(&at, "is empty; a stop text needs at least one character"),
-            text if text.len() > 1024 => check::bad(&at, "is longer than 1024 bytes"),
-            text => Ok(text.to_owned()),
-        }
-    };
-    texts.iter().enumerate().map(read).collect()
-}
-
-fn bias(at: &str, value: &Value) -> Read<Vec<(u32, f32)>> {
-    let map = check::object(at, value)?;
-    if map.len() > 1024 {
-        return check::bad(at, "names more than 1024 tokens");
-    }
-    let read = |(key, value): (&String, &Value)| {
-        let at: String = format!("{at}.{key}").chars().take(64).collect();
-        match key.parse::<u32>() {
-            Ok(token) => Ok((token, check::number(&at, value, -100.0, 100.0)?)),
-            Err(_) => check::bad(&at, "must be a token's id"),
-        }
-    };
-    map.iter().map(read).collect()
 }
 
 fn prompts(at: &str, value: &Value) -> Read<Vec<Input>> {
@@ -404,15 +259,6 @@ fn prompts(at: &str, value: &Value) -> Read<Vec<Input>> {
         other => Ok(Input::Tokens(tokens(&format!("{at}[{i}]"), other)?)),
     };
     items.iter().enumerate().map(read).collect()
-}
-
-/// An array of token ids, at most 2^22 of them.
-pub(super) fn tokens(at: &str, value: &Value) -> Read<Vec<u32>> {
-    let read = |(i, item): (usize, &Value)| match item.as_u64().map(u32::try_from) {
-        Some(Ok(token)) => Ok(token),
-        _ => check::bad(&format!("{at}[{i}]"), "must be a token's id"),
-    };
-    check::array(at, value, 1 << 22)?.iter().enumerate().map(read).collect()
 }
 
 fn constrain(draft: &mut Draft, at: &str, grammar: Option<Grammar>) -> Read<()> {

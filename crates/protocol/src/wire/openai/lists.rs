@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::check::{self, Read};
-use super::fields::tokens;
-use super::request::{read_object, short};
+use super::request::short;
+use super::values::{read_object, tokens};
 use crate::{Fault, Token};
 
 /// A model as `/v1/models` lists it.

@@ -11,20 +11,15 @@
 //! summed. Absent: images and audio, which are refused by name, and tools that run here.
 
 mod answer;
-mod check;
-mod constraint;
-mod errors;
 mod fields;
 mod lists;
 mod messages;
 mod reader;
 mod request;
-mod strict;
-mod tools;
+mod writer;
 
 pub use answer::{Delta, Head, Tally, Whole, write_chunk};
-pub use errors::{Kind, write_error};
-pub use fields::{Field, Rule, fields};
+pub use fields::fields;
 pub use lists::{
     Detokenize, ModelLine, Tokenize, read_detokenize, read_tokenize, write_model, write_models,
     write_text, write_tokens,
@@ -32,6 +27,9 @@ pub use lists::{
 pub use reader::Reader;
 pub use request::{read_request, write_request};
 
+pub(super) use answer::chat_score;
+
+use super::{check, constraint, table, tools, values};
 use crate::Request;
 
 /// The end of a streamed answer.

@@ -3,7 +3,6 @@
 
 use serde_json::Value;
 
-use super::errors::read_error;
 use super::{DONE, Format};
 use crate::wire::receipt;
 use crate::{Blame, CallPart, Event, Fault, Finish, Piece, Receipt, Retry};
@@ -224,4 +223,18 @@ fn read_scored(value: &Value) -> Result<Scored, Fault> {
     let text = || value["token"].as_str().unwrap_or_default().as_bytes().to_vec();
     let token = value["id"].as_u64().and_then(|id| u32::try_from(id).ok()).unwrap_or(u32::MAX);
     Ok(Scored { token, bytes: bytes.unwrap_or_else(text), logprob: logprob as f32 })
+}
+
+/// The fault that an error's body tells of, as a provider's.
+fn read_error(error: &Value) -> Fault {
+    let message = match error.get("message").and_then(Value::as_str) {
+        Some(message) => message.to_owned(),
+        None => error.to_string(),
+    };
+    let class = error.get("type").and_then(Value::as_str);
+    let blame =
+        if class == Some("invalid_request_error") { Blame::Caller } else { Blame::Provider };
+    let param = error.get("param").and_then(Value::as_str).map(str::to_owned);
+    let retry = if blame == Blame::Caller { Retry::Never } else { Retry::Elsewhere };
+    Fault { blame, retry, param, message }
 }

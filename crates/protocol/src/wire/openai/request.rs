@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::{self, Read};
 use super::fields::{Draft, read_fields};
-use super::strict::Strict;
+use super::values::read_object;
 use super::{Asked, Format, Options, constraint, messages, tools};
 use crate::{Chat, Fault, Input, KeepAlive, Request, Sampling};
 
@@ -60,17 +60,6 @@ fn lift_thinking(chat: &mut Chat) -> Read<()> {
     chat.template_kwargs =
         if kwargs.is_empty() { String::new() } else { Value::Object(kwargs).to_string() };
     Ok(())
-}
-
-pub(super) fn read_object(body: &[u8]) -> Read<Map<String, Value>> {
-    match serde_json::from_slice(body) {
-        Ok(Strict(Value::Object(map))) => Ok(map),
-        Ok(Strict(other)) => Err(Fault::caller(format!(
-            "the body must be a JSON object, not {}",
-            check::kind(&other)
-        ))),
-        Err(error) => Err(Fault::caller(format!("the body is no JSON: {error}"))),
-    }
 }
 
 /// What no field's row can check alone.

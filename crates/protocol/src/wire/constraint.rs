@@ -14,8 +14,13 @@ const OBJECT: &str = r#"{"type":"object"}"#;
 /// At most this many texts to choose from.
 const CHOICES_MAX: usize = 4096;
 
-/// `{"type": "text" | "json_object" | "json_schema", …}`; llama.cpp's clients give a `schema` beside
-/// the type.
+/// Any JSON object.
+pub(super) fn object() -> Grammar {
+    Grammar::JsonSchema(OBJECT.to_owned())
+}
+
+/// `{"type": "text" | "json_object" | "json_schema", …}`; llama.cpp's clients give a `schema`
+/// beside the type.
 pub(super) fn response_format(at: &str, value: &Value) -> Read<Option<Grammar>> {
     let map = check::object(at, value)?;
     let keys = |known: &[&str]| check::only(at, map, known.iter().copied());
@@ -27,7 +32,7 @@ pub(super) fn response_format(at: &str, value: &Value) -> Read<Option<Grammar>> 
             let schema = map.get("schema").filter(|schema| !schema.is_null());
             match schema {
                 Some(schema) => json_schema(&at("schema"), schema).map(Some),
-                None => Ok(Some(Grammar::JsonSchema(OBJECT.to_owned()))),
+                None => Ok(Some(object())),
             }
         }
         Some("json_schema") => {
@@ -106,7 +111,7 @@ pub(super) fn structured_outputs(at: &str, value: &Value) -> Read<Option<Grammar
             "regex" => Some(regex(&inner, value)?),
             "choice" => Some(choice(&inner, value)?),
             "grammar" => Some(grammar(&inner, value)?),
-            _ => check::boolean(&inner, value)?.then(|| Grammar::JsonSchema(OBJECT.to_owned())),
+            _ => check::boolean(&inner, value)?.then(object),
         };
         if let Some(grammar) = grammar {
             one(&inner, &mut found, grammar)?;

@@ -1,0 +1,63 @@
+//! Anthropic's messages: requests read, answers written, and what stands around them.
+//!
+//! Every field of a request is a row of one table (`fields`), as in the other formats. An answer is
+//! a list of content blocks, streamed or not: one state machine opens and closes them. What the
+//! format asks for and models here cannot do is refused by name: images and documents, tools that
+//! run on Anthropic's servers, edits of the context.
+//!
+//! Thinking blocks carry an empty signature: nothing is signed here, and any is taken back.
+//! Absent: writing requests and reading answers, which a client of another server would need.
+
+mod answer;
+mod fields;
+mod lists;
+mod messages;
+mod tools;
+
+pub use fields::{fields, read_count, read_request};
+pub use lists::{write_count, write_model, write_models};
+
+use super::{Ask, Stamp, Writer};
+use crate::{Fault, Request, Token};
+
+/// Which of the two request formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/messages/count_tokens`
+    Count,
+}
+
+/// A request as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// What is asked of the model.
+    pub request: Request,
+    /// Answer in server-sent events.
+    pub stream: bool,
+    /// Tell that the model thought, but not what.
+    pub omit_thinking: bool,
+}
+
+impl Ask for Asked {
+    fn requests(&self) -> &[Request] {
+        std::slice::from_ref(&self.request)
+    }
+
+    fn requests_mut(&mut self) -> &mut [Request] {
+        std::slice::from_mut(&mut self.request)
+    }
+
+    fn streamed(&self) -> bool {
+        self.stream
+    }
+
+    fn writer(
+        &self,
+        stamp: Stamp,
+        _: &mut dyn FnMut(&[Token]) -> Result<String, Fault>,
+    ) -> Result<Box<dyn Writer>, Fault> {
+        Ok(Box::new(answer::Answer::new(self, stamp)))
+    }
+}

@@ -1,0 +1,72 @@
+//! llama.cpp's own protocol: completions of a prompt, and of what is between two texts, and what
+//! its clients ask beside them. Its chat is OpenAI's.
+//!
+//! Every field of a request is a row of one table (`fields`). Sampling has llama.cpp's defaults, in
+//! this crate's order: temperature comes before the cuts. Absent: slots to choose, save or erase,
+//! settings that are changed while the server runs, and writing requests and reading answers.
+
+mod answer;
+mod fields;
+mod lists;
+
+pub use fields::{fields, read_request};
+pub use lists::{
+    Props, Tokenize, read_tokenize, write_pieces, write_prompt, write_props, write_slots,
+    write_text, write_tokens,
+};
+
+use super::{Ask, Stamp, Writer};
+use crate::{Fault, Request, Token};
+
+/// Which of the two request formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `/completion`
+    Completion,
+    /// `/infill`
+    Infill,
+}
+
+/// What is to be filled in: the text before it, the text after it, and how it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// What stands before the gap.
+    pub prefix: String,
+    /// What stands after it.
+    pub suffix: String,
+    /// What the gap begins with.
+    pub begun: String,
+}
+
+/// A request as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// What is asked of the model; its input is empty where a gap is to be filled.
+    pub request: Request,
+    /// The gap; its tokens are the model's own business, so whoever knows it makes the input.
+    pub gap: Option<Gap>,
+    /// Answer in server-sent events.
+    pub stream: bool,
+}
+
+impl Ask for Asked {
+    fn requests(&self) -> &[Request] {
+        std::slice::from_ref(&self.request)
+    }
+
+    fn requests_mut(&mut self) -> &mut [Request] {
+        std::slice::from_mut(&mut self.request)
+    }
+
+    fn streamed(&self) -> bool {
+        self.stream
+    }
+
+    fn writer(
+        &self,
+        stamp: Stamp,
+        _: &mut dyn FnMut(&[Token]) -> Result<String, Fault>,
+    ) -> Result<Box<dyn Writer>, Fault> {
+        Ok(Box::new(answer::Answer::new(self, stamp)))
+    }
+}

@@ -1,0 +1,89 @@
+//! Ollama's own protocol: chat and generate, read and answered in lines of JSON, and what stands
+//! around them.
+//!
+//! Every field of a request is a row of a table (`fields`), its `options` of a second one. An
+//! answer is streamed unless the caller says otherwise; its lines and a whole answer are one state
+//! machine's. Sampling has Ollama's defaults. What it asks for and models here cannot do is refused
+//! by name: images, templates of the caller's, and prompts cut to fit.
+//!
+//! Absent: writing requests and reading answers, and everything that makes or publishes models.
+
+mod answer;
+mod fields;
+mod lists;
+mod messages;
+
+pub use fields::{fields, options, read_request};
+pub use lists::{
+    Named, Shown, line, read_named, write_model, write_models, write_progress, write_running,
+    write_version,
+};
+
+use super::{Ask, Stamp, Writer};
+use crate::{Fault, Input, Request, Token};
+
+/// Which of the two request formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `/api/chat`
+    Chat,
+    /// `/api/generate`
+    Generate,
+}
+
+/// A request as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Which format it has, and so its answer.
+    pub format: Format,
+    /// What is asked of the model.
+    pub request: Request,
+    /// Answer in lines, as it is made.
+    pub stream: bool,
+    /// The context has to hold at least so many tokens.
+    pub num_ctx: Option<u32>,
+    /// There is nothing to answer: the model is to be loaded, or, where it is to be kept for no
+    /// time at all, unloaded.
+    pub idle: bool,
+}
+
+impl Asked {
+    /// The same for a model without a chat template: a prompt that stands alone is given to it as
+    /// it is. What else needs a template is left for the model to refuse.
+    #[must_use]
+    pub fn without_template(mut self) -> Self {
+        if let (Format::Generate, Input::Chat(chat)) = (self.format, &self.request.input)
+            && let [prompt] = chat.messages.as_slice()
+        {
+            self.request.input = Input::Text(prompt.content.clone());
+        }
+        self
+    }
+}
+
+impl Ask for Asked {
+    fn requests(&self) -> &[Request] {
+        std::slice::from_ref(&self.request)
+    }
+
+    fn requests_mut(&mut self) -> &mut [Request] {
+        std::slice::from_mut(&mut self.request)
+    }
+
+    fn streamed(&self) -> bool {
+        self.stream
+    }
+
+    fn writer(
+        &self,
+        stamp: Stamp,
+        _: &mut dyn FnMut(&[Token]) -> Result<String, Fault>,
+    ) -> Result<Box<dyn Writer>, Fault> {
+        Ok(Box::new(answer::Answer::new(self, stamp)))
+    }
+}
+
+/// The answer where there is nothing to answer.
+pub fn write_idle(asked: &Asked, stamp: Stamp, unloaded: bool) -> String {
+    answer::Answer::new(asked, stamp).idle(if unloaded { "unload" } else { "load" })
+}
