@@ -1,19 +1,15 @@
 """OpenAI's own Python client against a server at BASE_URL, with KEY: `openai_client.py URL KEY`.
 
-Each function whose name begins with `check_` is one check; all run, and the exit code tells
-whether all passed. Started by the test in openai_client.rs.
+Started by the test in clients.rs; what a check is stands in checks.py.
 """
 
 import asyncio
 import concurrent.futures
-import sys
-import time
-import traceback
-import urllib.request
 
 import openai
 
-URL, KEY = sys.argv[1:3]
+from checks import KEY, URL, fails_with, idle, metric, run
+
 CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=120)
 MODEL = CLIENT.models.list().data[0].id
 ASK = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -27,23 +23,6 @@ def chat(client=CLIENT, **options):
 
 def text(answer, choice=0):
     return answer.choices[choice].message.content
-
-
-def metric(name):
-    request = urllib.request.Request(f"{URL}/metrics", headers={"Authorization": f"Bearer {KEY}"})
-    for line in urllib.request.urlopen(request, timeout=30).read().decode().splitlines():
-        # A model's own carry its name as a label; one model is served here.
-        if line.startswith((f"{name} ", f"{name}{{")):
-            return float(line.rsplit(" ", 1)[1])
-    raise AssertionError(f"no metric {name}")
-
-
-def fails_with(kind, call):
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError(f"no {kind.__name__}")
 
 
 def check_models():
@@ -225,26 +204,4 @@ def check_cancelling_frees_what_was_held():
     assert text(chat()), "the server goes on"
 
 
-def idle():
-    names = ["ingle_server_answers_in_flight", "ingle_engine_sequences_running"]
-    names.append("ingle_engine_kv_blocks_used")
-    end = time.monotonic() + 60
-    while any(metric(name) for name in names):
-        assert time.monotonic() < end, {name: metric(name) for name in names}
-        time.sleep(0.01)
-
-
-def main():
-    failed = 0
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                print(f"ok      {name}")
-            except Exception:
-                failed += 1
-                print(f"FAILED  {name}\n{traceback.format_exc()}")
-    sys.exit(1 if failed else 0)
-
-
-main()
+run(globals())

@@ -1,68 +1,22 @@
-//! `ingle serve` as its users meet it: OpenAI's own client against the default model, signals, and
-//! what the command line refuses. Where Python or its packages cannot be had, the client's part is
-//! skipped and says so.
+//! `ingle serve` as its users meet it: what outlives it, signals, what the command line refuses.
+//! Other people's clients are in `clients.rs`.
 #![cfg(unix)]
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::json;
 use support::server::{Server, serve};
 use support::tiny;
-
-const KEY: &str = "a-key-for-this-test";
 
 /// A streamed answer that does not end by itself, begun.
 fn endless(server: &Server) -> BufReader<TcpStream> {
     let body = r#"{"messages":[{"role":"user","content":"Hello"}],
         "stream":true,"ignore_eos":true}"#;
     server.stream("/v1/chat/completions", body)
-}
-
-/// A Python that has OpenAI's client: the one on the path, or one with a home under `target/`.
-fn python() -> Result<PathBuf, String> {
-    let on_path = PathBuf::from("python3");
-    if run(&on_path, &["-c", "import openai"]).is_ok() {
-        return Ok(on_path);
-    }
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-client");
-    let own = home.join("bin/python");
-    if run(&own, &["-c", "import openai"]).is_ok() {
-        return Ok(own);
-    }
-    run(&on_path, &["-m", "venv", &home.to_string_lossy()])?;
-    run(&own, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "openai"])?;
-    Ok(own)
-}
-
-fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-#[test]
-fn openais_own_client() {
-    let python = match python() {
-        Ok(python) => python,
-        Err(error) => return eprintln!("SKIPPED, there is no Python with `openai`: {error}"),
-    };
-    let server = Server::start(&["--api-key", KEY]);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openai_client.py");
-    let output = Command::new(python).args([script, &server.url, KEY]).output().expect("runs");
-    let (said, wrong) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}{wrong}");
-    let checks = said.lines().filter(|line| line.starts_with("ok ")).count();
-    assert!(checks >= 14, "all checks ran: {said}");
 }
 
 /// Serves, asks, and ends the server by a signal: the prompt tokens that were found, and what was

@@ -42,8 +42,18 @@ impl Reply {
 impl Server {
     /// Starts one on a free port and waits until it has its first model.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, with these variables of the environment.
+    pub(crate) fn start_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = serve(&["--port", "0", "--json", "--quiet"]);
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("starts");
+        let mut child = command
+            .envs(env.iter().copied())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
         let lines = BufReader::new(child.stdout.take().expect("is piped"));
         let mut server = Self { child, lines, url: String::new() };
         assert_eq!(server.event()["event"], "listening");
@@ -80,6 +90,15 @@ impl Server {
     /// Sends a request and reads all of its answer.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
         rest(&mut BufReader::new(self.send(method, path, body)))
+    }
+
+    /// All of a streamed answer, as it came.
+    pub(crate) fn stream_all(&self, path: &str, body: &str) -> String {
+        let mut text = String::new();
+        let mut socket = BufReader::new(self.send("POST", path, body));
+        socket.read_to_string(&mut text).expect("UTF-8");
+        // Without the marks of chunked transfer, which stand on lines of their own.
+        text.lines().filter(|line| line.starts_with('{')).map(|line| format!("{line}\n")).collect()
     }
 
     /// A streamed answer, begun.

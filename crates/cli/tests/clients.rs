@@ -1,0 +1,102 @@
+//! Other people's clients against the program and its default model: OpenAI's, Anthropic's and
+//! Ollama's own Python packages, and OpenAI's for Node, each with a script of checks. Where one
+//! cannot be had, its part is skipped and says so.
+#![cfg(unix)]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::server::Server;
+
+const KEY: &str = "a-key-for-this-test";
+
+/// A Python that has the package: the one on the path, or one with a home under `target/`.
+fn python(package: &str) -> Result<PathBuf, String> {
+    let import = format!("import {package}");
+    let on_path = PathBuf::from("python3");
+    if run(&on_path, &["-c", &import]).is_ok() {
+        return Ok(on_path);
+    }
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{package}-client"));
+    let own = home.join("bin/python");
+    if run(&own, &["-c", &import]).is_ok() {
+        return Ok(own);
+    }
+    run(&on_path, &["-m", "venv", &home.to_string_lossy()])?;
+    run(&own, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package])?;
+    Ok(own)
+}
+
+fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A folder under `target/` that has OpenAI's Node package.
+fn node() -> Result<PathBuf, String> {
+    let node = Path::new("node");
+    run(node, &["--version"])?;
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-node");
+    let folder = home.to_string_lossy();
+    let find = format!("require('module').createRequire({folder:?} + '/').resolve('openai')");
+    if run(node, &["-e", &find]).is_err() {
+        let quiet = ["--no-audit", "--no-fund", "--silent", "--ignore-scripts"];
+        let install = ["install", "--prefix", &folder, "openai"];
+        run(Path::new("npm"), &[&install[..], &quiet[..]].concat())?;
+    }
+    Ok(home)
+}
+
+/// Runs a script of checks against a server of its own; `least` checks or more have to be in it.
+fn check(program: &Path, script: &str, rest: &[&str], least: usize) {
+    let server = Server::start(&["--api-key", KEY]);
+    let script = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(program);
+    command.args([&script, &server.url, KEY]).args(rest).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = command.output().expect("runs");
+    let (said, wrong) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{wrong}");
+    let checks = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(checks >= least, "all checks ran: {said}");
+}
+
+/// Runs `PACKAGE_client.py`.
+fn check_python(package: &str, least: usize) {
+    match python(package) {
+        Ok(python) => check(&python, &format!("{package}_client.py"), &[], least),
+        Err(error) => eprintln!("SKIPPED, there is no Python with `{package}`: {error}"),
+    }
+}
+
+#[test]
+fn openais_own_node_client() {
+    match node() {
+        Ok(home) => {
+            check(Path::new("node"), "openai_client.mjs", &[&home.to_string_lossy()], 5);
+        }
+        Err(error) => eprintln!("SKIPPED, there is no Node with `openai`: {error}"),
+    }
+}
+
+#[test]
+fn openais_own_client() {
+    check_python("openai", 14);
+}
+
+#[test]
+fn anthropics_own_client() {
+    check_python("anthropic", 13);
+}
+
+#[test]
+fn ollamas_own_client() {
+    check_python("ollama", 11);
+}

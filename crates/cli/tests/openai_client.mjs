@@ -1,0 +1,104 @@
+// OpenAI's own Node client against a server at URL, with KEY; the package is in the folder HOME:
+// `openai_client.mjs URL KEY HOME`. Started by the test in clients.rs.
+//
+// Each function of CHECKS is one check; all run, and the exit code tells whether all passed.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+
+const [url, key, home] = process.argv.slice(2);
+const OpenAI = createRequire(`${home}/`)("openai");
+const options = { baseURL: `${url}/v1`, apiKey: key, maxRetries: 0, timeout: 120_000 };
+const client = new OpenAI(options);
+const model = (await client.models.list()).data[0].id;
+const messages = [{ role: "user", content: "Why is the sky blue?" }];
+const ask = { model, messages, temperature: 0, max_tokens: 24 };
+
+async function metric(name) {
+  const reply = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${key}` } });
+  const line = (await reply.text()).split("\n").find((line) => line.startsWith(`${name} `));
+  return Number(line.split(" ").at(-1));
+}
+
+async function fails(kind, call) {
+  try {
+    await call();
+  } catch (error) {
+    assert.ok(error instanceof kind, `${error}`);
+    return error;
+  }
+  assert.fail(`no ${kind.name}`);
+}
+
+const CHECKS = {
+  async wholeAndStreamedAreTheSame() {
+    const whole = await client.chat.completions.create(ask);
+    const text = whole.choices[0].message.content;
+    assert.equal(whole.choices[0].finish_reason, "length");
+    assert.equal(whole.usage.completion_tokens, 24);
+    let said = "";
+    for await (const chunk of await client.chat.completions.create({ ...ask, stream: true })) {
+      said += chunk.choices[0]?.delta?.content ?? "";
+    }
+    assert.equal(said, text);
+    assert.ok(text.trim());
+  },
+
+  async completions() {
+    const prompt = "The capital of France is";
+    const more = { model, prompt, temperature: 0, max_tokens: 4 };
+    assert.match((await client.completions.create(more)).choices[0].text, /Paris/);
+  },
+
+  async structuredOutput() {
+    const schema = {
+      type: "object",
+      properties: { size: { enum: ["big", "small"] } },
+      required: ["size"],
+      additionalProperties: false,
+    };
+    const response_format = { type: "json_schema", json_schema: { name: "s", schema } };
+    const more = { ...ask, max_tokens: 60, response_format };
+    const answer = await client.chat.completions.create(more);
+    assert.match(JSON.parse(answer.choices[0].message.content).size, /^(big|small)$/);
+  },
+
+  async errors() {
+    const create = (more) => () => client.chat.completions.create({ ...ask, ...more });
+    const wrong = await fails(OpenAI.BadRequestError, create({ temperature: 3 }));
+    assert.equal(wrong.param, "temperature");
+    assert.equal((await fails(OpenAI.NotFoundError, create({ model: "none" }))).status, 404);
+    const stranger = new OpenAI({ ...options, apiKey: "not-the-key" });
+    await fails(OpenAI.AuthenticationError, () => stranger.models.list());
+  },
+
+  async cancellingFreesWhatWasHeld() {
+    const endless = { ...ask, max_tokens: 4000, ignore_eos: true, stream: true };
+    const stream = await client.chat.completions.create(endless);
+    let pieces = 0;
+    for await (const _ of stream) {
+      pieces += 1;
+      if (pieces === 4) {
+        assert.equal(await metric("ingle_server_answers_in_flight"), 1);
+        stream.controller.abort();
+      }
+    }
+    const end = Date.now() + 60_000;
+    while ((await metric("ingle_server_answers_in_flight")) > 0) {
+      assert.ok(Date.now() < end, "it goes on");
+      await new Promise((wake) => setTimeout(wake, 10));
+    }
+  },
+};
+
+let failed = false;
+for (const [name, check] of Object.entries(CHECKS)) {
+  try {
+    await check();
+    console.log(`ok      ${name}`);
+  } catch (error) {
+    failed = true;
+    console.log(`FAILED  ${name}\n${error.stack}`);
+  }
+}
+process.exitCode = failed ? 1 : 0;
