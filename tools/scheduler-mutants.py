@@ -75,6 +75,8 @@ MUTANTS = [
     ("The queue takes one too many", LIB, "self.fairness.waiting() >= self.limits.waiting", "self.fairness.waiting() > self.limits.waiting"),
     ("More run than may", LIB, "open &= self.running.len() < self.limits.running;", "open &= true;"),
     ("More run than a step has tokens", LIB, "running: running.min(step_tokens)", "running: running.max(1)"),
+    ("Whoever waits is due", LIB, "self.fairness.waiting().min(open)", "self.fairness.waiting() + open - open"),
+    ("Prompts that run are not due", LIB, "self.running.len() - answers + ", "0 * answers + "),
     ("Answers have to wait for prompts", LIB, "if self.seqs[&id].behind() == 1 {", "if self.seqs[&id].behind() == 1 && at == 0 {"),
     ("Prompts come before answers", LIB, "if self.seqs[&id].behind() == 1 {", "if self.seqs[&id].behind() >= 1 {"),
     ("Answers do not keep prompts short", LIB, "let beside = if chunks.is_empty() {", "let beside = if true {"),

@@ -42,10 +42,11 @@ def user(text):
     return {"role": "user", "content": text}
 
 
-async def ask(host, port, messages, tokens, key="none"):
-    """One streamed request; returns its arrival times, text, and usage."""
+async def ask(host, port, messages, tokens, key="none", **fields):
+    """One streamed request, greedy unless its fields say otherwise; returns its arrival times,
+    text, and usage."""
     body = {"messages": messages, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
-    body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= {"stream": True, "stream_options": {"include_usage": True}} | fields
     data = json.dumps(body).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"

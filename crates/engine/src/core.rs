@@ -6,10 +6,10 @@ mod guess;
 mod prefix;
 
 use self::prefix::Kept;
+use crate::draft::Lookup;
 use crate::draft::model::Guesser;
-use crate::draft::{DRAFT_MAX, Lookup};
 use crate::grammar::{Allowed, Guide, Guided, Masks};
-use crate::pace::Pace;
+use crate::pace::{Pace, Rows};
 use crate::prefix::Salts;
 use crate::sampling::Sampler;
 use crate::{Options, Speculation};
@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 /// The most tokens that a grammar forces which one step takes: with the one before them as many
 /// rows as are cheap together.
 const FORCED_MAX: usize = 15;
+/// So many it takes however many grammars share the step: each saves a step for its sequence.
+const FORCED_LEAST: usize = 3;
 
 /// How many seconds a refused caller is told to wait.
 const RETRY_S: u64 = 1;
@@ -448,7 +450,8 @@ impl Core {
         if !self.drafted() {
             return;
         }
-        let beside = self.prefill_tokens.unwrap_or_else(|| self.pace.prefill_tokens());
+        let beside = self.prefill_tokens;
+        let beside = beside.unwrap_or_else(|| self.pace.prefill_tokens(self.scheduler.due()));
         self.draft_forced(beside);
         let step = self.scheduler.plan(beside);
         if step.is_empty() {
@@ -477,7 +480,7 @@ impl Core {
         if !self.fast_forward || guided == 0 || !self.alone() {
             return;
         }
-        let most = (beside / guided).clamp(DRAFT_MAX, FORCED_MAX);
+        let most = (beside / guided).clamp(FORCED_LEAST, FORCED_MAX);
         for (&id, live) in &mut self.live {
             let Some(guided) = live.guided.as_mut().filter(|_| live.started) else { continue };
             let forced = guided.forced(most);
@@ -594,15 +597,17 @@ impl Core {
     /// Learns from how long a step took.
     fn learn(&mut self, step: &[Chunk]) {
         let Some((departed, now)) = self.departed.zip(self.now) else { return };
-        let of_prompt = |chunk: &&Chunk| chunk.positions.start < self.live[&chunk.seq].prompt;
-        let prompts = step.iter().filter(of_prompt).map(|chunk| chunk.positions.len()).sum();
-        let answers = step.iter().filter(|chunk| !of_prompt(chunk)).count();
+        // An answer's step, as the scheduler tells them apart: its last token, and what was drafted.
+        let answers =
+            |chunk: &&Chunk| chunk.sample && chunk.positions.len() == 1 + chunk.draft.len();
+        let rows = |chunk: &Chunk| chunk.positions.len();
+        let step_rows = Rows {
+            answers: step.iter().filter(answers).map(rows).sum(),
+            prompts: step.iter().filter(|chunk| !answers(chunk)).map(rows).sum(),
+        };
         let took = now.saturating_duration_since(departed);
-        self.weigh(step, prompts, took);
-        if step.iter().any(|chunk| chunk.draft.len() > DRAFT_MAX) {
-            return; // long drafts: this is not what answers usually take
-        }
-        self.pace.step(answers, prompts, took);
+        self.weigh(step, step_rows.prompts, took);
+        self.pace.step(step_rows, took);
     }
 
     /// Ends whatever still lives, as cancelled.

@@ -19,6 +19,7 @@ mod residency;
 pub mod sampling;
 mod score;
 pub mod stop;
+mod times;
 
 pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};
@@ -72,7 +73,8 @@ pub struct Options {
     /// The most tokens computed in one step.
     pub step_tokens: usize,
     /// The most tokens of prompts computed in a step with running answers; `None` takes what was
-    /// learned to take about as long as the answers' own part of a step.
+    /// learned to take as long as the answers' own part of a step for each prompt that is due, and
+    /// four times as long at most.
     pub prefill_tokens: Option<usize>,
     /// The most requests in one step.
     pub running: usize,

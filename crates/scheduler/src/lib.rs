@@ -144,6 +144,15 @@ pub struct Counts {
     pub preemptions: u64,
 }
 
+/// Whose turn it may be in the next plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Sequences that are one token behind, who come first in every step.
+    pub answers: usize,
+    /// Those who are further behind, and those who wait, as far as so many more may run.
+    pub prompts: usize,
+}
+
 #[derive(Debug)]
 struct Seq {
     tokens: Vec<Token>,
@@ -316,6 +325,14 @@ impl Scheduler {
             blocks_cached: self.pool.idle(),
             preemptions: self.preemptions,
         }
+    }
+
+    /// Whose turn it may be in the next plan; to be asked between `apply` and `plan`.
+    pub fn due(&self) -> Due {
+        let answers = self.running.iter().filter(|id| self.seqs[id].behind() == 1).count();
+        let open = self.limits.running - self.running.len();
+        let prompts = self.running.len() - answers + self.fairness.waiting().min(open);
+        Due { answers, prompts }
     }
 
     /// Proposes what may follow a sequence's tokens, for the next plan alone. A plan takes the

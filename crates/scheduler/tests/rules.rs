@@ -1,6 +1,8 @@
 //! The rules one at a time, small enough to be followed by eye. Whole lives are in `simulation`.
 
-use ingle_scheduler::{Chunk, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId, Token};
+use ingle_scheduler::{
+    Chunk, Due, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId, Token,
+};
 
 const LIMITS: Limits =
     Limits { block_tokens: 4, blocks: 8, step_tokens: 10, running: 4, waiting: 4 };
@@ -176,6 +178,29 @@ fn answers_keep_prompts_short() {
     check(3, 3);
     check(9, 9);
     check(usize::MAX, 9);
+}
+
+/// Three run at most: one answers, then one more waits for each step's rest, then all at once.
+#[test]
+fn it_is_known_who_is_due() {
+    let mut scheduler = Scheduler::new(Limits { running: 3, ..LIMITS });
+    let check = |scheduler: &Scheduler, answers: usize, prompts: usize| {
+        assert_eq!(scheduler.due(), Due { answers, prompts });
+    };
+    check(&scheduler, 0, 0);
+    let add = |scheduler: &mut Scheduler, length| {
+        scheduler.add(prompt(length), 2, None, Rank::default()).expect("fits")
+    };
+    let mut ids = vec![add(&mut scheduler, 2)];
+    check(&scheduler, 0, 1);
+    step(&mut scheduler, &ids);
+    check(&scheduler, 1, 0);
+    ids.extend([12, 2, 2].map(|length| add(&mut scheduler, length)));
+    check(&scheduler, 1, 2);
+    step(&mut scheduler, &ids);
+    check(&scheduler, 0, 3);
+    step(&mut scheduler, &ids);
+    check(&scheduler, 3, 0);
 }
 
 /// The order in which sequences of these ranks are computed, one a step.

@@ -17,7 +17,7 @@ mod story;
 
 use adoption::Unsaved;
 use ingle_scheduler::{
-    BlockId, Chunk, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId, Token,
+    BlockId, Chunk, Due, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId, Token,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
@@ -365,6 +365,7 @@ impl World {
     }
 
     fn plan(&mut self, prefill_tokens: usize) -> Vec<Chunk> {
+        self.check_due();
         let step = self.scheduler.plan(prefill_tokens);
         let mut chunks = step.iter();
         let mut budget = self.limits.step_tokens;
@@ -386,6 +387,15 @@ impl World {
             self.speculate(chunk, &draft, &mut budget);
         }
         step
+    }
+
+    /// All who run or may run are due, by how far they are behind.
+    fn check_due(&self) {
+        let running = || self.lives.values().filter(|life| life.runs());
+        let answers = running().filter(|life| life.behind() == 1).count();
+        let may_run = self.limits.running.min(self.limits.step_tokens).min(self.lives.len());
+        let due = Due { answers, prompts: may_run - answers };
+        assert_eq!(self.scheduler.due(), due, "who is due");
     }
 
     /// Who is one token behind comes first; who makes room is of the lowest priority, and then the

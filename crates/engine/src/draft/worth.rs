@@ -12,6 +12,7 @@
 //! Pure: time is an argument. Absent here: models, tokens, clocks.
 
 use super::LOSS_MAX;
+use crate::times::Times;
 use std::time::Duration;
 
 /// The most tokens of a draft: with the token before them, 8 rows.
@@ -35,60 +36,6 @@ const RETRY_TOKENS: usize = 64;
 
 /// After so many steps with drafts one goes without, to learn again what that takes.
 const REFRESH_STEPS: u32 = 32;
-
-/// What a row adds to a step of one row where no step told yet.
-const ROW_COST: f64 = 0.25;
-
-/// Rows of a step that are told apart; more are told apart by powers of two.
-const ROWS: usize = 16;
-const SLOTS: usize = ROWS + 12;
-
-/// How long steps take by their rows, in nanoseconds a row.
-#[derive(Clone, Debug, Default)]
-struct Times {
-    /// An average, and of how many steps, up to [`Times::MEMORY`].
-    slots: [Option<(f64, f64)>; SLOTS],
-}
-
-impl Times {
-    /// Steps that an average is over, about.
-    const MEMORY: f64 = 8.0;
-
-    fn slot(rows: usize) -> usize {
-        if rows <= ROWS {
-            return rows.max(1) - 1;
-        }
-        let doublings = (rows - 1).ilog2() - ROWS.ilog2();
-        (ROWS + doublings as usize).min(SLOTS - 1)
-    }
-
-    /// A step that took very long was held up by something else.
-    fn learn(&mut self, rows: usize, took: Duration) {
-        let each = took.as_nanos() as f64 / rows.max(1) as f64;
-        let slot = &mut self.slots[Self::slot(rows)];
-        *slot = Some(match *slot {
-            None => (each, 1.0),
-            Some((old, steps)) => {
-                let steps = (steps + 1.0).min(Self::MEMORY);
-                (old + (each.min(2.0 * old) - old) / steps, steps)
-            }
-        });
-    }
-
-    /// What a step of so many rows takes; where none was seen, as the nearest ones let expect.
-    fn of(&self, rows: usize) -> Option<f64> {
-        let at = Self::slot(rows);
-        let near = |slot: usize| Some((slot, self.slots[slot]?.0));
-        let (slot, each) =
-            (0..=at).rev().find_map(near).or_else(|| (at + 1..SLOTS).find_map(near))?;
-        let seen = if slot < ROWS { slot + 1 } else { (ROWS << (slot - ROWS)) * 3 / 2 };
-        let usual = |rows: usize| 1.0 + ROW_COST * (rows.max(1) - 1) as f64;
-        if slot == at {
-            return Some(each * rows as f64);
-        }
-        Some(each * seen as f64 * usual(rows) / usual(seen))
-    }
-}
 
 /// How often guesses are right by how sure the model was of them, and how often it is so sure.
 #[derive(Clone, Debug, PartialEq)]

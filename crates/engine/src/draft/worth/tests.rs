@@ -180,18 +180,3 @@ fn what_changes_is_noticed() {
         assert_eq!((pays(&worth, &own), pays(&worth, worth.chances())), (expect, expect));
     }
 }
-
-#[test]
-fn times_are_told_by_what_is_near() {
-    let ms = Duration::from_millis;
-    let mut times = Times::default();
-    assert_eq!(times.of(1), None);
-    times.learn(1, ms(10));
-    assert_eq!(times.of(1), Some(10e6));
-    assert_eq!(times.of(5), Some(20e6));
-    times.learn(4, ms(12));
-    assert_eq!((times.of(1), times.of(4)), (Some(10e6), Some(12e6)));
-    assert!(times.of(3).is_some_and(|time| (10e6..16e6).contains(&time)));
-    times.learn(4, ms(1000));
-    assert!(times.of(4).is_some_and(|time| time <= 18e6), "what took very long counts little");
-}
