@@ -597,7 +597,7 @@ impl Core {
     /// Learns from how long a step took.
     fn learn(&mut self, step: &[Chunk]) {
         let Some((departed, now)) = self.departed.zip(self.now) else { return };
-        // An answer's step, as the scheduler tells them apart: its last token, and what was drafted.
+        // An answer's, as the scheduler tells them apart: its last token, and what was drafted.
         let answers =
             |chunk: &&Chunk| chunk.sample && chunk.positions.len() == 1 + chunk.draft.len();
         let rows = |chunk: &Chunk| chunk.positions.len();

@@ -113,6 +113,31 @@ fn a_long_prompt_leaves_no_long_gap() {
     assert!(sized * 10 > steps.len() * 8, "{sized} of {} pieces are of a good size", steps.len());
 }
 
+/// How many steps it takes, and the longest of them, until so many prompts of so many tokens each
+/// were computed beside a running answer.
+fn arrive(prompts: usize, length: usize) -> (usize, Duration) {
+    let mut machine = Machine::new(&options());
+    machine.submit(16, 200, Rank::default());
+    for _ in 0..20 {
+        machine.step();
+    }
+    let all: Vec<_> = (0..prompts).map(|_| machine.submit(length, 1, Rank::default())).collect();
+    let mut steps = Vec::new();
+    while all.iter().any(|heard| ending(heard).is_none()) {
+        steps.push(machine.step().took);
+    }
+    (steps.len(), steps.into_iter().max().expect("steps"))
+}
+
+/// As many tokens come in sooner where more prompts wait for them, and no gap is longer than what
+/// the prompts' parts of a step allow.
+#[test]
+fn each_waiting_prompt_has_a_part_of_the_steps() {
+    let (one, several, many) = (arrive(1, 240), arrive(3, 80), arrive(8, 30));
+    assert!(several.0 < one.0 && many.0 <= several.0, "{one:?}, {several:?}, {many:?}");
+    assert!(one.1 <= 3 * 10_000 * US && many.1 <= 6 * 10_000 * US, "{one:?}, {many:?}");
+}
+
 /// One owner asks for much, long before another asks for little: from then on both get the same.
 #[test]
 fn two_owners_share_alike() {
