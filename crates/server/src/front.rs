@@ -71,7 +71,7 @@ pub(crate) async fn pass(
 }
 
 /// Whose words the caller of a path knows.
-pub(crate) fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
+fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
     if headers.contains_key(&ANTHROPIC_VERSION) {
         return Dialect::Anthropic;
     }
