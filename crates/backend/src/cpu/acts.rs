@@ -93,7 +93,7 @@ pub(crate) struct View {
     room: usize,
 }
 
-/// Where a row is quantised to.
+/// Where a row is quantised to, and those after it beside it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// Its first block.
@@ -134,9 +134,20 @@ impl View {
         (part * (self.cols / BLOCK) + within, PART_ROWS.min(self.rows - part))
     }
 
-    /// Columns of every row.
-    pub(crate) fn cols(&self) -> usize {
-        self.cols
+    /// A row's floats.
+    ///
+    /// # Safety
+    /// No other thread touches them meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "shared memory; the promise is the caller's")]
+    pub(crate) unsafe fn floats_mut(&self, row: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.columns_mut(row, 0..self.cols).0 }
+    }
+
+    /// Where some rows of one part are quantised to.
+    pub(crate) fn places(&self, rows: &Range<usize>) -> Place {
+        let Part { lines, scales, step, .. } = self.part(rows);
+        Place { lines: lines.cast_mut(), scales: scales.cast_mut(), step }
     }
 
     /// Some columns of a row, from a block's first on, and the place of their integers.

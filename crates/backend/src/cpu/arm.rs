@@ -153,10 +153,10 @@ impl Simd for Dotprod {
         unsafe { each!(vcvtq_f32_s32; sum) }
     }
     #[inline(always)]
-    unsafe fn split(v: Self::Floats, to: *mut i8) -> i32 {
+    unsafe fn split(v: [Self::Floats; 2], to: *mut i8) -> [i32; 2] {
         unsafe {
-            let mut sum = 0;
-            for (i, v) in v.into_iter().enumerate() {
+            let mut sums = [0i32; 2];
+            for (i, v) in v.into_iter().flatten().enumerate() {
                 let ints = vcvtnq_s32_f32(v);
                 let high = vshrq_n_s32::<8>(vaddq_s32(ints, vdupq_n_s32(128)));
                 let low = vsubq_s32(ints, vshlq_n_s32::<8>(high));
@@ -167,9 +167,9 @@ impl Simd for Dotprod {
                     *to.add(4 * i + j) = highs[j] as i8;
                     *to.add(BLOCK + 4 * i + j) = lows[j] as i8;
                 }
-                sum = i32::wrapping_add(sum, vaddvq_s32(ints));
+                sums[i / 4] = i32::wrapping_add(sums[i / 4], vaddvq_s32(ints));
             }
-            sum
+            sums
         }
     }
     #[inline(always)]

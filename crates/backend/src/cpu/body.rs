@@ -3,7 +3,7 @@
 //! features. What a row gives depends on nothing but the row.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
-use super::pack::LANES;
+use super::pack::{LANES, Lanes};
 use super::simd::Simd;
 use crate::Activation;
 
@@ -83,14 +83,16 @@ pub(crate) unsafe fn gate<S: Simd>(act: Activation, gate: &[f32], up: &[f32], y:
     // SAFETY: 16 floats at a time, the rest through arrays of 16.
     unsafe {
         for at in (0..whole).step_by(LANES) {
-            let (g, u) = (gate.as_ptr().add(at), up.as_ptr().add(at));
-            gate_lanes::<S>(act, g, u, y.as_mut_ptr().add(at));
+            let g = S::load_f32(gate.as_ptr().add(at).cast());
+            let u = S::load_f32(up.as_ptr().add(at).cast());
+            S::store(gated::<S>(act, g, u), y.as_mut_ptr().add(at));
         }
         if whole < y.len() {
             let (mut g, mut u, mut out) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
             g[..y.len() - whole].copy_from_slice(&gate[whole..]);
             u[..y.len() - whole].copy_from_slice(&up[whole..]);
-            gate_lanes::<S>(act, g.as_ptr(), u.as_ptr(), out.as_mut_ptr());
+            let (g, u) = (S::load_f32(g.as_ptr().cast()), S::load_f32(u.as_ptr().cast()));
+            S::store(gated::<S>(act, g, u), out.as_mut_ptr());
             y[whole..].copy_from_slice(&out[..gate.len() - whole]);
         }
     }
@@ -100,13 +102,13 @@ pub(crate) unsafe fn gate<S: Simd>(act: Activation, gate: &[f32], up: &[f32], y:
 pub(crate) const CLAMP: f32 = 7.0;
 pub(crate) const STEEPNESS: f32 = 1.702;
 
+/// `act(gate) · up`, 16 of each.
 #[inline(always)]
-unsafe fn gate_lanes<S: Simd>(act: Activation, gate: *const f32, up: *const f32, y: *mut f32) {
-    // SAFETY: the caller gives 16 floats each.
+pub(super) unsafe fn gated<S: Simd>(act: Activation, gate: S::Floats, up: S::Floats) -> S::Floats {
+    // SAFETY: arithmetic on registers.
     unsafe {
-        let (g, up) = (S::load_f32(gate.cast()), S::load_f32(up.cast()));
         let one = S::floats(1.0);
-        let (mut up, mut g, mut steepness) = (up, g, 1.0);
+        let (mut up, mut g, mut steepness) = (up, gate, 1.0);
         if act == Activation::ClampedSwiglu {
             let limit = S::floats(CLAMP);
             g = S::min(g, limit);
@@ -127,7 +129,30 @@ unsafe fn gate_lanes<S: Simd>(act: Activation, gate: *const f32, up: *const f32,
                 S::mul(S::mul(S::floats(0.5), g), tanh)
             }
         };
-        S::store(S::mul(activated, up), y);
+        S::mul(activated, up)
+    }
+}
+
+/// `1 / √(mean(x²) + eps)` of a run of `n`.
+#[inline(always)]
+pub(super) unsafe fn norm_scale<S: Simd>(x: *const f32, n: usize, eps: f32) -> f32 {
+    let whole = n - n % (2 * LANES);
+    // SAFETY: all offsets are below `n`.
+    unsafe {
+        let mut sums = [S::floats(0.0); 2];
+        for at in (0..whole).step_by(2 * LANES) {
+            for i in 0..2 {
+                let v = S::load_f32(x.add(at + i * LANES).cast());
+                sums[i] = S::fma(v, v, sums[i]);
+            }
+        }
+        let mut lanes = [0.0f32; LANES];
+        S::store(S::add(sums[0], sums[1]), lanes.as_mut_ptr());
+        for at in whole..n {
+            let v = *x.add(at);
+            lanes[at % LANES] = v.mul_add(v, lanes[at % LANES]);
+        }
+        1.0 / (fold(lanes, |a, b| a + b) / n as f32 + eps).sqrt()
     }
 }
 
@@ -136,34 +161,72 @@ unsafe fn gate_lanes<S: Simd>(act: Activation, gate: *const f32, up: *const f32,
 /// # Safety
 /// `x` and `y` have `gain.len()` floats; they may be the same.
 #[inline(always)]
-pub(crate) unsafe fn norm(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool) {
-    let n = gain.len();
-    let mut sums = [0.0f32; 2 * LANES];
-    let whole = n - n % (2 * LANES);
+pub(crate) unsafe fn norm<S: Simd>(x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool) {
+    let (n, gain) = (gain.len(), gain.as_ptr());
+    let whole = n - n % LANES;
     // SAFETY: all offsets are below `n`.
     unsafe {
-        for at in (0..whole).step_by(2 * LANES) {
-            for lane in 0..2 * LANES {
-                let v = *x.add(at + lane);
-                sums[lane] = v.mul_add(v, sums[lane]);
+        let scale = norm_scale::<S>(x, n, eps);
+        for at in (0..whole).step_by(LANES) {
+            let (v, by) = (S::load_f32(x.add(at).cast()), S::load_f32(gain.add(at).cast()));
+            let mut v = S::mul(S::mul(v, S::floats(scale)), by);
+            if add {
+                v = S::add(S::load_f32(y.add(at).cast()), v);
             }
+            S::store(v, y.add(at));
         }
         for at in whole..n {
-            let v = *x.add(at);
-            sums[at % (2 * LANES)] = v.mul_add(v, sums[at % (2 * LANES)]);
+            let v = *x.add(at) * scale * *gain.add(at);
+            *y.add(at) = if add { *y.add(at) + v } else { v };
         }
-        let mut sum = 0.0f32;
-        for lane in sums {
-            sum += lane;
-        }
-        let scale = 1.0 / (sum / n as f32 + eps).sqrt();
-        if add {
-            for i in 0..n {
-                *y.add(i) += *x.add(i) * scale * gain[i];
-            }
-        } else {
-            for i in 0..n {
-                *y.add(i) = *x.add(i) * scale * gain[i];
+    }
+}
+
+/// Where the outputs of some rows go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// The first row's first output.
+    pub(crate) y: *mut f32,
+    /// Floats from one row to the next.
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    /// Outputs of a row.
+    pub(crate) cols: usize,
+    /// As many, if any.
+    pub(crate) bias: Option<*const f32>,
+    /// Whether they are added to what is there.
+    pub(crate) add: bool,
+}
+
+/// `y = (y +) tile (+ bias)`: tiles of 16 outputs, `[group of outputs][row]`, become rows.
+///
+/// # Safety
+/// All that `to` names is there, and a tile for each of it.
+#[inline(always)]
+pub(crate) unsafe fn hand_over<S: Simd>(tiles: &[Lanes], to: &Target) {
+    for row in 0..to.rows {
+        for at in (0..to.cols).step_by(LANES) {
+            let Lanes(tile) = &tiles[at / LANES * to.rows + row];
+            // SAFETY: 16 outputs, or as many as the row has left.
+            unsafe {
+                let y = to.y.add(row * to.stride + at);
+                let bias = to.bias.map(|bias| bias.add(at));
+                if at + LANES <= to.cols {
+                    let mut sum = S::load_f32(tile.as_ptr().cast());
+                    if let Some(bias) = bias {
+                        sum = S::add(sum, S::load_f32(bias.cast()));
+                    }
+                    if to.add {
+                        sum = S::add(sum, S::load_f32(y.cast()));
+                    }
+                    S::store(sum, y);
+                } else {
+                    for lane in 0..to.cols - at {
+                        let sum = tile[lane] + bias.map_or(0.0, |bias| *bias.add(lane));
+                        let y = y.add(lane);
+                        *y = if to.add { sum + *y } else { sum };
+                    }
+                }
             }
         }
     }

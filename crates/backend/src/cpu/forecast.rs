@@ -1,7 +1,8 @@
 //! What a model will take in memory, told before any of it is taken: from shapes alone.
 
+use super::buffers::Activations;
 use super::pack::Packed;
-use super::{Cpu, Graph, Rows, run};
+use super::{Cpu, Graph, run};
 
 /// Bytes beside the mapped model file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +44,9 @@ impl Cpu {
             packed.flatten().unwrap_or(matrix.bytes.len() as u64) + floats
         };
         let cache = self.caches.iter().map(super::LayerCache::block_bytes).sum::<usize>();
-        let activation = |buffer: &super::Activations| {
-            let rows = if buffer.rows == Rows::Tokens { step_tokens } else { samples };
-            (rows * buffer.width * size_of::<f32>()) as u64
+        let activation = |buffer: &Activations| {
+            let floats = Activations::apart(buffer.width) * size_of::<f32>();
+            (buffer.rows_of(step_tokens, samples) * floats) as u64
         };
         Forecast {
             weights: self.weights.iter().enumerate().map(weight).sum(),

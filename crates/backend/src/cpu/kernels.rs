@@ -6,9 +6,10 @@ use super::acts::{Part, Place};
 #[cfg(target_arch = "aarch64")]
 use super::arm::Dotprod;
 use super::attend::{self, Keys, Query};
-use super::body;
+use super::body::{self, Target};
 use super::pack::{Lanes, Layout, Packed, plane_offset};
 use super::paged::{Piece, Side};
+use super::prepare::{self, Source};
 use super::product;
 use super::reference;
 use super::simd::{Portable, Simd};
@@ -19,7 +20,8 @@ use crate::{Activation, KvType};
 
 /// 16 rows of weights times some rows of activations; see [`Kernels::product`].
 type Product = unsafe fn(&Packed, usize, &Part, &mut [Lanes]);
-type Quantise = unsafe fn(&[f32], Place);
+type Quantise = unsafe fn(&Source, Place);
+type HandOver = unsafe fn(&[Lanes], &Target);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type Cap = unsafe fn(f32, &mut [f32]);
@@ -39,7 +41,9 @@ pub struct Kernels {
     runs: fn() -> bool,
     /// `Some` for rows that take packed weights; the reference reads the file's own blocks.
     pub(crate) product: Option<Product>,
+    /// Of rows whose products read integers.
     pub(crate) quantise: Quantise,
+    pub(crate) hand_over: HandOver,
     pub(crate) gate: Gate,
     pub(crate) norm: Norm,
     pub(crate) cap: Cap,
@@ -109,9 +113,14 @@ macro_rules! row {
                 unsafe { super::product::<$simd>(w, at, x, y) }
             }
             $(#[target_feature(enable = $feature)])*
-            pub(super) unsafe fn quantise(x: &[f32], to: Place) {
+            pub(super) unsafe fn quantise(from: &Source, to: Place) {
                 // SAFETY: the caller's promise.
-                unsafe { super::product::quantise::<$simd>(x, to) }
+                unsafe { prepare::quantise::<$simd>(from, to) }
+            }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn hand_over(tiles: &[Lanes], to: &Target) {
+                // SAFETY: the caller's promise.
+                unsafe { body::hand_over::<$simd>(tiles, to) }
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
@@ -123,7 +132,7 @@ macro_rules! row {
                 x: *const f32, gain: &[f32], eps: f32, y: *mut f32, add: bool,
             ) {
                 // SAFETY: the caller's promise.
-                unsafe { body::norm(x, gain, eps, y, add) }
+                unsafe { body::norm::<$simd>(x, gain, eps, y, add) }
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn cap(cap: f32, y: &mut [f32]) {
@@ -152,6 +161,7 @@ macro_rules! row {
             runs: || true $(&& detected!($feature))*,
             product: Some($module::product),
             quantise: $module::quantise,
+            hand_over: $module::hand_over,
             gate: $module::gate,
             norm: $module::norm,
             cap: $module::cap,
@@ -193,7 +203,7 @@ pub static KERNELS: &[Kernels] = &[
 impl Kernels {
     /// The row of the plain versions.
     pub(crate) const fn reference(
-        quantise: Quantise,
+        (quantise, hand_over): (Quantise, HandOver),
         (gate, norm, cap): (Gate, Norm, Cap),
         (keep, attend): (Keep, AttendRows),
     ) -> Self {
@@ -203,6 +213,7 @@ impl Kernels {
             runs: || true,
             product: None,
             quantise,
+            hand_over,
             gate,
             norm,
             cap,

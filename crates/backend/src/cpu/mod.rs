@@ -9,12 +9,14 @@ mod arm;
 mod attend;
 mod blocks;
 mod body;
+mod buffers;
 mod forecast;
 pub mod kernels;
 pub mod machine;
 mod pack;
 mod paged;
 pub mod pool;
+mod prepare;
 mod product;
 mod reference;
 mod run;
@@ -28,6 +30,7 @@ use crate::{
     Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use acts::Acts;
+use buffers::Activations;
 pub use forecast::Forecast;
 use kernels::Kernels;
 use pack::{Lanes, Line, Packed};
@@ -52,14 +55,6 @@ struct Matrix {
     packed: Option<Packed>,
     /// Vectors are unpacked when they are taken.
     floats: Vec<f32>,
-}
-
-/// Activations.
-#[derive(Debug)]
-struct Activations {
-    rows: Rows,
-    width: usize,
-    data: Vec<f32>,
 }
 
 /// Parts of an op that were taken, and those that are done.
@@ -91,7 +86,7 @@ pub struct Cpu {
     buffers: Vec<Activations>,
     caches: Vec<LayerCache>,
     stages: Vec<Range<usize>>,
-    /// Three an op, for what it does one after another.
+    /// Of each op: for what it does one after another, and for the turn that it begins.
     counters: Vec<Counter>,
     acts: Acts,
     /// What is between the two products of a mixture of experts: a row for each pair of a token and
@@ -100,6 +95,7 @@ pub struct Cpu {
     /// Partial rows of attention, where segments are parts.
     partials: Vec<f32>,
     scratch: Vec<Mutex<Scratch>>,
+    /// The last step's logits, and their rows.
     logits: Option<(Ticket, Buffer, usize)>,
     tickets: u64,
 }
@@ -219,11 +215,7 @@ impl Cpu {
     fn reserve(&mut self, graph: &Graph, batch: &Batch, samples: usize) {
         let (tokens, threads) = (batch.tokens(), self.threads());
         for buffer in &mut self.buffers {
-            let rows = if buffer.rows == Rows::Tokens { tokens } else { samples };
-            let floats = rows * buffer.width;
-            if buffer.data.len() < floats {
-                buffer.data.resize(floats, 0.0);
-            }
+            buffer.reserve(buffer.rows_of(tokens, samples));
         }
         let widest = graph.ops.iter().filter_map(|op| match op {
             Op::MatMul { x, .. } | Op::Experts(Experts { x, .. }) => {
@@ -304,7 +296,7 @@ impl Backend for Cpu {
     }
 
     fn alloc(&mut self, rows: Rows, width: usize) -> Buffer {
-        self.buffers.push(Activations { rows, width, data: Vec::new() });
+        self.buffers.push(Activations::new(rows, width));
         Buffer(self.buffers.len() as u32 - 1)
     }
 
@@ -322,7 +314,13 @@ impl Backend for Cpu {
         assert_eq!(pages.block_tokens, BLOCK_TOKENS, "the kernels know one block size");
         run::check(self, graph);
         self.stages = run::stages(graph);
-        self.counters = (0..3 * graph.ops.len()).map(|_| Counter::default()).collect();
+        for (at, buffer) in self.buffers.iter_mut().enumerate() {
+            // Logits are handed out as they stand.
+            if graph.logits != Some(Buffer(at as u32)) {
+                buffer.stride = Activations::apart(buffer.width);
+            }
+        }
+        self.counters = (0..run::COUNTERS * graph.ops.len()).map(|_| Counter::default()).collect();
         for cache in &mut self.caches {
             cache.allot(pages.blocks)?;
         }
@@ -347,15 +345,15 @@ impl Backend for Cpu {
         let logits = graph.logits.expect("a graph is for its logits; this is a bug");
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        let floats = samples.len() * self.buffers[logits.0 as usize].width;
+        let rows = samples.len();
         run::step(self, graph, batch, samples);
-        self.logits = Some((ticket, logits, floats));
+        self.logits = Some((ticket, logits, rows));
         ticket
     }
 
     fn poll(&mut self, ticket: Ticket) -> Option<&[f32]> {
-        let (_, buffer, floats) = self.logits.take_if(|(at, ..)| *at == ticket)?;
-        Some(&self.buffers[buffer.0 as usize].data[..floats])
+        let (_, buffer, rows) = self.logits.take_if(|(at, ..)| *at == ticket)?;
+        Some(self.buffers[buffer.0 as usize].floats(rows))
     }
 
     fn block_bytes(&self) -> usize {

@@ -55,6 +55,13 @@ pub(crate) struct Packed {
     pub(crate) group_scales: usize,
 }
 
+impl Packed {
+    /// Whether kernels take integers to multiply by it, not floats.
+    pub(crate) fn takes_ints(&self) -> bool {
+        self.layout != Layout::Float
+    }
+}
+
 fn layout(format: Format) -> Layout {
     match format.grid() {
         Some(grid) => Layout::Grid { grid, group: format.group() },

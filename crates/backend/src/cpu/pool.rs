@@ -96,18 +96,26 @@ pub struct Member<'a> {
     shared: &'a Shared,
     /// 0 to `threads - 1`.
     pub index: usize,
+    alone: bool,
 }
 
 impl Member<'_> {
-    /// Threads in the team.
+    /// Threads that share the work.
     pub fn threads(&self) -> usize {
-        self.shared.threads
+        if self.alone { 1 } else { self.shared.threads }
+    }
+
+    /// The same thread for work that it shares with no other. It meets nobody at a barrier then,
+    /// and nobody hears what it announces.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// Returns when every thread has come here; what each wrote before, all can read after.
     pub fn barrier(&self) {
         let shared = self.shared;
-        if shared.threads == 1 {
+        if self.threads() == 1 {
             return;
         }
         let seen = shared.barrier.now.load(Ordering::SeqCst);
@@ -135,7 +143,7 @@ impl Member<'_> {
 
     /// Wakes whoever waits for something that is now done.
     pub fn announce(&self) {
-        if self.shared.threads > 1 {
+        if self.threads() > 1 {
             self.shared.news.advance();
         }
     }
@@ -250,7 +258,7 @@ fn guarded(
     index: usize,
     job: &(dyn Fn(Member<'_>) + Sync),
 ) -> std::thread::Result<()> {
-    let member = Member { shared, index };
+    let member = Member { shared, index, alone: false };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(member)));
     if outcome.is_err() {
         shared.failed.store(true, Ordering::SeqCst);

@@ -6,38 +6,10 @@
 //! so that their order is free, and that is where rows differ in how they are computed.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
-use super::acts::{ACT_MAX, Part, Place, Scale};
-use super::body::fold;
+use super::acts::{Part, Scale};
 use super::pack::{BLOCK, LANES, Lanes, Line, Packed, plane_lines};
 use super::simd::Simd;
 use crate::Format;
-
-/// Quantises one row.
-///
-/// # Safety
-/// There is a place for every whole block of `x`.
-#[inline(always)]
-pub(crate) unsafe fn quantise<S: Simd>(x: &[f32], to: Place) {
-    for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-        // SAFETY: a block has 32 floats and becomes 64 bytes.
-        unsafe {
-            let (low, high) =
-                (S::load_f32(x.as_ptr().cast()), S::load_f32(x[LANES..].as_ptr().cast()));
-            let largest = S::max(S::abs(low), S::abs(high));
-            let mut lanes = [0.0f32; LANES];
-            S::store(largest, lanes.as_mut_ptr());
-            let max = fold(lanes, |a, b| if a > b { a } else { b });
-            let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
-            let scale = max / ACT_MAX;
-            let q = to.lines.add(b * to.step).cast::<i8>();
-            let first = S::split(S::mul(low, S::floats(inverse)), q);
-            let second = S::split(S::mul(high, S::floats(inverse)), q.add(LANES));
-            let ints = [first.wrapping_add(second), first, second];
-            let sums = ints.map(|sum| sum as f32 * scale);
-            to.scales.add(b * to.step).write(Scale { scale, sums, ints });
-        }
-    }
-}
 
 /// Columns `4g..4g + 4` of a block's planes, as unsigned bytes.
 #[inline(always)]

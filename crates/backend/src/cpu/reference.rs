@@ -3,17 +3,32 @@
 
 use super::acts::Place;
 use super::attend::{Keys, Query, SEGMENT, partial_floats};
-use super::body::{CLAMP, STEEPNESS};
+use super::body::{CLAMP, STEEPNESS, Target};
 use super::kernels::Kernels;
+use super::pack::{LANES, Lanes};
 use super::paged::{Piece, Side};
+use super::prepare::Source;
 use super::stored::{HALF_MAX, INT_MAX};
 use crate::{Activation, BLOCK_TOKENS, Bytes, Format, KV_GROUP, KvType, Mixing};
 
 /// The reference's row of the kernel table.
-pub(crate) const ROW: Kernels = Kernels::reference(quantise, (gate, norm, cap), (keep, attend));
+pub(crate) const ROW: Kernels =
+    Kernels::reference((quantise, hand_over), (gate, norm, cap), (keep, attend));
 
 /// The reference multiplies floats.
-unsafe fn quantise(_: &[f32], _: Place) {}
+unsafe fn quantise(_: &Source, _: Place) {}
+
+unsafe fn hand_over(tiles: &[Lanes], to: &Target) {
+    for (row, at) in (0..to.rows).flat_map(|row| (0..to.cols).map(move |at| (row, at))) {
+        let Lanes(tile) = &tiles[at / LANES * to.rows + row];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bias = to.bias.map_or(0.0, |bias| *bias.add(at));
+            let y = &mut *to.y.add(row * to.stride + at);
+            *y = tile[at % LANES] + bias + if to.add { *y } else { 0.0 };
+        }
+    }
+}
 
 /// One row of weights times rows of activations: `y[t] = Σ w[col] · x[t][col]`.
 pub(crate) fn product(w: &[f32], x: &[f32], y: &mut [f32]) {

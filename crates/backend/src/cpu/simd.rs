@@ -4,6 +4,7 @@
 //! A kernel body is generic over [`Simd`] and compiled once a provider, under its target features.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
+use super::body::fold;
 use super::pack::BLOCK;
 
 /// A provider of vectors of 16 lanes.
@@ -82,10 +83,36 @@ pub(crate) trait Simd: Copy {
     unsafe fn scaled(sum: Self::Ints, by: u32) -> Self::Ints;
     /// The nearest floats.
     unsafe fn to_floats(sum: Self::Ints) -> Self::Floats;
-    /// Rounds 16 floats (of at most [`super::acts::ACT_MAX`], ties to even; NaN counts as any
-    /// integer) and writes them as 16 high bytes and, 32 further on, 16 low bytes, both signed:
-    /// `256·high + low`. Returns the integers' sum.
-    unsafe fn split(v: Self::Floats, to: *mut i8) -> i32;
+    /// Rounds 32 floats (of at most [`super::acts::ACT_MAX`], ties to even; NaN counts as any
+    /// integer) and writes them as 32 high bytes and then 32 low bytes, both signed:
+    /// `256·high + low`. Returns the sums of the first and of the last 16 integers.
+    #[inline(always)]
+    unsafe fn split(v: [Self::Floats; 2], to: *mut i8) -> [i32; 2] {
+        let mut sums = [0i32; 2];
+        for half in 0..2 {
+            let mut lanes = [0.0f32; 16];
+            // SAFETY: the caller gives 64 bytes.
+            unsafe {
+                Self::store(v[half], lanes.as_mut_ptr());
+                for (i, lane) in lanes.into_iter().enumerate() {
+                    let int = lane.round_ties_even() as i32;
+                    let high = (int + 128) >> 8;
+                    *to.add(16 * half + i) = high as i8;
+                    *to.add(BLOCK + 16 * half + i) = (int - (high << 8)) as i8;
+                    sums[half] += int;
+                }
+            }
+        }
+        sums
+    }
+    /// The largest lane; any of them where one is NaN.
+    #[inline(always)]
+    unsafe fn largest(v: Self::Floats) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: 16 floats.
+        unsafe { Self::store(v, lanes.as_mut_ptr()) };
+        fold(lanes, |a, b| if a > b { a } else { b })
+    }
     /// All lanes the same.
     unsafe fn floats(value: f32) -> Self::Floats;
     /// 16 floats.
@@ -225,21 +252,6 @@ impl Simd for Portable {
             out[i] = sum[i] as f32;
         }
         out
-    }
-    #[inline(always)]
-    unsafe fn split(v: [f32; 16], to: *mut i8) -> i32 {
-        let mut sum = 0;
-        for i in 0..16 {
-            let int = v[i].round_ties_even() as i32;
-            let high = (int + 128) >> 8;
-            // SAFETY: the caller gives 48 bytes.
-            unsafe {
-                *to.add(i) = high as i8;
-                *to.add(BLOCK + i) = (int - (high << 8)) as i8;
-            }
-            sum = i32::wrapping_add(sum, int);
-        }
-        sum
     }
     #[inline(always)]
     unsafe fn abs(mut a: [f32; 16]) -> [f32; 16] {

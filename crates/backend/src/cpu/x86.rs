@@ -76,15 +76,24 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(sum) }
     }
     #[inline(always)]
-    unsafe fn split(v: __m512, to: *mut i8) -> i32 {
+    unsafe fn split([a, b]: [__m512; 2], to: *mut i8) -> [i32; 2] {
         unsafe {
-            let ints = _mm512_cvtps_epi32(v);
-            let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(ints, _mm512_set1_epi32(128)));
-            let low = _mm512_sub_epi32(ints, _mm512_slli_epi32::<8>(high));
-            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128(to.add(BLOCK).cast(), _mm512_cvtepi32_epi8(low));
-            _mm512_reduce_add_epi32(ints)
+            let narrow = |v| _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v));
+            let ints = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(narrow(a)), narrow(b));
+            let high = _mm512_srai_epi16::<8>(_mm512_add_epi16(ints, _mm512_set1_epi16(128)));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi16_epi8(high));
+            // The low byte, signed, is just what is left of the integer's 16 bits.
+            _mm256_storeu_si256(to.add(BLOCK).cast(), _mm512_cvtepi16_epi8(ints));
+            let sums = _mm512_madd_epi16(ints, _mm512_set1_epi16(1));
+            let sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0b01_00_11_10>(sums));
+            let sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0b10_11_00_01>(sums));
+            let sums = _mm512_add_epi32(sums, _mm512_shuffle_i32x4::<0b10_11_00_01>(sums, sums));
+            [_mm512_cvtsi512_si32(sums), _mm_cvtsi128_si32(_mm512_extracti32x4_epi32::<2>(sums))]
         }
+    }
+    #[inline(always)]
+    unsafe fn largest(v: __m512) -> f32 {
+        unsafe { _mm512_reduce_max_ps(v) }
     }
     #[inline(always)]
     unsafe fn abs(v: __m512) -> __m512 {
@@ -360,19 +369,37 @@ impl<B: Bytes256> Simd for Avx2<B> {
         unsafe { [_mm256_cvtepi32_ps(sum[0]), _mm256_cvtepi32_ps(sum[1])] }
     }
     #[inline(always)]
-    unsafe fn split(v: [__m256; 2], to: *mut i8) -> i32 {
+    unsafe fn split(v: [[__m256; 2]; 2], to: *mut i8) -> [i32; 2] {
         unsafe {
-            let mut ints = [0i32; 16];
-            _mm256_storeu_si256(ints.as_mut_ptr().cast(), _mm256_cvtps_epi32(v[0]));
-            _mm256_storeu_si256(ints.as_mut_ptr().add(8).cast(), _mm256_cvtps_epi32(v[1]));
-            let mut sum = 0;
-            for (i, int) in ints.into_iter().enumerate() {
-                let high = int.wrapping_add(128) >> 8;
-                *to.add(i) = high as i8;
-                *to.add(BLOCK + i) = int.wrapping_sub(high << 8) as i8;
-                sum = i32::wrapping_add(sum, int);
-            }
-            sum
+            // Packing goes by halves of a register; this puts their quarters in order again.
+            let ordered = |v| _mm256_permute4x64_epi64::<0b11_01_10_00>(v);
+            let ints = v.map(|[a, b]| {
+                ordered(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)))
+            });
+            let high =
+                ints.map(|v| _mm256_srai_epi16::<8>(_mm256_add_epi16(v, _mm256_set1_epi16(128))));
+            let low = ints.map(|v| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)));
+            let bytes = |[a, b]: [__m256i; 2]| ordered(_mm256_packs_epi16(a, b));
+            _mm256_storeu_si256(to.cast(), bytes(high));
+            _mm256_storeu_si256(to.add(BLOCK).cast(), bytes(low));
+            ints.map(|v| {
+                let sums = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
+                let sums = _mm_add_epi32(
+                    _mm256_castsi256_si128(sums),
+                    _mm256_extracti128_si256::<1>(sums),
+                );
+                let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b01_00_11_10>(sums));
+                _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<0b10_11_00_01>(sums)))
+            })
+        }
+    }
+    #[inline(always)]
+    unsafe fn largest([a, b]: [__m256; 2]) -> f32 {
+        unsafe {
+            let v = _mm256_max_ps(a, b);
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
         }
     }
     #[inline(always)]

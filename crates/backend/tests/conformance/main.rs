@@ -285,6 +285,23 @@ fn products_share_inputs_add_and_bias() {
     }
 }
 
+/// Integers for one of the matrices and floats for the other, made of the same rows.
+#[test]
+fn quantised_and_float_matrices_share_inputs() {
+    for formats in [[Format::Q8_0, Format::F16], [Format::F32, Format::Q4_K]] {
+        conforms("mixed", PRODUCT, |bench| {
+            let (x, gain) = (bench.embedded(256), bench.vector(256));
+            let ws = formats.map(|format| bench.weight(format, 40, 256));
+            let [other, read] = [0, 1].map(|_| bench.cpu.alloc(Rows::Tokens, 40));
+            let outs = [(ws[0], other), (ws[1], read)];
+            let outs = outs.map(|(w, y)| Out { w, bias: None, y, add: false }).to_vec();
+            let input = Input::Normed { x, gain, eps: 1e-5 };
+            bench.graph.ops.push(Op::MatMul { x: input, outs });
+            read
+        });
+    }
+}
+
 #[test]
 fn norms_scale_whole_rows_and_heads_in_place_and_added() {
     conforms("norms", FLOATS, |bench| {

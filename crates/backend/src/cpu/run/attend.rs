@@ -2,13 +2,13 @@
 //! are parts, or segments of tiles where there are few. Segments are merged in their order, so that
 //! what comes out does not depend on which of the two it was.
 
-use super::{Range, Scratch, Step};
+use super::{Range, Scratch, Step, row_parts};
 use crate::cpu::Cpu;
 use crate::cpu::attend::{Keys, Query, SEGMENT, merge, partial_floats};
 use crate::cpu::kernels::TILE;
 use crate::cpu::paged::{LayerCache, Side};
 use crate::cpu::pool::Member;
-use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Op, Rows};
+use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Graph, Op, Rows};
 
 /// As [`super::check`].
 pub(super) fn check(cpu: &Cpu, a: &Attend) {
@@ -28,17 +28,17 @@ pub(super) fn check(cpu: &Cpu, a: &Attend) {
 impl Step<'_> {
     /// As [`Step::last`].
     pub(super) fn last_of_attend(&self, a: &Attend, threads: usize) -> (usize, usize) {
-        let tiles = tiles(self.batch, a);
-        let halved = segments(&tiles, a, threads).is_some();
+        let tiles = self.attention_tiles(a);
+        let halved = segments(tiles, a, threads).is_some();
         (if halved { 2 } else { 1 }, tiles.len())
     }
 
     pub(super) fn attend(&self, at: usize, a: &Attend, member: Member<'_>, scratch: &mut Scratch) {
-        let rows = self.places.len();
-        self.parts(at, 0, rows, member, |row| self.store(a, row));
-        self.settle_half(at, 0, rows, member);
-        let tiles = tiles(self.batch, a);
-        let segments = segments(&tiles, a, member.threads());
+        let rows = self.size(a.k);
+        self.rows(at, rows, member, |row| self.store(a, row));
+        self.settle_half(at, 0, row_parts(rows.0, rows.1).1, member);
+        let tiles = self.attention_tiles(a);
+        let segments = segments(tiles, a, member.threads());
         let Some(segments) = segments else {
             return self.parts(at, 1, tiles.len(), member, |part| {
                 self.attend_whole(a, &tiles[part], &mut scratch.floats);
@@ -66,6 +66,12 @@ impl Step<'_> {
             });
             self.attended(a, &tiles[tile], merged.unwrap_or_default());
         });
+    }
+
+    /// What an op is cut into.
+    pub(super) fn attention_tiles(&self, a: &Attend) -> &[Tile] {
+        let of = self.tiles.iter().find(|(kv_heads, _)| *kv_heads == a.kv_heads);
+        &of.expect("tiles of every number of heads").1
     }
 
     /// A tile's attention, segment after segment.
@@ -149,7 +155,7 @@ impl Step<'_> {
 
 /// Some tokens of one span with the query heads of one KV head.
 #[derive(Clone, Debug)]
-struct Tile {
+pub(super) struct Tile {
     span: usize,
     head: usize,
     /// Rows of the batch.
@@ -160,7 +166,7 @@ struct Tile {
 
 impl Tile {
     /// Its query rows: rows of the batch, and query heads.
-    fn rows(&self, a: &Attend) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn rows(&self, a: &Attend) -> impl Iterator<Item = (usize, usize)> {
         let heads = a.heads / a.kv_heads;
         let heads = self.head * heads..(self.head + 1) * heads;
         self.rows.clone().flat_map(move |row| heads.clone().map(move |head| (row, head)))
@@ -169,6 +175,11 @@ impl Tile {
     /// Floats of its partial rows.
     fn floats(&self, a: &Attend) -> usize {
         self.rows.len() * (a.heads / a.kv_heads) * partial_floats(a.dim)
+    }
+
+    /// Positions that its last row sees.
+    pub(super) fn seen(&self, a: &Attend) -> usize {
+        (self.start + self.rows.len()).min(a.window.unwrap_or(usize::MAX))
     }
 
     /// The segments that any of its rows sees.
@@ -183,6 +194,19 @@ impl Attend {
     fn tile_floats(&self) -> usize {
         TILE * (self.heads / self.kv_heads) * partial_floats(self.dim)
     }
+}
+
+/// The tiles of all ops, by their number of KV heads.
+pub(super) fn all_tiles(graph: &Graph, batch: &Batch) -> Vec<(usize, Vec<Tile>)> {
+    let mut all: Vec<(usize, Vec<Tile>)> = Vec::new();
+    for op in &graph.ops {
+        if let Op::Attend(a) = op
+            && all.iter().all(|(kv_heads, _)| *kv_heads != a.kv_heads)
+        {
+            all.push((a.kv_heads, tiles(batch, a)));
+        }
+    }
+    all
 }
 
 fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {

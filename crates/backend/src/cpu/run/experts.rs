@@ -7,6 +7,7 @@ use super::{Range, Scratch, Step, width_of};
 use crate::cpu::acts::{PART_ROWS, Part, View};
 use crate::cpu::pack::{BLOCK, LANES, Lanes};
 use crate::cpu::pool::Member;
+use crate::cpu::prepare::{Source, Way};
 use crate::cpu::{Cpu, reference};
 use crate::{Batch, Buffer, Experts, Mixing, Op, Rows, Stack, Weight};
 
@@ -102,7 +103,7 @@ impl Step<'_> {
         (logits, routes, mixing): (Buffer, Buffer, Mixing),
         member: Member<'_>,
     ) {
-        self.parts(at, 0, self.places.len(), member, |row| {
+        self.rows(at, self.size(logits), member, |row| {
             // SAFETY: this part's own row; the logits are of an earlier stage.
             let (logits, routes) =
                 unsafe { (self.mem(logits).read(row), self.mem(routes).write(row)) };
@@ -127,18 +128,17 @@ impl Step<'_> {
         scratch: &mut Scratch,
     ) {
         let rows = self.places.len();
-        let quantised = [e.gate, e.up].iter().any(|of| self.weight(of.w).packed.is_some());
+        let wanted = self.wanted([e.gate.w, e.up.w].into_iter());
         let (view, private) = self.view(e.x, scratch);
         if !private {
-            self.parts(at, 0, rows, member, |row| self.prepare(e.x, row, &view, quantised));
-            self.settle_half(at, 0, rows, member);
+            self.prepare_all(at, e.x, &view, wanted, member);
         }
         let Cut { most, inner, outer } = self.cut_experts(e, member.threads());
         let (mut chosen, mut prepared) = (None, !private);
         self.parts(at, 1, most * inner.1, member, |part| {
             // Only with a part in hand: what is read may be overwritten once all are done.
             if !prepared {
-                (0..rows).for_each(|row| self.prepare(e.x, row, &view, quantised));
+                self.prepare(e.x, 0..rows, &view, wanted);
                 prepared = true;
             }
             let chosen = chosen.get_or_insert_with(|| self.chosen(e));
@@ -193,16 +193,21 @@ impl Step<'_> {
                 to[row * each + at..][..values.len()].copy_from_slice(values);
             });
         }
-        let quantised = self.weight(e.down.w).packed.is_some() && e.hidden.is_multiple_of(BLOCK);
+        let wanted = self.wanted([e.down.w].into_iter());
         let between = self.between_of(e);
         let rows = gates.chunks_exact(each).zip(ups.chunks_exact(each));
         for ((_, pair), (gate, up)) in pairs.iter().zip(rows) {
             // SAFETY: no other part has these columns of this row; the kernel row runs here.
             unsafe {
                 let (x, place) = between.columns_mut(*pair, columns.clone());
-                (self.cpu.kernels.gate)(e.act, gate, up, x);
-                if quantised {
-                    (self.cpu.kernels.quantise)(x, place);
+                if wanted.ints {
+                    let way = Way::Gated { up: up.as_ptr(), act: e.act };
+                    let x = gate.as_ptr();
+                    let from = Source { x, stride: each, rows: 1, cols: each, way };
+                    (self.cpu.kernels.quantise)(&from, place);
+                }
+                if wanted.floats {
+                    (self.cpu.kernels.gate)(e.act, gate, up, x);
                 }
             }
         }
@@ -258,10 +263,12 @@ impl Step<'_> {
         let bias = stack.bias.map(|bias| self.weight(bias).floats.as_slice());
         // Where experts are no whole groups, those at their edges are computed for both.
         for group in rows.start / LANES..rows.end.div_ceil(LANES) {
-            self.tiles(w, group, acts, scratch);
+            let Scratch { tile, floats, .. } = scratch;
+            tile.resize(tile.len().max(acts.rows), Lanes::default());
+            self.tiles(w, group, acts, floats, &mut tile[..acts.rows]);
             let own = rows.start.max(group * LANES)..rows.end.min((group + 1) * LANES);
             let lanes = own.start - group * LANES..own.end - group * LANES;
-            for (row, Lanes(tile)) in scratch.tile.iter_mut().enumerate() {
+            for (row, Lanes(tile)) in tile[..acts.rows].iter_mut().enumerate() {
                 let values = &mut tile[lanes.clone()];
                 if let Some(bias) = bias {
                     values.iter_mut().zip(&bias[own.clone()]).for_each(|(v, bias)| *v += bias);

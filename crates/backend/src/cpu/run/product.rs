@@ -1,21 +1,41 @@
 //! A step's products over the threads: rows of activations are prepared once, then groups of 16
 //! weight rows with some rows of activations are parts.
 
-use super::{Range, Scratch, Step, width_of};
+use super::{Mem, Range, Scratch, Step, width_of};
 use crate::cpu::acts::{PART_ROWS, Part, View};
-use crate::cpu::pack::{BLOCK, LANES, Lanes};
+use crate::cpu::body::Target;
+use crate::cpu::pack::{LANES, Lanes, Packed};
 use crate::cpu::pool::Member;
+use crate::cpu::prepare::{Source, TOGETHER, Way};
 use crate::cpu::{Matrix, reference};
-use crate::{Input, Out};
+use crate::{Input, Out, Weight};
 
 /// Up to so many rows every thread prepares a product's input for itself: cheaper than
 /// waiting for each other.
 pub(super) const PRIVATE_ROWS: usize = 4;
+const _: () = assert!(PRIVATE_ROWS <= TOGETHER && PART_ROWS.is_multiple_of(TOGETHER));
+
+/// Groups of outputs that are handed over together, so that so many lines of a row are written one
+/// after another. Of few rows one: that is written while the next group's weights are read.
+const fn together(rows: usize) -> usize {
+    if rows <= PRIVATE_ROWS { 1 } else { 4 }
+}
+
+/// What products read of a row of activations.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) ints: bool,
+    pub(super) floats: bool,
+}
 
 impl Step<'_> {
     pub(super) fn cut(&self, x: Input, outs: &[Out], threads: usize) -> Cut {
-        let rows = outs.iter().map(|out| self.weight(out.w).rows);
-        Cut::of(self.mem(width_of(x)).rows, rows, threads)
+        Cut::of(self.mem(width_of(x)).rows, self.groups(outs), threads)
+    }
+
+    /// Groups of 16 rows of each matrix.
+    fn groups(&self, outs: &[Out]) -> impl Iterator<Item = usize> + Clone {
+        outs.iter().map(|out| self.weight(out.w).rows.div_ceil(LANES))
     }
 
     /// Writes one row of a product's input, as floats.
@@ -47,15 +67,61 @@ impl Step<'_> {
         (scratch.acts.view(rows, cols), true)
     }
 
-    /// Prepares one row of a product's input.
-    pub(super) fn prepare(&self, x: Input, row: usize, view: &View, quantised: bool) {
-        // SAFETY: a row is prepared by one thread, or in a thread's own scratch.
-        let (x_row, place) = unsafe { view.columns_mut(row, 0..view.cols()) };
-        self.input(x, row, x_row);
-        if quantised && view.cols().is_multiple_of(BLOCK) {
-            // SAFETY: the kernel row runs here.
-            unsafe { (self.cpu.kernels.quantise)(x_row, place) };
+    /// Rows of a product's input on their way in.
+    fn source(&self, x: Input, rows: &Range<usize>) -> Source {
+        let Mem { width: cols, stride, .. } = *self.mem(width_of(x));
+        let way = match x {
+            Input::Plain(_) => Way::Plain,
+            Input::Normed { gain, eps, .. } => {
+                Way::Normed { gain: self.weight(gain).floats.as_ptr(), eps }
+            }
+            Input::Gated { up, act, .. } => {
+                assert_eq!(self.mem(up).stride, stride, "a bug");
+                Way::Gated { up: self.mem(up).rows(rows), act }
+            }
+        };
+        let x = self.mem(width_of(x)).rows(rows);
+        Source { x, stride, rows: rows.len(), cols, way }
+    }
+
+    /// What products with these matrices read of their input.
+    pub(super) fn wanted(&self, weights: impl Iterator<Item = Weight>) -> Wanted {
+        weights.fold(Wanted::default(), |wanted, w| {
+            let ints = self.weight(w).packed.as_ref().is_some_and(Packed::takes_ints);
+            Wanted { ints: wanted.ints || ints, floats: wanted.floats || !ints }
+        })
+    }
+
+    /// Prepares some rows of a product's input, at most [`TOGETHER`].
+    pub(super) fn prepare(&self, x: Input, rows: Range<usize>, view: &View, wanted: Wanted) {
+        // SAFETY: a row is prepared by one thread, or in a thread's own scratch; the inputs are of
+        // an earlier stage, and a buffer's rows one stride apart; the kernel row runs here.
+        unsafe {
+            if wanted.ints {
+                (self.cpu.kernels.quantise)(&self.source(x, &rows), view.places(&rows));
+            }
+            if wanted.floats {
+                rows.for_each(|row| self.input(x, row, view.floats_mut(row)));
+            }
         }
+    }
+
+    /// Prepares all rows, every thread some of them.
+    pub(super) fn prepare_all(
+        &self,
+        at: usize,
+        x: Input,
+        view: &View,
+        wanted: Wanted,
+        member: Member<'_>,
+    ) {
+        let rows = self.mem(width_of(x)).rows;
+        let each = rows.div_ceil(member.threads()).next_power_of_two().min(TOGETHER);
+        let parts = rows.div_ceil(each);
+        self.parts(at, 0, parts, member, |part| {
+            self.prepare(x, part * each..rows.min((part + 1) * each), view, wanted);
+        });
+        self.settle_half(at, 0, parts, member);
     }
 
     pub(super) fn product(
@@ -67,36 +133,38 @@ impl Step<'_> {
         scratch: &mut Scratch,
     ) {
         let rows = self.mem(width_of(x)).rows;
-        let packed = outs.iter().any(|out| self.weight(out.w).packed.is_some());
+        let wanted = self.wanted(outs.iter().map(|out| out.w));
         let (view, private) = self.view(x, scratch);
-        let prepare = |row| self.prepare(x, row, &view, packed);
         if !private {
-            self.parts(at, 0, rows, member, prepare);
-            self.settle_half(at, 0, rows, member);
+            self.prepare_all(at, x, &view, wanted, member);
         }
         let cut = self.cut(x, outs, member.threads());
         let mut prepared = !private;
         self.parts(at, 1, cut.parts(), member, |part| {
             if !prepared {
                 // Only with a part in hand: the input may be overwritten once all are done.
-                (0..rows).for_each(prepare);
+                self.prepare(x, 0..rows, &view, wanted);
                 prepared = true;
             }
-            let (out, groups, rows) = cut.part(part);
+            let (out, groups, rows) = cut.part(part, self.groups(outs));
             self.multiply(&outs[out], groups, rows, &view, scratch);
         });
     }
 
     /// One group of 16 weight rows times rows of activations, which are quantised if the matrix is
-    /// packed, into `scratch.tile`.
-    pub(super) fn tiles(&self, w: &Matrix, group: usize, acts: &Part, scratch: &mut Scratch) {
-        scratch.tile.resize(acts.rows, Lanes::default());
+    /// packed for integers: a tile for each row.
+    pub(super) fn tiles(
+        &self,
+        w: &Matrix,
+        group: usize,
+        acts: &Part,
+        floats: &mut Vec<f32>,
+        tiles: &mut [Lanes],
+    ) {
         match (&w.packed, self.cpu.kernels.product) {
             // SAFETY: the activations are quantised, with the matrix's columns.
-            (Some(packed), Some(product)) => unsafe {
-                product(packed, group, acts, &mut scratch.tile);
-            },
-            _ => plain(w, group, acts, &mut scratch.floats, &mut scratch.tile),
+            (Some(packed), Some(product)) => unsafe { product(packed, group, acts, tiles) },
+            _ => plain(w, group, acts, floats, tiles),
         }
     }
 
@@ -111,35 +179,30 @@ impl Step<'_> {
     ) {
         let w = self.weight(out.w);
         let acts = view.part(&rows);
+        let to = self.mem(out.y);
         let bias = out.bias.map(|bias| self.weight(bias).floats.as_slice());
-        for group in groups {
-            self.tiles(w, group, &acts, scratch);
-            let first = group * LANES;
-            let lanes = LANES.min(w.rows - first);
-            for (row, tile) in rows.clone().zip(&scratch.tile) {
-                // SAFETY: no other part has these columns of these rows.
-                let y = unsafe {
-                    std::slice::from_raw_parts_mut(self.mem(out.y).row(row).add(first), lanes)
-                };
-                hand_over(tile, bias.map(|bias| &bias[first..]), out.add, y);
-            }
+        let Scratch { tile, floats, .. } = scratch;
+        let most = together(rows.len());
+        if tile.len() < most * rows.len() {
+            tile.resize(most * rows.len(), Lanes::default());
         }
-    }
-}
-
-/// `y = (y +) tile (+ bias)`, as many lanes as `y` has.
-#[inline(always)]
-fn hand_over(Lanes(tile): &Lanes, bias: Option<&[f32]>, add: bool, y: &mut [f32]) {
-    let mut sum = *tile;
-    if let Some(bias) = bias {
-        sum.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
-    }
-    if add {
-        sum.iter_mut().zip(&*y).for_each(|(sum, old)| *sum += old);
-    }
-    match <&mut [f32; LANES]>::try_from(&mut *y) {
-        Ok(whole) => *whole = sum,
-        Err(_) => y.iter_mut().zip(sum).for_each(|(y, sum)| *y = sum),
+        for first in groups.clone().step_by(most) {
+            let now = first..groups.end.min(first + most);
+            for (group, tile) in now.clone().zip(tile.chunks_exact_mut(rows.len())) {
+                self.tiles(w, group, &acts, floats, tile);
+            }
+            let cols = now.start * LANES..w.rows.min(now.end * LANES);
+            let target = Target {
+                y: to.rows(&rows).wrapping_add(cols.start),
+                stride: to.stride,
+                rows: rows.len(),
+                cols: cols.len(),
+                bias: bias.map(|bias| bias[cols].as_ptr()),
+                add: out.add,
+            };
+            // SAFETY: no other part has these columns of these rows; the kernel row runs here.
+            unsafe { (self.cpu.kernels.hand_over)(&tile[..now.len() * rows.len()], &target) };
+        }
     }
 }
 
@@ -158,38 +221,42 @@ fn plain(w: &Matrix, group: usize, acts: &Part, floats: &mut Vec<f32>, tile: &mu
 }
 
 /// How a product is cut into parts: by output, by groups of weight rows, by activation rows.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     rows: usize,
     part_groups: usize,
-    /// Groups of each output, and parts by groups.
-    outs: Vec<(usize, usize)>,
+    /// Parts by groups, of all outputs.
+    by_group: usize,
     row_parts: usize,
 }
 
 impl Cut {
-    fn of(rows: usize, weight_rows: impl Iterator<Item = usize>, threads: usize) -> Self {
-        let groups: Vec<usize> = weight_rows.map(|rows| rows.div_ceil(LANES)).collect();
+    /// Of outputs that have so many groups each.
+    fn of(rows: usize, groups: impl Iterator<Item = usize> + Clone, threads: usize) -> Self {
         let row_parts = rows.div_ceil(PART_ROWS);
-        let all: usize = groups.iter().sum();
+        let all: usize = groups.clone().sum();
         let part_groups = (all * row_parts).div_ceil(threads * 8).clamp(1, 64).min(all.max(1));
-        let outs = groups.iter().map(|&g| (g, g.div_ceil(part_groups))).collect();
-        Self { rows, part_groups, outs, row_parts }
+        let by_group = groups.map(|groups| groups.div_ceil(part_groups)).sum();
+        Self { rows, part_groups, by_group, row_parts }
     }
 
     pub(super) fn parts(&self) -> usize {
-        self.row_parts * self.outs.iter().map(|(_, parts)| parts).sum::<usize>()
+        self.row_parts * self.by_group
     }
 
     /// Which output, which groups of its rows, which rows of activations.
-    fn part(&self, part: usize) -> (usize, Range<usize>, Range<usize>) {
-        let by_group = self.parts() / self.row_parts;
-        let (rows, mut part) = (part / by_group, part % by_group);
+    fn part(
+        &self,
+        part: usize,
+        groups: impl Iterator<Item = usize>,
+    ) -> (usize, Range<usize>, Range<usize>) {
+        let (rows, mut part) = (part / self.by_group, part % self.by_group);
         let rows = rows * PART_ROWS..self.rows.min((rows + 1) * PART_ROWS);
-        for (out, (groups, parts)) in self.outs.iter().enumerate() {
-            if part < *parts {
+        for (out, groups) in groups.enumerate() {
+            let parts = groups.div_ceil(self.part_groups);
+            if part < parts {
                 let first = part * self.part_groups;
-                return (out, first..(first + self.part_groups).min(*groups), rows);
+                return (out, first..(first + self.part_groups).min(groups), rows);
             }
             part -= parts;
         }

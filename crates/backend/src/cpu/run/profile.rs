@@ -1,6 +1,7 @@
-//! A step with a clock beside each op. Ops keep the order, stages and barriers that they have
-//! without it; a clock is read once an op and thread, outside of what is computed. What a kernel
-//! does inside of an op is not seen.
+//! A step with a clock beside each op. Ops keep the order and stages that they have without it, and
+//! all threads meet after each stage; a clock is read once an op and thread, outside of what is
+//! computed. What a kernel does inside of an op is not seen, nor what it saves that one thread does
+//! small ops alone.
 
 use super::product::PRIVATE_ROWS;
 use super::{Cpu, Op, Step, step_by, width_of};

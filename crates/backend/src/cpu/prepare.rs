@@ -1,0 +1,115 @@
+//! Rows on their way into a product: taken as they are, normed or gated, and quantised in the same
+//! pass, so that what is between is never written. A few rows go together, block by block, since a
+//! block's rows are neighbours in memory and the blocks of a row are not.
+//!
+//! Absent: rows that stay floats (`body.rs` norms and gates them), and who asks for which rows.
+#![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
+
+use super::acts::{ACT_MAX, Place, Scale};
+use super::body::{gated, norm_scale};
+use super::pack::{BLOCK, LANES};
+use super::simd::Simd;
+use crate::Activation;
+
+/// Rows that are prepared together at most; divides [`super::acts::PART_ROWS`]. Eight lines that
+/// are written next to each other, and not so many streams that are read.
+pub(crate) const TOGETHER: usize = 8;
+
+/// Some rows, at most [`TOGETHER`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    /// The first.
+    pub(crate) x: *const f32,
+    /// Floats from one row to the next.
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    /// Whole blocks.
+    pub(crate) cols: usize,
+    pub(crate) way: Way,
+}
+
+/// What becomes of rows before they are quantised.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// Nothing.
+    Plain,
+    /// As [`super::body::norm`], `cols` gains.
+    Normed { gain: *const f32, eps: f32 },
+    /// As [`super::body::gate`]; `up` is laid out as the rows are.
+    Gated { up: *const f32, act: Activation },
+}
+
+/// Two vectors: the columns of a block.
+type Pair<S> = [<S as Simd>::Floats; 2];
+
+/// Quantises the rows.
+///
+/// # Safety
+/// They can be read; there is a place for each of their blocks, that of the first row given and
+/// those of the others beside it.
+#[inline(always)]
+pub(crate) unsafe fn quantise<S: Simd>(from: &Source, to: Place) {
+    assert!(from.rows <= TOGETHER, "{} rows at once; this is a bug", from.rows);
+    // SAFETY: the caller's promise; all columns are below `cols`.
+    unsafe {
+        match from.way {
+            Way::Plain => {
+                blocks::<S>(from, to, |row, at| pair::<S>(from.x.add(row * from.stride + at)))
+            }
+            Way::Normed { gain, eps } => {
+                let mut scales = [0.0f32; TOGETHER];
+                for row in 0..from.rows {
+                    scales[row] = norm_scale::<S>(from.x.add(row * from.stride), from.cols, eps);
+                }
+                blocks::<S>(from, to, |row, at| {
+                    let ([a, b], [c, d]) =
+                        (pair::<S>(from.x.add(row * from.stride + at)), pair::<S>(gain.add(at)));
+                    let scale = S::floats(scales[row]);
+                    [S::mul(S::mul(a, scale), c), S::mul(S::mul(b, scale), d)]
+                });
+            }
+            Way::Gated { up, act } => blocks::<S>(from, to, |row, at| {
+                let at = row * from.stride + at;
+                let ([a, b], [c, d]) = (pair::<S>(from.x.add(at)), pair::<S>(up.add(at)));
+                [gated::<S>(act, a, c), gated::<S>(act, b, d)]
+            }),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn pair<S: Simd>(x: *const f32) -> Pair<S> {
+    // SAFETY: the caller gives 32 floats.
+    unsafe { [S::load_f32(x.cast()), S::load_f32(x.add(LANES).cast())] }
+}
+
+/// All blocks of some rows, as `of` gives them by row and column.
+#[inline(always)]
+unsafe fn blocks<S: Simd>(from: &Source, to: Place, of: impl Fn(usize, usize) -> Pair<S>) {
+    for block in 0..from.cols / BLOCK {
+        for row in 0..from.rows {
+            let v = of(row, block * BLOCK);
+            let at = block * to.step + row;
+            // SAFETY: the caller's promise.
+            unsafe {
+                let scale = one::<S>(v, to.lines.add(at).cast());
+                to.scales.add(at).write(scale);
+            }
+        }
+    }
+}
+
+/// 32 floats become 64 bytes and what belongs to them.
+#[inline(always)]
+unsafe fn one<S: Simd>([low, high]: Pair<S>, to: *mut i8) -> Scale {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let max = S::largest(S::max(S::abs(low), S::abs(high)));
+        let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
+        let scale = max / ACT_MAX;
+        let by = S::floats(inverse);
+        let [first, second] = S::split([S::mul(low, by), S::mul(high, by)], to);
+        let ints = [first.wrapping_add(second), first, second];
+        Scale { scale, sums: ints.map(|sum| sum as f32 * scale), ints }
+    }
+}
