@@ -5,6 +5,8 @@ Started by the test in clients.rs; what a check is stands in checks.py.
 
 import asyncio
 import concurrent.futures
+import json
+import re
 
 import openai
 
@@ -107,6 +109,181 @@ def check_sampling_parameters():
     assert biased.choices[0].logprobs.content[0].id != token, biased
     assert text(chat(frequency_penalty=2, presence_penalty=2)), "penalties are taken"
     assert chat(max_completion_tokens=3, max_tokens=None).usage.completion_tokens == 3
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
+    },
+    "required": ["name", "age", "tags"],
+    "additionalProperties": False,
+}
+
+
+def person(text):
+    value = json.loads(text)
+    assert list(value) == ["name", "age", "tags"], value
+    assert len(value["name"]) <= 20 and 0 <= value["age"] <= 120, value
+    assert len(value["tags"]) <= 2 and set(value["tags"]) <= {"a", "b"}, value
+    return value
+
+
+def schema(schema, **more):
+    wrapped = {"name": "person", "schema": schema, **more}
+    return {"type": "json_schema", "json_schema": wrapped}
+
+
+def check_structured_output():
+    wanted = {"response_format": schema(PERSON, strict=True), "max_tokens": 200}
+    whole = chat(**wanted)
+    person(text(whole))
+    assert whole.choices[0].finish_reason == "stop", whole
+    streamed = "".join(c.choices[0].delta.content or "" for c in chat(stream=True, **wanted))
+    assert streamed == text(whole), streamed
+    several = chat(n=3, temperature=1.5, seed=3, **wanted)
+    assert len({str(person(c.message.content)) for c in several.choices}) > 1, several
+    cut = chat(response_format=schema(PERSON), max_tokens=5)
+    assert cut.choices[0].finish_reason == "length", cut
+    assert "cut short" in cut.ingle["notes"][0], cut
+    anything = text(chat(response_format={"type": "json_object"}, max_tokens=300, temperature=1, seed=1))
+    assert anything.startswith("{"), anything
+
+
+def check_constraints_of_other_servers():
+    gbnf = 'root ::= "yes" | "no" (" " root)?'
+    rows = [
+        ({"guided_regex": "[a-c]{3}"}, "[a-c]{3}"),
+        ({"guided_choice": ["left", "right"]}, "left|right"),
+        ({"structured_outputs": {"choice": ["left", "right"]}}, "left|right"),
+        ({"guided_json": {"enum": [7, 8]}}, "7|8"),
+        ({"guided_grammar": 'start: "up" | "down"'}, "up|down"),
+        ({"grammar": gbnf}, "((no )*(yes|no))"),
+        ({"json_schema": {"const": "x"}}, '"x"'),
+    ]
+    for extra, pattern in rows:
+        said = text(chat(extra_body=extra, max_tokens=60))
+        assert re.fullmatch(pattern, said), (extra, said)
+        prompt = {"model": MODEL, "prompt": "Say:", "max_tokens": 60, "temperature": 0}
+        said = CLIENT.completions.create(extra_body=extra, **prompt).choices[0].text
+        assert re.fullmatch(pattern, said), (extra, said)
+    rows = [
+        ({"response_format": schema({"type": "object", "if": {}, "then": {}})}, "if"),
+        ({"extra_body": {"guided_regex": "(a"}}, "regular expression"),
+        ({"extra_body": {"grammar": "root ::= ("}}, "line 1"),
+    ]
+    for options, words in rows:
+        error = fails_with(openai.BadRequestError, lambda: chat(**options))
+        assert words in error.message, error
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather at a place, now.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "place": {"type": "string", "maxLength": 20},
+                    "unit": {"enum": ["celsius", "fahrenheit"]},
+                },
+                "required": ["place", "unit"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "rest"}},
+]
+WEATHER = {"type": "function", "function": {"name": "weather"}}
+PLACE = [{"role": "user", "content": "What is the weather in Bern?"}]
+
+
+def weather(call):
+    assert call.type == "function" and call.function.name == "weather" and call.id, call
+    arguments = json.loads(call.function.arguments)
+    assert set(arguments) == {"place", "unit"}, arguments
+    assert arguments["unit"] in ("celsius", "fahrenheit"), arguments
+    return arguments
+
+
+def check_forced_tool_calls():
+    wanted = {"messages": PLACE, "tools": TOOLS, "max_tokens": 200}
+    named = chat(tool_choice=WEATHER, **wanted)
+    assert named.choices[0].finish_reason == "tool_calls", named
+    message = named.choices[0].message
+    assert message.content is None and len(message.tool_calls) == 1, message
+    weather(message.tool_calls[0])
+    required = chat(tool_choice="required", parallel_tool_calls=False, **wanted)
+    assert len(required.choices[0].message.tool_calls) == 1, required
+    several = chat(tool_choice="required", n=4, temperature=1, seed=5, **wanted)
+    for choice in several.choices:
+        for call in choice.message.tool_calls:
+            assert call.function.name in ("weather", "rest"), call
+            # At the limit the last call is cut; the finish says so.
+            if choice.finish_reason == "tool_calls":
+                json.loads(call.function.arguments)
+            elif call is not choice.message.tool_calls[-1]:
+                json.loads(call.function.arguments)
+    ids = [call.id for c in several.choices for call in c.message.tool_calls]
+    assert len(ids) == len(set(ids)), ids
+
+
+def check_streamed_tool_calls():
+    wanted = {"messages": PLACE, "tools": TOOLS, "max_tokens": 200, "tool_choice": WEATHER}
+    whole = chat(**wanted).choices[0].message.tool_calls[0].function
+    chunks = [c.choices[0] for c in chat(stream=True, **wanted) if c.choices]
+    parts = [part for chunk in chunks for part in chunk.delta.tool_calls or []]
+    assert parts[0].function.name == "weather" and parts[0].id, parts
+    assert all(part.function.name is None and part.id is None for part in parts[1:]), parts
+    assert "".join(part.function.arguments for part in parts) == whole.arguments, parts
+    assert len(parts) > 4, "in pieces"
+    assert chunks[-1].finish_reason == "tool_calls", chunks[-1]
+    assert all(not chunk.delta.content for chunk in chunks), "nothing of a call is text"
+    cut = chat(**(wanted | {"max_tokens": 12}))
+    assert cut.choices[0].finish_reason == "length" and cut.ingle["notes"], cut
+
+
+def check_a_tool_loop():
+    messages = list(PLACE)
+    for turn in range(10):
+        answer = chat(messages=messages, tools=TOOLS, tool_choice=WEATHER, max_tokens=100)
+        message = answer.choices[0].message
+        weather(message.tool_calls[0])
+        messages.append(message.model_dump(exclude_none=True))
+        result = json.dumps({"degrees": turn})
+        messages.append({"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": result})
+        messages = messages[-4:] if len(messages) > 7 else messages
+    last = chat(messages=PLACE + messages[-2:], tools=TOOLS, tool_choice="none")
+    assert text(last) and not last.choices[0].message.tool_calls, last
+
+
+def check_tools_that_are_not_called():
+    free = chat(tools=TOOLS, max_tokens=40)
+    message = free.choices[0].message
+    assert message.tool_calls or text(free).strip(), free
+    none = chat(tools=TOOLS, tool_choice="none")
+    assert text(none) == text(chat()), "with none the model is not told of tools"
+
+
+def check_reasoning_can_be_asked_for():
+    # The model has none: what it is told changes nothing.
+    for options in ({"reasoning_effort": "none"}, {"reasoning_effort": "low"}):
+        answer = chat(**options)
+        assert text(answer) == text(chat()), answer
+        assert answer.usage.completion_tokens_details.reasoning_tokens == 0, answer.usage
+    error = fails_with(openai.BadRequestError, lambda: chat(reasoning_effort="much"))
+    assert error.param == "reasoning_effort", error
+
+
+def check_the_last_turn_is_continued():
+    begun = {"role": "assistant", "content": "The sky is"}
+    extra = {"continue_final_message": True, "add_generation_prompt": False}
+    goes_on = text(chat(messages=[*ASK, begun], extra_body=extra))
+    assert goes_on.startswith(" "), goes_on
 
 
 def check_logprobs():

@@ -44,6 +44,10 @@ pub trait Watch: Send {
     fn logits(&mut self, _position: usize, _logits: &[f32]) {}
     /// A token was chosen, from these logits.
     fn token(&mut self, token: Token, logits: &[f32]) -> Reply;
+    /// The token that comes next whatever was sampled, as far as a grammar lets it.
+    fn forced(&self) -> Option<Token> {
+        None
+    }
     /// So many drafted tokens came true and are part of the answer; so many did not.
     fn speculated(&mut self, _accepted: usize, _rejected: usize) {}
     /// Nothing more comes.
@@ -158,12 +162,15 @@ impl Live {
         generated: &[Token],
     ) -> Result<Option<Token>, Fault> {
         let Some(sampler) = &mut self.sampler else { return Ok(None) };
+        let forced = self.watch.forced();
         let Some(guided) = &self.guided else {
-            return Ok(Some(sampler.sample(row, prompt, generated)));
+            let sample = || sampler.sample(row, prompt, generated);
+            return Ok(Some(forced.unwrap_or_else(sample)));
         };
         Ok(match guided.allowed(at)? {
             Allowed::Nothing => None,
             Allowed::One(token) => Some(*token),
+            Allowed::Some(set) if forced.is_some_and(|token| set.contains(token)) => forced,
             Allowed::Some(set) => Some(sampler.sample_among(set, row, prompt, generated)),
         })
     }

@@ -7,11 +7,13 @@
 //! forced, its tokens are those that the model's tokenizer gives it, and they are settled at once;
 //! whether a step takes one of them or many changes no answer.
 //!
-//! `compile` makes guides on the caller's thread, `masks` asks them beside the engine's thread,
+//! `compile` makes guides on the caller's thread, `gbnf` writes one notation in another,
+//! `masks` asks them beside the engine's thread,
 //! `words` is the vocabulary as the library sees it. Absent here: sampling, and the text that a
 //! schema is written in.
 
 mod compile;
+mod gbnf;
 mod masks;
 mod words;
 
@@ -232,5 +234,7 @@ impl Guide {
     }
 }
 
+#[cfg(test)]
+mod framed;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod draft;
 mod fleet;
 mod footprint;
 pub mod grammar;
+mod hear;
 mod local;
 mod memory;
 mod pace;

@@ -4,19 +4,20 @@
 use crate::Options;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 use crate::draft::pair;
-use crate::grammar::Grammars;
+use crate::grammar::{Grammars, Guide};
+use crate::hear::{Hearing, Plan};
 use crate::prefix;
-use crate::sampling::{self, Sampler};
-use crate::stop::{Pushed, StopText};
+use crate::sampling::{self, Sampler, Terms};
 use ingle_backend::Backend;
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::pool;
+use ingle_model::dialect::{Dialect, Frame};
 use ingle_model::gguf::Gguf;
 use ingle_model::template::Template;
-use ingle_model::tokenizer::{Decoder, Special, Tokenizer};
+use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{
-    Call, Chat, Event, Fault, Finish, Input, Piece, Receipt, Request, Scored, Sink, Step, Timings,
-    Token, TokenScore, Usage,
+    Call, Chat, Event, Fault, Finish, Grammar, Input, Receipt, Request, Scored, Sink, Step,
+    Timings, Token, TokenScore, Usage,
 };
 use ingle_scheduler::Rank;
 use std::ops::ControlFlow;
@@ -70,6 +71,9 @@ enum Command {
     Run(Box<Job>),
     Quit,
 }
+
+/// A prompt's tokens, what its answer is listened to for, and the grammar around the answer's own.
+type Prepared = (Vec<Token>, Option<Plan>, Option<Frame>);
 
 /// A loaded model. Dropping it ends its thread; what still runs is cancelled.
 #[expect(missing_debug_implementations, reason = "holds a template and a thread")]
@@ -178,8 +182,9 @@ impl Local {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A conversation as the model's template writes it, up to where the assistant begins.
-    pub fn render(&self, chat: &Chat) -> Result<String, Fault> {
+    /// A conversation as the model's template writes it, up to where the assistant begins, and the
+    /// dialect that it answers in.
+    pub fn render(&self, chat: &Chat) -> Result<(String, Dialect), Fault> {
         let Some(template) = &self.template else {
             return Err(Fault::caller(format!(
                 "`{}` is a base model without a chat template: ask for a plain completion instead \
@@ -187,25 +192,51 @@ impl Local {
                 self.info.name
             )));
         };
+        chat.validate()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-        template.render(chat, true, now).map_err(|error| broken(&error))
+        template.prompt(chat, now).map_err(|error| broken(&error))
     }
 
     /// The tokens of a request's input.
     pub fn prompt(&self, input: &Input) -> Result<Vec<Token>, Fault> {
         match input {
-            Input::Chat(chat) => {
-                let text = self.render(chat)?;
-                self.may_fit(&text)?;
-                // A template writes BOS itself where its model wants one.
-                Ok(self.tokenizer.encode(&text, Special::Parse))
-            }
+            Input::Chat(chat) => self.encode(&self.render(chat)?.0),
             Input::Text(text) => {
                 self.may_fit(text)?;
                 Ok(self.tokenizer.encode_prompt(text, Special::Parse))
             }
             Input::Tokens(tokens) => Ok(tokens.clone()),
+        }
+    }
+
+    /// The tokens of a rendered conversation. A template writes BOS itself where its model wants
+    /// one.
+    fn encode(&self, text: &str) -> Result<Vec<Token>, Fault> {
+        self.may_fit(text)?;
+        Ok(self.tokenizer.encode(text, Special::Parse))
+    }
+
+    /// A request's prompt, what is listened for in its answer, and what stands around the answer's
+    /// own grammar.
+    fn prepare(&self, request: &Request, ids: u64) -> Result<Prepared, Fault> {
+        let Input::Chat(chat) = &request.input else {
+            return Ok((self.prompt(&request.input)?, None, None));
+        };
+        let (text, dialect) = self.render(chat)?;
+        let frame = dialect.frame(chat, &self.tokenizer, &text, request.grammar.is_some());
+        Ok((self.encode(&text)?, Plan::of(dialect, chat, &text, ids), frame))
+    }
+
+    fn guide(
+        &self,
+        frame: Option<&Frame>,
+        grammar: Option<&Grammar>,
+    ) -> Result<Option<Guide>, Fault> {
+        match (frame, grammar) {
+            (Some(frame), _) => self.grammars.guide_within(frame, grammar).map(Some),
+            (None, Some(grammar)) => self.grammars.guide(grammar).map(Some),
+            (None, None) => Ok(None),
         }
     }
 
@@ -235,14 +266,8 @@ impl Local {
     pub fn start(&self, request: &Request, sink: Sink, arrival: Arrival) -> Result<(), Fault> {
         let Arrival { at: arrived, load, cancelled } = arrival;
         sampling::validate(&request.sampling, self.info.vocabulary)?;
-        if let Input::Chat(chat) = &request.input {
-            chat.validate()?;
-            if !chat.offered().is_empty() {
-                let message = "tools cannot be called yet: set tool_choice to \"none\"";
-                return Err(Fault::caller(message).at("tools"));
-            }
-        }
-        let prompt = self.prompt(&request.input)?;
+        let seed = request.sampling.seed.unwrap_or_else(|| self.fresh_seed());
+        let (prompt, plan, frame) = self.prepare(request, self.fresh_seed())?;
         let (used, context) = (prompt.len(), self.info.context);
         if used == 0 {
             return Err(Fault::caller("the prompt is empty"));
@@ -262,17 +287,16 @@ impl Local {
             return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
         }
         let place = Place::take(&self.under_way, self.most)?;
-        let guide = request.grammar.as_ref().map(|grammar| self.grammars.guide(grammar));
-        let mut guide = guide.transpose()?;
+        let mut guide = self.guide(frame.as_ref(), request.grammar.as_ref())?;
         guide.iter_mut().for_each(|guide| guide.ignore_ends(request.sampling.ignore_eos));
-        let seed = request.sampling.seed.unwrap_or_else(|| self.fresh_seed());
         let answer = Answer {
             sink,
             tokenizer: self.tokenizer.clone(),
-            decoder: self.tokenizer.decoder(),
-            stop: StopText::new(&request.stop),
+            hearing: Hearing::new(&self.tokenizer, &request.stop, plan),
+            constrained: guide.is_some(),
             logprobs: request.logprobs,
             ignore_eos: request.sampling.ignore_eos,
+            stop_tokens: request.sampling.stop_tokens.clone(),
             model: self.info.name.clone(),
             usage: Usage { prompt_tokens: used as u32, ..Usage::default() },
             timings: Timings { load, ..Timings::default() },
@@ -280,10 +304,11 @@ impl Local {
             cancelled: Arc::clone(&cancelled),
             _place: place,
         };
+        let terms = Terms::of(&request.sampling, &self.tokenizer);
         let job = Job {
             prompt,
             new_max: asked.min(context - used),
-            sampler: Some(Sampler::new(&request.sampling, seed)),
+            sampler: Some(Sampler::new(&request.sampling, seed).with(terms)),
             guide,
             salt: Some(request.cache_salt.clone()),
             rank: Rank { priority: request.priority, owner: request.owner },
@@ -413,10 +438,12 @@ impl Drop for Place {
 struct Answer {
     sink: Sink,
     tokenizer: Tokenizer,
-    decoder: Decoder,
-    stop: StopText,
+    hearing: Hearing,
+    /// Whether it has a grammar.
+    constrained: bool,
     logprobs: Option<u8>,
     ignore_eos: bool,
+    stop_tokens: Vec<Token>,
     model: String,
     usage: Usage,
     timings: Timings,
@@ -426,13 +453,12 @@ struct Answer {
 }
 
 impl Answer {
-    /// Sends a piece, unless it says nothing. A caller that went away is no error.
-    fn tell(&mut self, text: String, scores: Vec<TokenScore>) {
-        if text.is_empty() && scores.is_empty() {
-            return;
-        }
-        if (self.sink)(Event::Text(Piece { text, scores })) == ControlFlow::Break(()) {
-            self.cancelled.store(true, Ordering::Release);
+    /// Sends what was heard. A caller that went away is no error.
+    fn tell(&mut self, events: Vec<Event>) {
+        for event in events {
+            if (self.sink)(event) == ControlFlow::Break(()) {
+                self.cancelled.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -459,11 +485,20 @@ impl Answer {
             left_machine: false,
             cost_micros: 0,
             finish,
-            stop: self.stop.met().map(str::to_owned),
-            notes: Vec::new(),
-            usage: self.usage,
+            stop: self.hearing.met().map(str::to_owned),
+            notes: self.notes(finish),
+            usage: Usage { reasoning_tokens: self.hearing.thought(), ..self.usage },
             timings: Timings { total: self.arrived.elapsed(), ..self.timings },
         }
+    }
+}
+
+impl Answer {
+    fn notes(&self, finish: Finish) -> Vec<String> {
+        const CUT: &str = "it was cut short by the limit on its tokens, and may not match its \
+                           grammar yet: allow more of them";
+        let cut = (self.constrained && finish == Finish::Length).then(|| CUT.to_owned());
+        self.hearing.notes().into_iter().chain(cut).collect()
     }
 }
 
@@ -477,22 +512,19 @@ impl Watch for Answer {
         if self.timings.first_token.is_zero() {
             self.timings.first_token = self.arrived.elapsed();
         }
-        if self.tokenizer.is_end(token) && !self.ignore_eos {
+        let ends = self.tokenizer.is_end(token) && !self.ignore_eos;
+        if ends || self.stop_tokens.contains(&token) {
             return Reply::Stop;
         }
         self.usage.completion_tokens += 1;
         let scores = self.score(token, logits);
-        let text = self.decoder.push(token);
-        match self.stop.push(&text) {
-            Pushed::Safe(text) => {
-                self.tell(text, scores);
-                Reply::Continue
-            }
-            Pushed::Found(text) => {
-                self.tell(text, scores);
-                Reply::Stop
-            }
-        }
+        let (events, reply) = self.hearing.token(token, scores);
+        self.tell(events);
+        reply
+    }
+
+    fn forced(&self) -> Option<Token> {
+        self.hearing.forced()
     }
 
     fn speculated(&mut self, accepted: usize, rejected: usize) {
@@ -501,7 +533,7 @@ impl Watch for Answer {
     }
 
     fn ended(mut self: Box<Self>, how: Ending) {
-        let finish = match how {
+        let mut finish = match how {
             Ending::Stopped => Finish::Stop,
             Ending::Full => Finish::Length,
             Ending::Cancelled => Finish::Cancelled,
@@ -515,16 +547,27 @@ impl Watch for Answer {
             }
         };
         if finish != Finish::Cancelled {
-            let rest = self.decoder.flush();
-            let text = match self.stop.push(&rest) {
-                Pushed::Found(text) => text,
-                Pushed::Safe(text) => text + &self.stop.rest(),
-            };
-            self.tell(text, Vec::new());
+            let events = self.hearing.finish(finish == Finish::Stop);
+            self.tell(events);
+        }
+        if let Some(why) = self.hearing.malformed() {
+            let _ = (self.sink)(Event::Failed(malformed(why)));
+            return;
+        }
+        if finish == Finish::Stop && self.hearing.called() && self.hearing.met().is_none() {
+            finish = Finish::ToolCalls;
         }
         let receipt = Box::new(self.receipt(finish));
         let _ = (self.sink)(Event::Done(receipt));
     }
+}
+
+/// No text is made of such a call: whoever reads it would take it for an answer.
+fn malformed(why: &str) -> Fault {
+    Fault::ours(format!(
+        "the model wrote a tool call that is none: {why}: ask again, or have the form of calls \
+         enforced by tool_choice \"required\" or by tools that are strict"
+    ))
 }
 
 fn expired() -> Fault {

@@ -14,6 +14,11 @@
 //!
 //! Absent here: grammars, speculation, and the model.
 
+mod mirostat;
+mod more;
+
+pub use more::Terms;
+
 use ingle_protocol::{Fault, Sampling, Token};
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -58,6 +63,7 @@ pub fn validate(sampling: &Sampling, vocab: usize) -> Result<(), Fault> {
         let count = sampling.logit_bias.len();
         return fault(format!("logit_bias has {count} entries; give at most {BIASES_MAX}"));
     }
+    more::validate(sampling, vocab)?;
     for &(token, bias) in &sampling.logit_bias {
         if token as usize >= vocab {
             return fault(format!(
@@ -148,7 +154,11 @@ fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
 #[derive(Debug)]
 pub struct Sampler {
     rules: Sampling,
+    terms: Terms,
     seed: u64,
+    mirostat: mirostat::State,
+    /// What the logits are divided by now.
+    temperature: f32,
     /// How often each token of the prompt (0 times) or the answer occurred in the answer.
     seen: HashMap<Token, u32>,
     /// Leading tokens of prompt and answer that `seen` knows of.
@@ -165,7 +175,10 @@ impl Sampler {
     pub fn new(rules: &Sampling, seed: u64) -> Self {
         Self {
             rules: rules.clone(),
+            terms: Terms::default(),
+            mirostat: mirostat::State::default(),
             seed,
+            temperature: rules.temperature,
             seen: HashMap::new(),
             seen_to: (0, 0),
             adjusted: Vec::new(),
@@ -174,9 +187,15 @@ impl Sampler {
         }
     }
 
+    /// With what the rules' texts are in the model's tokens.
+    #[must_use]
+    pub fn with(self, terms: Terms) -> Self {
+        Self { terms, ..self }
+    }
+
     /// One with the same rules and draws, that has seen nothing yet.
     pub(crate) fn again(&self) -> Self {
-        Self::new(&self.rules, self.seed)
+        Self::new(&self.rules, self.seed).with(self.terms.clone())
     }
 
     /// Chooses what follows `prompt` and `generated`, given the model's logits `[vocab]`. From one
@@ -187,11 +206,10 @@ impl Sampler {
         if !self.adjusts() {
             return self.choose(logits, draw);
         }
-        self.note(prompt, generated);
         let mut adjusted = std::mem::take(&mut self.adjusted);
         adjusted.clear();
         adjusted.extend_from_slice(logits);
-        self.adjust(&mut adjusted);
+        self.adjust(&mut adjusted, prompt, generated);
         let token = self.choose(&adjusted, draw);
         self.adjusted = adjusted;
         token
@@ -210,8 +228,7 @@ impl Sampler {
         let mut adjusted = std::mem::take(&mut self.adjusted);
         allowed.mask(logits, &mut adjusted);
         if self.adjusts() {
-            self.note(prompt, generated);
-            self.adjust(&mut adjusted);
+            self.adjust(&mut adjusted, prompt, generated);
         }
         let token = self.choose(&adjusted, draw);
         self.adjusted = adjusted;
@@ -223,7 +240,9 @@ impl Sampler {
         let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.rules;
         let penalizes =
             (repetition_penalty, frequency_penalty, presence_penalty) != (1.0, 0.0, 0.0);
-        penalizes || !self.rules.logit_bias.is_empty()
+        let repeats = self.rules.dry.multiplier > 0.0;
+        let cuts = self.rules.top_n_sigma > 0.0 || self.terms.bans(&self.rules);
+        penalizes || repeats || cuts || !self.rules.logit_bias.is_empty()
     }
 
     /// Counts the tokens that came since the last call.
@@ -241,9 +260,25 @@ impl Sampler {
         self.seen_to = (prompt.len(), generated.len());
     }
 
+    /// All rules on logits alone, in their order.
+    fn adjust(&mut self, logits: &mut [f32], prompt: &[Token], generated: &[Token]) {
+        self.note(prompt, generated);
+        self.penalize(logits);
+        let rules = &self.rules;
+        if rules.dry.multiplier > 0.0 {
+            self.terms.dry(logits, &rules.dry, prompt, generated);
+        }
+        if self.terms.bans(rules) {
+            self.terms.ban(logits, rules, generated);
+        }
+        if rules.top_n_sigma > 0.0 {
+            more::top_n_sigma(logits, rules.top_n_sigma);
+        }
+    }
+
     /// Penalties, then bias. The repetition penalty looks at prompt and answer (Keskar et al.,
     /// 2019), the other two at the answer alone, as OpenAI's do.
-    fn adjust(&self, logits: &mut [f32]) {
+    fn penalize(&self, logits: &mut [f32]) {
         let rules = &self.rules;
         for (&token, &count) in &self.seen {
             let Some(logit) = logits.get_mut(token as usize) else { continue };
@@ -263,15 +298,30 @@ impl Sampler {
     /// Chooses by the rules after the penalties; `draw` is in `0..1`.
     fn choose(&mut self, logits: &[f32], draw: f64) -> Token {
         let rules = &self.rules;
+        self.temperature = more::temperature(logits, rules.temperature, rules.dynamic_temperature);
         // Below this, all but exact ties go to the likeliest token anyway.
-        if rules.temperature < 1e-5 {
+        if self.temperature < 1e-5 {
             return likeliest(logits);
         }
+        if rules.mirostat.version > 0 {
+            let (rules, vocab) = (rules.mirostat, logits.len());
+            at_least(logits, f32::NEG_INFINITY, &mut self.candidates);
+            weigh(&mut self.candidates, self.temperature);
+            let drawn = self.mirostat.draw(&mut self.candidates, rules, vocab, draw);
+            return drawn.unwrap_or_else(|| likeliest(logits));
+        }
         let top_k = (1..logits.len()).contains(&(rules.top_k as usize));
-        if !top_k && rules.typical_p >= 1.0 && rules.top_p >= 1.0 && rules.min_p <= 0.0 {
-            return Masses::of(logits, rules.temperature).draw(logits, draw);
+        let cuts = rules.typical_p < 1.0 || rules.top_p < 1.0 || rules.min_p > 0.0;
+        let exclude = rules.xtc;
+        let excludes = exclude.probability > 0.0;
+        if !top_k && !cuts && !excludes {
+            return Masses::of(logits, self.temperature).draw(logits, draw);
         }
         self.keep(logits);
+        if excludes {
+            let other = uniform(mix(draw.to_bits()), 0);
+            more::xtc(&mut self.candidates, exclude, other);
+        }
         draw_from(&self.candidates, draw).unwrap_or_else(|| likeliest(logits))
     }
 
@@ -299,7 +349,7 @@ impl Sampler {
     /// token first. Returns the mass that those rules go by: of the former, or of all tokens.
     fn gather(&mut self, logits: &[f32]) -> f64 {
         let (rules, kept) = (&self.rules, &mut self.candidates);
-        let temperature = rules.temperature;
+        let temperature = self.temperature;
         if (1..logits.len()).contains(&(rules.top_k as usize)) {
             largest(logits, rules.top_k as usize, kept);
             kept.sort_unstable_by_key(|candidate| candidate.token);
@@ -307,13 +357,13 @@ impl Sampler {
             return mass_of(kept);
         }
         let of_min_p = f64::from(rules.min_p).ln();
-        if rules.typical_p >= 1.0 && rules.top_p >= 1.0 {
+        if rules.typical_p >= 1.0 && rules.top_p >= 1.0 && rules.min_p > 0.0 {
             at_least(logits, floor(greatest(logits), temperature, of_min_p), kept);
             weigh(kept, temperature);
             return mass_of(kept);
         }
         let masses = Masses::of(logits, temperature);
-        if rules.typical_p < 1.0 {
+        if rules.typical_p < 1.0 || rules.top_p >= 1.0 {
             at_least(logits, f32::NEG_INFINITY, kept);
             weigh(kept, temperature);
             return masses.total;

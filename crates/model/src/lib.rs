@@ -4,6 +4,7 @@
 
 pub mod archs;
 pub mod catalogue;
+pub mod dialect;
 pub mod gguf;
 pub mod pull;
 pub mod quantize;

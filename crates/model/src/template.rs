@@ -12,6 +12,7 @@
 mod python;
 mod variables;
 
+use crate::dialect::Dialect;
 use crate::gguf::{Gguf, optional};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Token};
@@ -35,6 +36,7 @@ pub struct Template {
     /// For conversations without tools, and with.
     plain: Arc<Environment<'static>>,
     with_tools: Arc<Environment<'static>>,
+    dialect: Dialect,
     bos: String,
     eos: String,
 }
@@ -52,7 +54,8 @@ impl Template {
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, Error> {
         let plain = Arc::new(compile(source)?);
         let with_tools = Arc::clone(&plain);
-        Ok(Self { plain, with_tools, bos: bos.into(), eos: eos.into() })
+        let dialect = Dialect::of(source);
+        Ok(Self { plain, with_tools, dialect, bos: bos.into(), eos: eos.into() })
     }
 
     /// The template that a model file brings, or `None`: then it is a base model, which continues
@@ -70,8 +73,31 @@ impl Template {
         let mut template = Self::new(source, bos, eos)?;
         if let Some(source) = optional(file.str("tokenizer.chat_template.tool_use"))? {
             template.with_tools = Arc::new(compile(source)?);
+            template.dialect = Dialect::of(source);
         }
         Ok(Some(template))
+    }
+
+    /// The prompt that a conversation is for this model, up to where the assistant's answer begins,
+    /// and the dialect that it answers in: tools that its template does not know, or writes as
+    /// nobody reads, are told in words.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn prompt(&self, chat: &Chat, now_unix_s: i64) -> Result<(String, Dialect), Error> {
+        let dialect = self.dialect.in_use(chat);
+        let turns = chat.messages.iter();
+        let called = turns.clone().any(|turn| turn.role == "tool" || !turn.tool_calls.is_empty());
+        if !dialect.is_plain() || chat.offered().is_empty() && !called {
+            return Ok((self.render(chat, true, now_unix_s)?, dialect));
+        }
+        let told = self.render(&Dialect::explain(chat, false), true, now_unix_s);
+        // Some templates refuse a system's turn.
+        let prompt = match told {
+            Err(Error::Refused(_)) => self.render(&Dialect::explain(chat, true), true, now_unix_s),
+            other => other,
+        };
+        Ok((prompt?, dialect))
     }
 
     /// The prompt that a conversation is for this model; with `add_generation_prompt`, up to where

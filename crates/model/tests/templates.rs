@@ -6,11 +6,12 @@
 mod sdist;
 
 use ingle_model::Error;
+use ingle_model::dialect::{Dialect, Listener, Said};
 use ingle_model::gguf::Gguf;
 use ingle_model::pull;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
-use ingle_protocol::{Chat, Message, Tool, ToolCall};
+use ingle_protocol::{CallPart, Chat, Message, Tool, ToolCall};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -112,6 +113,116 @@ fn published_templates_render_as_with_jinja2() {
     }
     bad.iter().for_each(|line| eprintln!("{line}"));
     assert!(bad.is_empty(), "{} differ from what is expected, {same} are the same", bad.len());
+}
+
+/// Templates, and the families that they are told to be of.
+#[rustfmt::skip]
+static FAMILIES: &[(&str, &str)] = &[
+    ("Qwen-Qwen2.5-7B-Instruct.jinja", "hermes"),
+    ("Qwen-Qwen3-0.6B.jinja", "hermes"),
+    ("Qwen-QwQ-32B.jinja", "hermes"),
+    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", "hermes"),
+    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", "hermes"),
+    ("meta-llama-Llama-3.1-8B-Instruct.jinja", "llama-3"),
+    ("meta-llama-Llama-3.2-3B-Instruct.jinja", "llama-3"),
+    ("meta-llama-Llama-3.3-70B-Instruct.jinja", "llama-3"),
+    ("mistralai-Mistral-Nemo-Instruct-2407.jinja", "mistral-nemo"),
+    ("Mistral-Small-3.2-24B-Instruct-2506.jinja", "mistral"),
+    ("unsloth-mistral-Devstral-Small-2507.jinja", "mistral"),
+    ("mistralai-Ministral-3-14B-Reasoning-2512.jinja", "mistral"),
+    ("llama-cpp-deepseek-r1.jinja", "deepseek-v3"),
+    ("GLM-4.6.jinja", "glm"),
+    ("GLM-4.7-Flash.jinja", "glm"),
+    ("moonshotai-Kimi-K2.jinja", "kimi"),
+    ("Kimi-K2-Instruct.jinja", "kimi"),
+    ("Kimi-K2-Thinking.jinja", "kimi"),
+    ("openai-gpt-oss-120b.jinja", "harmony"),
+    ("google-gemma-4-31B-it.jinja", "gemma"),
+    ("Qwen3-Coder.jinja", "qwen-coder"),
+    ("Qwen3.5-4B.jinja", "qwen-coder"),
+    // These tell of no tools, or nobody reads how they write calls: their models are told in words.
+    ("HuggingFaceTB-SmolLM3-3B.jinja", "plain"),
+    ("deepseek-ai-DeepSeek-V3.1.jinja", "plain"),
+    ("google-gemma-2-2b-it.jinja", "plain"),
+    ("microsoft-Phi-3.5-mini-instruct.jinja", "plain"),
+    ("llama-cpp-rwkv-world.jinja", "plain"),
+    ("CohereForAI-c4ai-command-r-plus-tool_use.jinja", "plain"),
+    ("meetkai-functionary-medium-v3.1.jinja", "plain"),
+];
+
+/// What a template writes for a turn that calls a tool is heard as that call.
+fn heard_again(source: &str, id: &str) -> Result<Option<(String, Json)>, String> {
+    let template = Template::new(source, "<s>", "</s>").expect("a sound template");
+    let arguments = serde_json::json!({ "place": "Bern", "days": 2, "list": [1, "é"] });
+    let call = ToolCall { id: id.into(), name: "weather".into(), arguments: arguments.to_string() };
+    let user = Message { role: "user".into(), content: "Hi".into(), ..Message::default() };
+    let turn = Message { role: "assistant".into(), tool_calls: vec![call], ..Message::default() };
+    let schema =
+        r#"{"type": "object", "properties": {"place": {"type": "string", "description": "p"}}}"#;
+    let tool = Tool {
+        name: "weather".into(),
+        description: Some("w".into()),
+        parameters: schema.into(),
+        ..Tool::default()
+    };
+    let chat = Chat { messages: vec![user.clone()], tools: vec![tool], ..Chat::default() };
+    let (prompt, dialect) = template.prompt(&chat, NOW).map_err(|error| error.to_string())?;
+    let both = Chat { messages: vec![user, turn], ..chat.clone() };
+    let whole = match dialect.is_plain() {
+        true => template.prompt(&both, NOW).map(|(text, _)| text),
+        false => template.render(&both, false, NOW),
+    };
+    let whole = whole.map_err(|error| error.to_string())?;
+    // Thoughts are begun, or over, in the one and not told in the other.
+    let mut prompt = prompt.trim_end();
+    for mark in ["</think>", "<channel|>", "thought", "<|channel>", "<think>"] {
+        prompt = prompt.strip_suffix(mark).unwrap_or(prompt).trim_end();
+    }
+    let same = prompt.bytes().zip(whole.bytes()).take_while(|(a, b)| a == b).count();
+    let said = whole.get(same..).ok_or("cut within a character")?;
+    let mut listener = Listener::new(dialect, &chat, false, 1);
+    let mut told = listener.push(said).or_else(|error| {
+        // What ends the turn is a token of its own, which ends the answer.
+        if listener.calls() > 0 { Ok(Vec::new()) } else { Err(error) }
+    })?;
+    told.extend(listener.finish(false)?);
+    let mut call: Option<(String, String)> = None;
+    for one in told {
+        match one {
+            Said::Call { part: CallPart::Begin { name, .. }, .. } => {
+                call = Some((name, String::new()))
+            }
+            Said::Call { part: CallPart::Arguments(text), .. } => {
+                call.iter_mut().for_each(|call| call.1 += &text);
+            }
+            _ => {}
+        }
+    }
+    let Some((name, text)) = call else { return Ok(None) };
+    let read: Json = serde_json::from_str(&text).map_err(|error| format!("{text}: {error}"))?;
+    Ok(Some((name, read)).filter(|call| call.1 == arguments))
+}
+
+#[test]
+fn published_templates_tell_their_dialects() {
+    let Some(folder) = sdist::folder() else { return };
+    let mut bad = Vec::new();
+    for (name, family) in FAMILIES {
+        let source = std::fs::read_to_string(folder.join(name)).expect("the package has it");
+        let found = Dialect::of(&source).name();
+        if found != *family {
+            bad.push(format!("{name}: {found}, not {family}"));
+        }
+        // Two templates append to a list, which the template engine has no method for.
+        if *family != "plain" && !source.contains(".append(") {
+            match heard_again(&source, "abcdefghi") {
+                Ok(Some(_)) => {}
+                other => bad.push(format!("{name}: {other:?}")),
+            }
+        }
+    }
+    bad.iter().for_each(|line| eprintln!("{line}"));
+    assert!(bad.is_empty(), "{} templates are not understood", bad.len());
 }
 
 #[test]

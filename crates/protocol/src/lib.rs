@@ -5,10 +5,12 @@
 
 mod chat;
 mod keep_alive;
+mod sampling;
 pub mod wire;
 
 pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
+pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Xtc};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -80,55 +82,6 @@ pub enum Grammar {
     Gbnf(String),
     /// One of these texts.
     Choice(Vec<String>),
-}
-
-/// How the next token is chosen. Applied in this order: penalties and bias, temperature, top-k,
-/// typical, top-p, min-p, then a draw. Each rule weighs what the ones before it kept. Temperature
-/// comes before the cuts, as in vLLM and Transformers; llama.cpp, by default, has it last.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// Logits are divided by this; 0 means greedy.
-    pub temperature: f32,
-    /// Keep the `k` likeliest tokens; 0 keeps all.
-    pub top_k: u32,
-    /// Keep the smallest set of likeliest tokens whose mass reaches this; 1 keeps all.
-    pub top_p: f32,
-    /// Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
-    pub min_p: f32,
-    /// Locally typical sampling's mass (Meister et al., 2022); 1 keeps all.
-    pub typical_p: f32,
-    /// Divide positive (multiply negative) logits of seen tokens by this; 1 changes nothing.
-    pub repetition_penalty: f32,
-    /// Subtracted once per earlier occurrence in the generated text.
-    pub frequency_penalty: f32,
-    /// Subtracted once if the token occurred in the generated text.
-    pub presence_penalty: f32,
-    /// Added to the logits of these tokens.
-    pub logit_bias: Vec<(Token, f32)>,
-    /// Seed of the draw; `None` takes a fresh one.
-    pub seed: Option<u64>,
-    /// Do not stop at the model's end-of-generation tokens. An answer with a grammar still ends
-    /// where the grammar has nothing more to say.
-    pub ignore_eos: bool,
-}
-
-impl Default for Sampling {
-    /// Plain sampling from the model's own distribution.
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            typical_p: 1.0,
-            repetition_penalty: 1.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            logit_bias: Vec::new(),
-            seed: None,
-            ignore_eos: false,
-        }
-    }
 }
 
 /// What happens while a request is answered. `Done` or `Failed` comes last, exactly once.

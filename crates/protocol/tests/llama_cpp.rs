@@ -57,8 +57,8 @@ fn honoured_fields_reach_the_request() {
 fn what_cannot_be_honoured_is_refused_by_name() {
     let rows: &[(&str, &str, &str)] = &[
         (r#""n_predict":0"#, "n_predict", "-1"),
-        (r#""samplers":["top_k"]"#, "samplers", "not built"),
-        (r#""mirostat":1"#, "mirostat", "not built"),
+        (r#""samplers":["top_k"]"#, "samplers", "one order"),
+        (r#""mirostat":3"#, "mirostat", "from 0 to 2"),
         (r#""repeat_penalty":1.1,"repeat_last_n":64"#, "repeat_last_n", "only as -1"),
         (r#""logit_bias":[[1]]"#, "logit_bias[0]", "its bias"),
         (r#""grammar":"root ::= \"a\"","json_schema":{}"#, "json_schema", "too many"),

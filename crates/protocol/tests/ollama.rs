@@ -95,7 +95,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (chats, r#""options":{"top_q":1}"#, "options.top_q", "top_p or top_k"),
         (chats, r#""options":{"temperature":9}"#, "options.temperature", "between 0 and 5"),
         (chats, r#""options":{"num_predict":0}"#, "options.num_predict", "-1"),
-        (chats, r#""options":{"mirostat":2}"#, "options.mirostat", "not built"),
+        (chats, r#""options":{"mirostat":3}"#, "options.mirostat", "from 0 to 2"),
         (chats, r#""options":{"repeat_penalty":1.1,"repeat_last_n":64}"#, "options.repeat_last_n", "only as -1"),
         (chats, r#""options":[]"#, "options", "an object"),
         (chats, r#""format":"yaml""#, "format", "JSON schema"),

@@ -6,7 +6,8 @@ mod support;
 use ingle_protocol::wire::openai::{Asked, Format, Options, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
 use ingle_protocol::{Chat, Effort, Grammar, Input, KeepAlive, Message, Reasoning, Request};
-use ingle_protocol::{Sampling, Tool, ToolCall, ToolChoice};
+use ingle_protocol::{Dry, DynamicTemperature, Mirostat, Sampling, Xtc};
+use ingle_protocol::{Tool, ToolCall, ToolChoice};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -67,6 +68,20 @@ fn honoured_fields_reach_the_request() {
         (CHAT, r#""frequency_penalty":-2"#, |r, _| r.sampling.frequency_penalty == -2.0),
         (CHAT, r#""presence_penalty":2"#, |r, _| r.sampling.presence_penalty == 2.0),
         (CHAT, r#""logit_bias":{"5":-100,"7":1.5}"#, |r, _| r.sampling.logit_bias == [(5, -100.0), (7, 1.5)]),
+        (CHAT, r#""top_n_sigma":1.5"#, |r, _| r.sampling.top_n_sigma == 1.5),
+        (TEXT, r#""top_n_sigma":-1"#, |r, _| r.sampling.top_n_sigma == 0.0),
+        (CHAT, r#""dynatemp_range":0.5,"dynatemp_exponent":2"#,
+            |r, _| r.sampling.dynamic_temperature
+                == DynamicTemperature { range: 0.5, exponent: 2.0 }),
+        (CHAT, r#""mirostat":2,"mirostat_tau":3"#,
+            |r, _| r.sampling.mirostat == Mirostat { version: 2, tau: 3.0, eta: 0.1 }),
+        (CHAT, r#""xtc_probability":0.5"#, |r, _| r.sampling.xtc == Xtc { probability: 0.5, threshold: 0.1 }),
+        (CHAT, r#""dry_multiplier":0.8,"dry_penalty_last_n":-1,"dry_sequence_breakers":["x"]"#,
+            |r, _| r.sampling.dry == Dry { multiplier: 0.8, breakers: vec!["x".into()], ..Dry::default() }),
+        (CHAT, r#""allowed_token_ids":[1,2]"#, |r, _| r.sampling.allowed_tokens == [1, 2]),
+        (CHAT, r#""bad_words":["x y"]"#, |r, _| r.sampling.bad_words == ["x y"]),
+        (CHAT, r#""stop_token_ids":[7],"min_tokens":3"#,
+            |r, _| r.sampling.stop_tokens == [7] && r.sampling.min_tokens == 3),
         (CHAT, r#""seed":-1"#, |r, _| r.sampling.seed == Some(u64::MAX)),
         (CHAT, r#""seed":18446744073709551615"#, |r, _| r.sampling.seed == Some(u64::MAX)),
         (CHAT, r#""priority":-3"#, |r, _| r.priority == -3),
@@ -358,7 +373,7 @@ fn any_sampling() -> impl Strategy<Value = Sampling> {
     let cuts = (0.0..=2.0f32, any::<u32>(), 0.0..=1.0f32, 0.0..=1.0f32, 0.0..=1.0f32);
     let bias = prop::collection::btree_map(any::<u32>(), -100.0..=100.0f32, 0..4);
     let rest = (bias, any::<Option<u64>>(), any::<bool>());
-    (cuts, penalties, rest).prop_map(|(cuts, penalties, rest)| Sampling {
+    (cuts, penalties, rest, any_more()).prop_map(|(cuts, penalties, rest, more)| Sampling {
         temperature: cuts.0,
         top_k: cuts.1,
         top_p: cuts.2,
@@ -370,6 +385,35 @@ fn any_sampling() -> impl Strategy<Value = Sampling> {
         logit_bias: rest.0.into_iter().collect(),
         seed: rest.1,
         ignore_eos: rest.2,
+        ..more
+    })
+}
+
+/// Rules that other engines have beyond OpenAI's.
+fn any_more() -> impl Strategy<Value = Sampling> {
+    let numbers = (0.0..=5.0f32, 0.0..=5.0f32, 0.0..=5.0f32, 0.0..=1.0f32, 0.0..=1.0f32);
+    let dry = (0.0..=5.0f32, 1.0..=5.0f32, 1..=99u32, any::<u32>());
+    let mirostat = (0..=2u8, 0.0..=9.0f32, 0.0..=1.0f32);
+    let texts = || prop::collection::vec(".+", 0..3);
+    let tokens = || prop::collection::vec(any::<u32>(), 0..3);
+    let lists = (texts(), texts(), tokens(), tokens(), any::<u32>());
+    (numbers, dry, lists, mirostat).prop_map(|(numbers, dry, lists, mirostat)| Sampling {
+        top_n_sigma: numbers.0,
+        dynamic_temperature: DynamicTemperature { range: numbers.1, exponent: numbers.2 },
+        xtc: Xtc { probability: numbers.3, threshold: numbers.4 },
+        dry: Dry {
+            multiplier: dry.0,
+            base: dry.1,
+            allowed_length: dry.2,
+            last_n: dry.3,
+            breakers: lists.0,
+        },
+        mirostat: Mirostat { version: mirostat.0, tau: mirostat.1, eta: mirostat.2 },
+        bad_words: lists.1,
+        allowed_tokens: lists.2,
+        stop_tokens: lists.3,
+        min_tokens: lists.4,
+        ..Sampling::default()
     })
 }
 
@@ -471,7 +515,6 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
         move |(model, inputs, rules, stop, (most, logprobs, endless), options, terms)| {
             let legacy = format == Format::Completions;
             let (sampling, grammar) = rules;
-            let tools = matches!(&inputs[0], Input::Chat(chat) if !chat.offered().is_empty());
             let request = |input| Request {
                 model: model.clone(),
                 input,
@@ -479,7 +522,7 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 stop: stop.clone(),
                 max_tokens: Some(most).filter(|_| legacy || !endless),
                 logprobs,
-                grammar: grammar.clone().filter(|_| !tools),
+                grammar: grammar.clone(),
                 priority: terms.0,
                 timeout_ms: terms.1,
                 cache_salt: terms.2.clone(),

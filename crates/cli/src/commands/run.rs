@@ -179,16 +179,35 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         match next(&events)? {
             None => {}
             Some(Event::Text(piece)) if ui.json => text += &piece.text,
-            Some(Event::Text(piece)) => ui.say(&piece.text)?,
-            Some(Event::Reasoning(piece)) => thought += &piece.text,
+            Some(Event::Text(piece)) => {
+                think(ui, &mut thought, "\n");
+                ui.say(&piece.text)?;
+            }
+            Some(Event::Reasoning(piece)) if ui.json => thought += &piece.text,
+            Some(Event::Reasoning(piece)) => think(ui, &mut thought, &piece.text),
             Some(Event::ToolCall { .. }) => {} // none without tools
             Some(Event::Failed(fault)) => return Err(fault.into()),
             Some(Event::Done(receipt)) => break receipt,
         }
     };
     drop(call);
+    if !ui.json {
+        think(ui, &mut thought, "\n");
+    }
     show(ui, (&text, &thought), &receipt, &model)?;
     if receipt.finish == Finish::Cancelled { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Shows what the model thinks, line by line, beside the answer: `thought` is the line that is not
+/// whole.
+fn think(ui: &Ui, thought: &mut String, more: &str) {
+    thought.push_str(more);
+    while let Some(at) = thought.find('\n') {
+        let line: String = thought.drain(..=at).collect();
+        if !line.trim().is_empty() {
+            ui.note(line.trim_end());
+        }
+    }
 }
 
 /// The next event, or nothing for a while: Ctrl-C is looked for in between.

@@ -4,9 +4,10 @@
 //!
 //! Absent here: reading JSON and Lark, which the library does, and any going on without a grammar.
 
-use super::{Guide, words};
+use super::{Guide, gbnf, words};
+use ingle_model::dialect::Frame;
 use ingle_model::tokenizer::Tokenizer;
-use ingle_protocol::{Fault, Grammar, Token};
+use ingle_protocol::{Blame, Fault, Grammar, Token};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
@@ -61,9 +62,16 @@ fn limits() -> ParserLimits {
     }
 }
 
+/// What is compiled: an answer's own grammar, or one around it in Lark, which calls it `@answer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Source {
+    frame: Option<String>,
+    grammar: Option<Grammar>,
+}
+
 /// A grammar that is ready: guides start as copies of its matcher.
 pub(super) struct Compiled {
-    source: Grammar,
+    source: Source,
     /// Not used itself. Copies share the lexer's states.
     matcher: Mutex<Matcher>,
     pub(super) ends: Vec<Token>,
@@ -120,11 +128,36 @@ impl Grammars {
     /// A fault of the caller's that says what in the grammar cannot be followed, or is too much;
     /// one of ours where too many others are compiling.
     pub fn guide(&self, grammar: &Grammar) -> Result<Guide, Fault> {
-        if let Some(compiled) = self.find(grammar) {
+        within_bounds(grammar)?;
+        self.guide_of(&Source { frame: None, grammar: Some(grammar.clone()) })
+    }
+
+    /// A guide at the start of an answer with thoughts or calls around what its own grammar says.
+    /// Schemas of tools that need not be followed are not, where they cannot be.
+    ///
+    /// # Errors
+    /// As [`Self::guide`].
+    pub fn guide_within(&self, frame: &Frame, answer: Option<&Grammar>) -> Result<Guide, Fault> {
+        answer.map_or(Ok(()), within_bounds)?;
+        // Where a call is forced nothing else is answered.
+        let answer = answer.filter(|_| frame.lark.contains("@answer"));
+        let source = |lark: &str| Source { frame: Some(lark.to_owned()), grammar: answer.cloned() };
+        let exact =
+            frame_within_bounds(&frame.lark).and_then(|()| self.guide_of(&source(&frame.lark)));
+        match exact {
+            Err(fault) if frame.lax != frame.lark && fault.blame == Blame::Caller => {
+                frame_within_bounds(&frame.lax)?;
+                self.guide_of(&source(&frame.lax))
+            }
+            other => other,
+        }
+    }
+
+    fn guide_of(&self, source: &Source) -> Result<Guide, Fault> {
+        if let Some(compiled) = self.find(source) {
             return Guide::new(compiled);
         }
-        within_bounds(grammar)?;
-        let compiled = Arc::new(self.workshop.compile(grammar)?);
+        let compiled = Arc::new(self.workshop.compile(source)?);
         let guide = Guide::new(Arc::clone(&compiled))?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == BOUNDS.kept {
@@ -134,10 +167,10 @@ impl Grammars {
         Ok(guide)
     }
 
-    fn find(&self, grammar: &Grammar) -> Option<Arc<Compiled>> {
+    fn find(&self, source: &Source) -> Option<Arc<Compiled>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| !one.given_up.load(Ordering::Acquire));
-        let at = kept.iter().position(|one| one.source == *grammar)?;
+        let at = kept.iter().position(|one| one.source == *source)?;
         let found = kept.remove(at)?;
         kept.push_back(Arc::clone(&found));
         Some(found)
@@ -147,13 +180,13 @@ impl Grammars {
 impl Workshop {
     /// Compiles on a thread with a stack of its own, and waits for it. What the vocabulary needs
     /// comes first and takes what it takes: it is no grammar's fault.
-    fn compile(self: &Arc<Self>, grammar: &Grammar) -> Result<Compiled, Fault> {
+    fn compile(self: &Arc<Self>, wanted: &Source) -> Result<Compiled, Fault> {
         self.ready().map_err(|error| {
             Fault::ours(format!("grammars cannot be had in this model's vocabulary: {error}"))
         })?;
         let place = self.place()?;
         let (done, outcome) = sync_channel(1);
-        let (workshop, source) = (Arc::clone(self), grammar.clone());
+        let (workshop, source) = (Arc::clone(self), wanted.clone());
         let work = move || {
             let made = catch_unwind(AssertUnwindSafe(|| workshop.matcher(&source)));
             let made = made.unwrap_or_else(|_| Err("the library panicked".to_owned()));
@@ -166,17 +199,17 @@ impl Workshop {
             .spawn(work)
             .map_err(|error| Fault::ours(format!("no thread to compile a grammar: {error}")))?;
         let matcher = match outcome.recv_timeout(BOUNDS.patience) {
-            Ok(made) => made.map_err(|error| refused(grammar, &error))?,
+            Ok(made) => made.map_err(|error| wanted.refused(&error))?,
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = BOUNDS.patience.as_secs();
-                return Err(too_much(grammar, &format!("it takes longer than {seconds} s")));
+                return Err(wanted.too_much(&format!("it takes longer than {seconds} s")));
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(refused(grammar, "the library failed"));
+                return Err(wanted.refused("the library failed"));
             }
         };
         Ok(Compiled {
-            source: grammar.clone(),
+            source: wanted.clone(),
             matcher: Mutex::new(matcher),
             ends: self.tokenizer.ends().to_vec(),
             given_up: AtomicBool::new(false),
@@ -197,8 +230,8 @@ impl Workshop {
         Ok(Place(Arc::clone(self)))
     }
 
-    fn matcher(&self, grammar: &Grammar) -> Result<Matcher, String> {
-        let parser = self.ready()?.create_parser(top_level(grammar)?);
+    fn matcher(&self, source: &Source) -> Result<Matcher, String> {
+        let parser = self.ready()?.create_parser(source.top_level()?);
         let mut matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
             return Err(error);
@@ -261,13 +294,67 @@ fn within_bounds(grammar: &Grammar) -> Result<(), Fault> {
     }
 }
 
+/// The name of an answer's own grammar in the one around it.
+const ANSWER: &str = "answer";
+
+impl Source {
+    fn top_level(&self) -> Result<TopLevelGrammar, String> {
+        let own = self.grammar.as_ref().map(top_level).transpose()?;
+        let Some(frame) = &self.frame else {
+            return own.ok_or_else(|| "there is no grammar".to_owned());
+        };
+        let mut whole = TopLevelGrammar::from_lark(frame.clone());
+        for mut grammar in own.into_iter().flat_map(|own| own.grammars) {
+            grammar.name = Some(ANSWER.to_owned());
+            whole.grammars.push(grammar);
+        }
+        Ok(whole)
+    }
+
+    fn refused(&self, error: &str) -> Fault {
+        match (&self.frame, &self.grammar) {
+            (_, Some(grammar)) => refused(grammar, error),
+            _ => {
+                let why = said(error);
+                let hint = "leave out what is named, or say it otherwise";
+                Fault::caller(format!("a tool's schema cannot be followed: {why}: {hint}"))
+                    .at("tools")
+            }
+        }
+    }
+
+    fn too_much(&self, why: &str) -> Fault {
+        match &self.grammar {
+            Some(grammar) => too_much(grammar, why),
+            None => tools_too_much(why),
+        }
+    }
+}
+
+fn tools_too_much(why: &str) -> Fault {
+    let message = format!("the tools' schemas are too much: {why}: give smaller or fewer ones");
+    Fault::caller(message).at("tools")
+}
+
+fn frame_within_bounds(frame: &str) -> Result<(), Fault> {
+    let (bytes, most) = (frame.len(), BOUNDS.text_bytes);
+    if bytes > most {
+        return Err(tools_too_much(&format!("they have {bytes} bytes, and the most is {most}")));
+    }
+    if frame.contains("x-guidance") {
+        let message = "`x-guidance` is not taken in a tool's schema: leave it out";
+        return Err(Fault::caller(message).at("tools"));
+    }
+    Ok(())
+}
+
 fn top_level(grammar: &Grammar) -> Result<TopLevelGrammar, String> {
     match grammar {
         Grammar::JsonSchema(text) => TopLevelGrammar::from_tagged_str("json_schema", text)
             .map_err(|error| format!("{error:#}")),
         Grammar::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
         Grammar::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
-        Grammar::Gbnf(_) => Err("GBNF is not read yet".to_owned()),
+        Grammar::Gbnf(text) => gbnf::to_lark(text).map(TopLevelGrammar::from_lark),
         Grammar::Choice(texts) => Ok(TopLevelGrammar::from_lark(choice(texts))),
     }
 }
@@ -279,7 +366,7 @@ fn choice(texts: &[String]) -> String {
 }
 
 /// A text as a Lark string, which is written as JSON's are.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let escape = |c: char| match c {
         '"' | '\\' => format!("\\{c}"),
         c if c.is_control() => c.encode_utf16(&mut [0; 2]).iter().map(hex).collect(),
@@ -314,7 +401,7 @@ fn refused(grammar: &Grammar, error: &str) -> Fault {
              supported"
         }
         Grammar::Lark(_) => "it has to be Lark in llguidance's dialect",
-        Grammar::Gbnf(_) => "give it in Lark",
+        Grammar::Gbnf(_) => "it has to be llama.cpp's notation, from a rule called root",
         Grammar::Choice(_) => "give some texts to choose from",
     };
     let (what, why) = (name(grammar), said(error));

@@ -6,7 +6,7 @@ use ingle_model::tokenizer::Tokenizer;
 use ingle_protocol::Grammar;
 use std::path::Path;
 
-fn tokenizer() -> Tokenizer {
+pub(super) fn tokenizer() -> Tokenizer {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/archs/qwen2.gguf");
     let file = Gguf::open(Path::new(path)).expect("a sound file");
     Tokenizer::from_gguf(&file).expect("a vocabulary")
@@ -146,4 +146,58 @@ fn only_the_last_grammars_are_kept() {
     assert!(Arc::ptr_eq(&first.compiled, &guide(&grammars, "a0").compiled), "lately used");
     (20..40).for_each(|at| drop(guide(&grammars, &format!("a{at}"))));
     assert!(!Arc::ptr_eq(&first.compiled, &guide(&grammars, "a0").compiled));
+}
+
+/// llama.cpp's notation: what is allowed is what the rules say.
+#[test]
+fn grammars_in_gbnf_are_followed() {
+    const JSON: &str = r##"
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::=
+  "{" ws (
+            string ":" ws value
+    ("," ws string ":" ws value)*
+  )? "}" ws
+array  ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
+# Optional space
+ws ::= | " " | "\n" [ \t]{0,20}
+"##;
+    const LIST: &str = "root ::= (\"- \" item)+\nitem ::= [^\\n]+ \"\\n\"";
+    const EXPR: &str = "root ::= term ([-+*] term)*\nterm ::= [0-9]+ | \"(\" root \")\"";
+    let grammars = Grammars::new(tokenizer());
+    let check = |gbnf: &str, text: &str, expect: bool| {
+        let mut guide = grammars.guide(&Grammar::Gbnf(gbnf.into())).expect("a grammar");
+        let went = tokens(text).iter().all(|&token| {
+            let may = guide.allowed(&[]).is_ok_and(|next| next[0].contains(token));
+            may && guide.accept(token).is_ok()
+        });
+        let end = tokenizer().ends()[0];
+        let ends = |next: &Allowed| *next == Allowed::Nothing || next.contains(end);
+        let whole = went && guide.allowed(&[]).is_ok_and(|next| ends(&next[0]));
+        assert_eq!(whole, expect, "{text:?} in {gbnf}");
+    };
+    for (text, expect) in [
+        ("{}", true),
+        (r#"{"a": [1, -2.5e3, {"b": null}], "c": "x\"y"}"#, true),
+        ("{ \"a\" : 1}", true),
+        (r#"{"a": 1,}"#, false),
+        ("[1]", false),
+        (r#"{"a": 01}"#, false),
+        (r#"{"a""#, false),
+    ] {
+        check(JSON, text, expect);
+    }
+    check(LIST, "- a\n- b c\n", true);
+    check(LIST, "- a", false);
+    check(LIST, "a\n", false);
+    check(EXPR, "(1+2)*30", true);
+    check(EXPR, "1", true);
+    check(EXPR, "(1+2", false);
+    check(EXPR, "1+", false);
+    let undefined = grammars.guide(&Grammar::Gbnf("root ::= nothing".into())).map(drop);
+    let fault = undefined.expect_err("undefined");
+    assert!(fault.message.contains("\"nothing\" is used and not defined"), "{fault}");
 }

@@ -153,7 +153,7 @@ fn penalties_and_bias_move_the_tokens_they_name() {
             sampler.note(&[0, 1, 99], &[2, 2, 99][..length]);
         }
         let mut adjusted = logits;
-        sampler.adjust(&mut adjusted);
+        sampler.penalize(&mut adjusted);
         assert_eq!(adjusted, expected);
         let token = sampler.sample(&logits, &[0, 1, 99], &[2, 2, 99]);
         assert_eq!(token, likeliest(&expected));

@@ -44,17 +44,65 @@ pub(super) fn keep_alive(at: &str, value: &Value) -> Read<KeepAlive> {
 }
 
 pub(super) fn stop(at: &str, value: &Value) -> Read<Vec<String>> {
-    let one = std::slice::from_ref(value);
-    let texts = if value.is_string() { one } else { check::array(at, value, 16)? };
-    let read = |(i, text): (usize, &Value)| {
-        let at = if value.is_string() { at.to_owned() } else { format!("{at}[{i}]") };
-        match check::string(&at, text)? {
-            "" => check::bad(&at, "is empty; a stop text needs at least one character"),
-            text if text.len() > 1024 => check::bad(&at, "is longer than 1024 bytes"),
-            text => Ok(text.to_owned()),
+    if value.is_string() { Ok(vec![text(at, value)?]) } else { texts(at, value, 16) }
+}
+
+/// At most so many texts, none of them empty.
+fn texts(at: &str, value: &Value, most: usize) -> Read<Vec<String>> {
+    let read = |(i, value): (usize, &Value)| text(&format!("{at}[{i}]"), value);
+    check::array(at, value, most)?.iter().enumerate().map(read).collect()
+}
+
+/// The rules of sampling that other engines have beyond OpenAI's, by the last part of their name:
+/// vLLM's and llama.cpp's are the same.
+pub(super) fn more(rules: &mut Sampling, at: &str, value: &Value) -> Read<()> {
+    let Sampling { dry, xtc, mirostat, dynamic_temperature: dynamic, .. } = rules;
+    let (place, low, high) = match at.rsplit('.').next().unwrap_or(at) {
+        // Negative is how llama.cpp's clients say "all".
+        "top_n_sigma" => {
+            rules.top_n_sigma = check::number(at, value, -1.0, 100.0)?.max(0.0);
+            return Ok(());
         }
+        "dynatemp_range" => (&mut dynamic.range, 0.0, 5.0),
+        "dynatemp_exponent" => (&mut dynamic.exponent, 0.0, 100.0),
+        "xtc_probability" => (&mut xtc.probability, 0.0, 1.0),
+        "xtc_threshold" => (&mut xtc.threshold, 0.0, 1.0),
+        "mirostat_tau" => (&mut mirostat.tau, 0.0, 100.0),
+        "mirostat_eta" => (&mut mirostat.eta, 0.0, 1.0),
+        "dry_multiplier" => (&mut dry.multiplier, 0.0, 100.0),
+        "dry_base" => (&mut dry.base, 1.0, 100.0),
+        _ => return more_counts(rules, at, value),
     };
-    texts.iter().enumerate().map(read).collect()
+    set(place, at, value, low, high)
+}
+
+fn more_counts(rules: &mut Sampling, at: &str, value: &Value) -> Read<()> {
+    match at.rsplit('.').next().unwrap_or(at) {
+        "mirostat" => {
+            let version = check::count(at, value, 0, 2)?;
+            rules.mirostat.version = u8::try_from(version).expect("at most 2");
+        }
+        "dry_allowed_length" => rules.dry.allowed_length = check::count(at, value, 1, 1 << 20)?,
+        "dry_penalty_last_n" => {
+            // -1 is how llama.cpp's clients say "all"; 0 tokens are none to repeat, and so is 1.
+            let last = check::whole(at, value, -1, i64::from(u32::MAX))?;
+            rules.dry.last_n = if last == 0 { 1 } else { u32::try_from(last).unwrap_or(0) };
+        }
+        "dry_sequence_breakers" => rules.dry.breakers = texts(at, value, 64)?,
+        "allowed_token_ids" => rules.allowed_tokens = tokens(at, value)?,
+        "bad_words" => rules.bad_words = texts(at, value, 128)?,
+        "stop_token_ids" => rules.stop_tokens = tokens(at, value)?,
+        "min_tokens" => rules.min_tokens = check::count(at, value, 0, u32::MAX)?,
+        _ => return check::bad(at, "is no rule of sampling; this is a bug"),
+    }
+    Ok(())
+}
+
+fn text(at: &str, value: &Value) -> Read<String> {
+    match check::string(at, value)? {
+        "" => check::bad(at, "is empty; it needs at least one character"),
+        text => short(at, text),
+    }
 }
 
 pub(super) fn bias(at: &str, value: &Value) -> Read<Vec<(u32, f32)>> {

@@ -308,7 +308,7 @@ impl Provider for Models {
 
     fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
         self.read(model)?;
-        self.fleet.with(model, |local| local.render(chat))?
+        self.fleet.with(model, |local| local.render(chat))?.map(|(text, _)| text)
     }
 
     fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {

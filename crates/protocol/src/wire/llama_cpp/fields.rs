@@ -7,7 +7,7 @@ use crate::wire::check::{self, Read};
 use crate::wire::constraint;
 use crate::wire::table::{self, Row, honoured, inert, neutral, refused};
 use crate::wire::values::{
-    bias, keep_alive, model, penalty_window, read_object, seed, set, stop, tokens, top,
+    bias, keep_alive, model, more, penalty_window, read_object, seed, set, stop, tokens, top,
 };
 use crate::{Fault, Grammar, Input, KeepAlive, Request, Sampling};
 
@@ -80,8 +80,7 @@ const BOTH: &[Format] = &[Format::Completion, Format::Infill];
 const INFILL: &[Format] = &[Format::Infill];
 const FALSE: &[&str] = &["false"];
 const ZERO: &[&str] = &["0"];
-const SAMPLER: &str = "this sampler is not built; temperature, top_k, top_p, min_p, typical_p and \
-                       the penalties are";
+const SAMPLER: &str = "samplers go in one order, and each is set by its own numbers";
 const SHAPE: &str = "the answer has one shape";
 const SLOTS: &str = "there are no slots to choose";
 
@@ -138,20 +137,19 @@ static FIELDS: &[Field] = &[
     neutral(BOTH, "n_cmpl", &["1"], "ask /v1/completions for several answers"),
     neutral(BOTH, "n_indent", ZERO, SAMPLER),
     neutral(BOTH, "min_keep", ZERO, SAMPLER),
-    neutral(BOTH, "mirostat", ZERO, SAMPLER),
-    neutral(BOTH, "dynatemp_range", ZERO, SAMPLER),
-    neutral(BOTH, "xtc_probability", ZERO, SAMPLER),
-    neutral(BOTH, "dry_multiplier", ZERO, SAMPLER),
-    neutral(BOTH, "top_n_sigma", &["-1", "0"], SAMPLER),
-    // They mean nothing without those above.
-    inert(BOTH, "mirostat_tau"),
-    inert(BOTH, "mirostat_eta"),
-    inert(BOTH, "dynatemp_exponent"),
-    inert(BOTH, "xtc_threshold"),
-    inert(BOTH, "dry_base"),
-    inert(BOTH, "dry_allowed_length"),
-    inert(BOTH, "dry_penalty_last_n"),
-    inert(BOTH, "dry_sequence_breakers"),
+    honoured(BOTH, "mirostat", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dynatemp_range", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "xtc_probability", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_multiplier", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "top_n_sigma", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "mirostat_tau", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "mirostat_eta", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dynatemp_exponent", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "xtc_threshold", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_base", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_allowed_length", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_penalty_last_n", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_sequence_breakers", |d, at, v| more(&mut d.sampling, at, v)),
     neutral(BOTH, "t_max_predict_ms", &["0", "-1"], "there is 'timeout_ms' on /v1/completions"),
     neutral(BOTH, "return_tokens", FALSE, SHAPE),
     neutral(BOTH, "return_progress", FALSE, SHAPE),

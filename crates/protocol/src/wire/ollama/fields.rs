@@ -6,7 +6,9 @@ use super::lists::untagged;
 use super::{Asked, Format, messages};
 use crate::wire::check::{self, Read};
 use crate::wire::table::{self, Row, honoured, inert, neutral};
-use crate::wire::values::{keep_alive, model, penalty_window, read_object, seed, set, stop, top};
+use crate::wire::values::{
+    keep_alive, model, more, penalty_window, read_object, seed, set, stop, top,
+};
 use crate::wire::{constraint, tools};
 use crate::{Chat, Effort, Fault, Grammar, Input, KeepAlive, Message, Request, Sampling};
 
@@ -114,8 +116,7 @@ const GENERATE: &[Format] = &[Format::Generate];
 const FALSE: &[&str] = &["false"];
 const WHOLE: &str = "a prompt is never cut; shorten it before sending";
 const MEDIA: &str = "models here read and write text alone";
-const SAMPLER: &str = "this sampler is not built; temperature, top_k, top_p, min_p, typical_p and \
-                       the penalties are";
+const SAMPLER: &str = "tail-free sampling is not built; min_p and typical_p are";
 
 #[rustfmt::skip]
 static FIELDS: &[Field] = &[
@@ -188,10 +189,9 @@ static OPTIONS: &[Field] = &[
     inert(CHAT, "low_vram"),
     inert(CHAT, "numa"),
     inert(CHAT, "f16_kv"),
-    neutral(CHAT, "mirostat", &["0"], SAMPLER),
-    // They mean nothing without it.
-    inert(CHAT, "mirostat_tau"),
-    inert(CHAT, "mirostat_eta"),
+    honoured(CHAT, "mirostat", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(CHAT, "mirostat_tau", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(CHAT, "mirostat_eta", |d, at, v| more(&mut d.sampling, at, v)),
     neutral(CHAT, "tfs_z", &["1"], SAMPLER),
     neutral(CHAT, "penalize_newline", &["true"], "a penalty counts all tokens"),
 ];

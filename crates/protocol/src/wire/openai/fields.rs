@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::check::{self, Read};
 use super::table::{self, Row, honoured, inert, neutral, refused};
-use super::values::{bias, keep_alive, model, seed, set, short, stop, tokens, top};
+use super::values::{bias, keep_alive, model, more, seed, set, short, stop, tokens, top};
 use super::{Format, Options, constraint, messages, tools};
 use crate::{Chat, Effort, Grammar, Input, KeepAlive, Sampling};
 
@@ -54,19 +54,15 @@ const COMPLETIONS: &[Format] = &[Format::Completions];
 const TOOLS: &str = "an old name; give 'tools' and 'tool_choice'";
 const MEDIA: &str = "this server reads and writes text alone";
 const HOSTED: &str = "a feature of OpenAI's hosted service";
-const SAMPLER: &str = "this sampler is not built; temperature, top_k, top_p, min_p, typical_p and \
-                       the penalties are";
+const SAMPLER: &str = "this sampler is not built, and the order of the others is fixed";
 const BEAMS: &str = "beam search is not built";
 const TEMPLATE: &str = "the model's own chat template is used; chat_template_kwargs sets its \
                         variables";
-const STOPS: &str = "give texts in 'stop' instead";
-const MASKS: &str = "use 'logit_bias' instead";
 const SCORES: &str = "log-probabilities of prompt tokens are not reported yet";
 const SHAPE: &str = "the answer has one shape";
 const WHOLE_PROMPT: &str = "a prompt is never cut; shorten it before sending";
 const FALSE: &[&str] = &["false"];
 const TRUE: &[&str] = &["true"];
-const ZERO: &[&str] = &["0"];
 const ONE: &[&str] = &["1"];
 const EMPTY: &[&str] = &["[]"];
 
@@ -112,12 +108,24 @@ static FIELDS: &[Field] = &[
     honoured(BOTH, "structured_outputs", |d, at, v| {
         constrain(d, at, constraint::structured_outputs(at, v)?)
     }),
-    honoured(BOTH, "guided_json", |d, at, v| constrain(d, at, Some(constraint::json_schema(at, v)?))),
-    honoured(BOTH, "guided_regex", |d, at, v| constrain(d, at, Some(constraint::regex(at, v)?))),
-    honoured(BOTH, "guided_choice", |d, at, v| constrain(d, at, Some(constraint::choice(at, v)?))),
-    honoured(BOTH, "guided_grammar", |d, at, v| constrain(d, at, Some(constraint::grammar(at, v)?))),
-    honoured(BOTH, "grammar", |d, at, v| constrain(d, at, Some(constraint::grammar(at, v)?))),
-    honoured(BOTH, "json_schema", |d, at, v| constrain(d, at, Some(constraint::json_schema(at, v)?))),
+    honoured(BOTH, "guided_json", |d, at, v| {
+        constrain(d, at, Some(constraint::json_schema(at, v)?))
+    }),
+    honoured(BOTH, "guided_regex", |d, at, v| {
+        constrain(d, at, Some(constraint::regex(at, v)?))
+    }),
+    honoured(BOTH, "guided_choice", |d, at, v| {
+        constrain(d, at, Some(constraint::choice(at, v)?))
+    }),
+    honoured(BOTH, "guided_grammar", |d, at, v| {
+        constrain(d, at, Some(constraint::grammar(at, v)?))
+    }),
+    honoured(BOTH, "grammar", |d, at, v| {
+        constrain(d, at, Some(constraint::grammar(at, v)?))
+    }),
+    honoured(BOTH, "json_schema", |d, at, v| {
+        constrain(d, at, Some(constraint::json_schema(at, v)?))
+    }),
     // How the next token is chosen.
     honoured(BOTH, "temperature", |d, at, v| set(&mut d.sampling.temperature, at, v, 0.0, 2.0)),
     honoured(BOTH, "top_p", |d, at, v| set(&mut d.sampling.top_p, at, v, 0.0, 1.0)),
@@ -139,6 +147,23 @@ static FIELDS: &[Field] = &[
         set(&mut d.sampling.presence_penalty, at, v, -2.0, 2.0)
     }),
     honoured(BOTH, "logit_bias", |d, at, v| { d.sampling.logit_bias = bias(at, v)?; Ok(()) }),
+    honoured(BOTH, "top_n_sigma", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dynatemp_range", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dynatemp_exponent", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "xtc_probability", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "xtc_threshold", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "mirostat", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "mirostat_tau", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "mirostat_eta", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_multiplier", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_base", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_allowed_length", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_penalty_last_n", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "dry_sequence_breakers", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "allowed_token_ids", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "bad_words", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "stop_token_ids", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "min_tokens", |d, at, v| more(&mut d.sampling, at, v)),
     honoured(BOTH, "seed", |d, at, v| { d.sampling.seed = Some(seed(at, v)?); Ok(()) }),
     honoured(BOTH, "ignore_eos", |d, at, v| {
         d.sampling.ignore_eos = check::boolean(at, v)?;
@@ -204,17 +229,13 @@ static FIELDS: &[Field] = &[
     // vLLM's.
     neutral(BOTH, "use_beam_search", FALSE, BEAMS),
     neutral(BOTH, "length_penalty", ONE, BEAMS),
-    neutral(BOTH, "stop_token_ids", EMPTY, STOPS),
     neutral(BOTH, "include_stop_str_in_output", FALSE, "stop texts are never returned"),
-    neutral(BOTH, "min_tokens", ZERO, "use 'ignore_eos' with 'max_tokens' instead"),
     neutral(BOTH, "skip_special_tokens", TRUE, "control tokens are not written as text"),
     neutral(BOTH, "spaces_between_special_tokens", &["true", "false"], SHAPE),
-    neutral(BOTH, "allowed_token_ids", EMPTY, MASKS),
-    neutral(BOTH, "bad_words", EMPTY, MASKS),
     neutral(BOTH, "return_token_ids", FALSE, SHAPE),
     neutral(BOTH, "return_tokens_as_token_ids", FALSE, SHAPE),
     neutral(CHAT, "echo", FALSE, "a conversation is not returned"),
-    neutral(CHAT, "add_generation_prompt", TRUE, TEMPLATE),
+    neutral(CHAT, "add_generation_prompt", &["true", "false"], "'continue_final_message' says it"),
     neutral(CHAT, "add_special_tokens", FALSE, TEMPLATE),
     neutral(COMPLETIONS, "add_special_tokens", TRUE, "send tokens in 'prompt' to leave them out"),
     neutral(CHAT, "documents", EMPTY, TEMPLATE),
@@ -224,10 +245,6 @@ static FIELDS: &[Field] = &[
     refused(BOTH, "logits_processors", SAMPLER),
     // llama.cpp's.
     neutral(BOTH, "cache_prompt", TRUE, "prompts always share their prefixes' cache"),
-    neutral(BOTH, "mirostat", ZERO, SAMPLER),
-    neutral(BOTH, "dynatemp_range", ZERO, SAMPLER),
-    neutral(BOTH, "xtc_probability", ZERO, SAMPLER),
-    neutral(BOTH, "dry_multiplier", ZERO, SAMPLER),
     neutral(BOTH, "timings_per_token", FALSE, "the receipt holds the timings"),
     neutral(BOTH, "id_slot", &["-1"], "there are no slots to choose"),
     refused(BOTH, "n_predict", "its name here is 'max_tokens'"),

@@ -80,11 +80,6 @@ fn fits(format: Format, draft: &Draft) -> Read<()> {
         return check::bad("stream_options", "needs 'stream' to be true");
     }
     draft.chat.validate()?;
-    if draft.grammar.is_some() && !draft.chat.offered().is_empty() {
-        let why = "cannot be had with a constraint of the whole answer: set tool_choice to \
-                   \"none\", or give the constraint as a tool's parameters";
-        return check::bad("tools", why);
-    }
     if draft.options.echo && draft.logprobs.is_some() {
         let why = "cannot be had with 'logprobs': those of prompt tokens are not reported yet";
         return check::bad("echo", why);
@@ -219,6 +214,15 @@ fn write_sampling(body: &mut Map<String, Value>, sampling: &Sampling) {
         ("repetition_penalty", sampling.repetition_penalty, usual.repetition_penalty),
         ("frequency_penalty", sampling.frequency_penalty, usual.frequency_penalty),
         ("presence_penalty", sampling.presence_penalty, usual.presence_penalty),
+        ("top_n_sigma", sampling.top_n_sigma, usual.top_n_sigma),
+        ("dynatemp_range", sampling.dynamic_temperature.range, 0.0),
+        ("dynatemp_exponent", sampling.dynamic_temperature.exponent, 1.0),
+        ("xtc_probability", sampling.xtc.probability, usual.xtc.probability),
+        ("xtc_threshold", sampling.xtc.threshold, usual.xtc.threshold),
+        ("mirostat_tau", sampling.mirostat.tau, usual.mirostat.tau),
+        ("mirostat_eta", sampling.mirostat.eta, usual.mirostat.eta),
+        ("dry_multiplier", sampling.dry.multiplier, usual.dry.multiplier),
+        ("dry_base", sampling.dry.base, usual.dry.base),
     ];
     for (name, value, usual) in numbers {
         if value != usual {
@@ -232,6 +236,24 @@ fn write_sampling(body: &mut Map<String, Value>, sampling: &Sampling) {
         let pair = |(token, bias): &(u32, f32)| (token.to_string(), short(*bias));
         let map: Map<String, Value> = sampling.logit_bias.iter().map(pair).collect();
         body.insert("logit_bias".into(), Value::Object(map));
+    }
+    let counts = [
+        ("dry_allowed_length", sampling.dry.allowed_length, usual.dry.allowed_length),
+        ("dry_penalty_last_n", sampling.dry.last_n, usual.dry.last_n),
+        ("min_tokens", sampling.min_tokens, usual.min_tokens),
+        ("mirostat", sampling.mirostat.version.into(), usual.mirostat.version.into()),
+    ];
+    let lists = [
+        ("dry_sequence_breakers", json!(sampling.dry.breakers), json!(usual.dry.breakers)),
+        ("allowed_token_ids", json!(sampling.allowed_tokens), json!([])),
+        ("bad_words", json!(sampling.bad_words), json!([])),
+        ("stop_token_ids", json!(sampling.stop_tokens), json!([])),
+    ];
+    let counts = counts.map(|(name, value, usual)| (name, json!(value), json!(usual)));
+    for (name, value, usual) in counts.into_iter().chain(lists) {
+        if value != usual {
+            body.insert(name.into(), value);
+        }
     }
     if let Some(seed) = sampling.seed {
         body.insert("seed".into(), json!(seed));
