@@ -124,6 +124,49 @@ def check_structured_output():
     assert set(value) == {"city", "size"} and value["size"] in ("big", "small"), value
 
 
+PLACE = [{"role": "user", "content": "What is the weather in Bern?"}]
+WEATHER = {
+    "name": "weather",
+    "description": "The weather at a place, now.",
+    "input_schema": {
+        "type": "object",
+        "properties": {
+            "place": {"type": "string", "maxLength": 20},
+            "unit": {"enum": ["celsius", "fahrenheit"]},
+        },
+        "required": ["place", "unit"],
+        "additionalProperties": False,
+    },
+}
+FORCED = {"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "weather"}, "max_tokens": 100}
+
+
+def check_streamed_tool_calls():
+    whole = ask(messages=PLACE, **FORCED)
+    assert whole.stop_reason == "tool_use", whole
+    (call,) = whole.content
+    assert call.name == "weather" and call.input["unit"] in ("celsius", "fahrenheit"), whole
+    with CLIENT.messages.stream(**options({"messages": PLACE, **FORCED})) as stream:
+        parts = [event.partial_json for event in stream if event.type == "input_json"]
+        final = stream.get_final_message()
+    assert len(parts) > 4 and json.loads("".join(parts)) == call.input, parts
+    assert final.content[0].input == call.input and final.stop_reason == "tool_use", final
+
+
+def check_a_tool_loop():
+    messages = list(PLACE)
+    for turn in range(10):
+        answer = ask(messages=messages, **FORCED)
+        call = answer.content[-1]
+        assert call.type == "tool_use" and set(call.input) == {"place", "unit"}, answer
+        said = [{"type": "text", "text": f"{turn} degrees"}]
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": said}
+        messages.append({"role": "assistant", "content": answer.content})
+        messages.append({"role": "user", "content": [result]})
+    last = ask(messages=messages, tools=[WEATHER], tool_choice={"type": "none"})
+    assert text(last) and all(block.type == "text" for block in last.content), last
+
+
 def check_errors():
     error = fails_with(anthropic.BadRequestError, lambda: ask(extra_body={"tempratur": 1}))
     assert "temperature" in str(error) and error.request_id, error

@@ -88,15 +88,15 @@ fn openais_own_node_client() {
 
 #[test]
 fn openais_own_client() {
-    check_python("openai", 14);
+    check_python("openai", 20);
 }
 
 #[test]
 fn anthropics_own_client() {
-    check_python("anthropic", 13);
+    check_python("anthropic", 15);
 }
 
 #[test]
 fn ollamas_own_client() {
-    check_python("ollama", 11);
+    check_python("ollama", 12);
 }

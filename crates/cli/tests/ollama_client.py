@@ -108,6 +108,42 @@ def check_structured_output():
     assert set(value) == {"city", "size"} and value["size"] in ("big", "small"), value
 
 
+PLACE = [{"role": "user", "content": "What is the weather in Bern?"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather at a place, now.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "place": {"type": "string", "maxLength": 20},
+                "unit": {"enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["place", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def check_a_tool_loop():
+    # Its client cannot force a call; the server can be told to.
+    ask = {"model": MODEL, "tools": [WEATHER], "options": GREEDY | {"num_predict": 100}}
+    turns = list(PLACE)
+    for turn in range(10):
+        body = ask | {"messages": turns, "tool_choice": "required", "stream": turn % 2 == 0}
+        status, lines = fetch("POST", "/api/chat", body)
+        assert status == 200, lines
+        parts = [json.loads(line) for line in lines.splitlines()]
+        (call, *_) = [it for part in parts for it in part["message"].get("tool_calls", [])]
+        assert set(call["function"]["arguments"]) == {"place", "unit"}, parts
+        turns.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        turns.append({"role": "tool", "tool_name": "weather", "content": f"{turn} degrees"})
+    free = chat(messages=turns, tools=[WEATHER])
+    assert free.message.tool_calls or text(free).strip(), free
+
+
 def check_logprobs():
     answer = chat(logprobs=True, top_logprobs=2, options=GREEDY | {"num_predict": 4})
     assert len(answer.logprobs) == 4, answer
