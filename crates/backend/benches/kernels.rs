@@ -1,11 +1,13 @@
 //! How fast every row of the kernel table multiplies and attends, on one thread and out of the
 //! cache: billions of multiply-adds per second, the best of many short runs, so that whatever else
-//! the machine does costs samples and not accuracy. `cargo bench -p ingle-backend`, and with
-//! `-- attention`, or another part of a line, only the lines that have it.
+//! the machine does costs samples and not accuracy. Then how fast the best row takes one token
+//! through a matrix that no cache holds, by threads: GB per second of the packed weights.
+//! `cargo bench -p ingle-backend`, and with `-- attention`, or another part of a line, only the
+//! lines that have it.
 #![allow(clippy::print_stdout, reason = "a table for a person")]
 
-use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
+use ingle_backend::cpu::{Cpu, machine};
 use ingle_backend::{
     Attend, BLOCK_TOKENS, Backend, Batch, Buffer, Format, Graph, Input, KvType, Op, Out, Pages,
     Rows, Sample, Span,
@@ -13,6 +15,8 @@ use ingle_backend::{
 use std::time::{Duration, Instant};
 
 const SIDE: usize = 1024;
+/// Rows and columns of a matrix that no cache holds.
+const LARGE: (usize, usize) = (16384, 8192);
 const CONTEXT: usize = 512;
 const FORMATS: [Format; 7] = [
     Format::Q4_1,
@@ -48,14 +52,25 @@ fn prepared(cpu: &mut Cpu, ops: Vec<Op>, read: Buffer) -> Graph {
     graph
 }
 
-fn product(kernels: &'static Kernels, format: Format, tokens: usize) -> f64 {
-    let mut cpu = Cpu::new(kernels, 1);
-    let bytes = vec![0x2C; format.row_bytes(SIDE).expect("whole blocks") * SIDE];
-    let w = cpu.weight(format, SIDE, SIDE, bytes.into()).expect("memory");
-    let [x, y] = [0, 1].map(|_| cpu.alloc(Rows::Tokens, SIDE));
+/// Seconds that a product takes, and bytes of the packed matrix.
+fn multiplied(cpu: &mut Cpu, format: Format, shape: (usize, usize), tokens: usize) -> (f64, usize) {
+    let (rows, cols) = shape;
+    let bytes = vec![0x2C; format.row_bytes(cols).expect("whole blocks") * rows];
+    let w = cpu.weight(format, rows, cols, bytes.into()).expect("memory");
+    let [x, y] = [cols, rows].map(|width| cpu.alloc(Rows::Tokens, width));
     let outs = vec![Out { w, bias: None, y, add: false }];
-    let graph = prepared(&mut cpu, vec![Op::MatMul { x: Input::Plain(x), outs }], y);
-    (tokens * SIDE * SIDE) as f64 / best(&mut cpu, &graph, 0, tokens) / 1e9
+    let graph = prepared(cpu, vec![Op::MatMul { x: Input::Plain(x), outs }], y);
+    (best(cpu, &graph, 0, tokens), cpu.shapes().weights[0].held)
+}
+
+fn product(kernels: &'static Kernels, format: Format, tokens: usize) -> f64 {
+    let (seconds, _) = multiplied(&mut Cpu::new(kernels, 1), format, (SIDE, SIDE), tokens);
+    (tokens * SIDE * SIDE) as f64 / seconds / 1e9
+}
+
+fn streamed(format: Format, threads: usize) -> f64 {
+    let (seconds, bytes) = multiplied(&mut Cpu::new(Kernels::best(), threads), format, LARGE, 1);
+    bytes as f64 / seconds / 1e9
 }
 
 fn attention(
@@ -88,26 +103,36 @@ fn attention(
     (2 * seen * heads * dim) as f64 / best(&mut cpu, &graph, start, tokens) / 1e9
 }
 
+/// A line, if it is asked for, of the rates by what is varied.
+fn line(name: &str, by: &[usize], rate: &dyn Fn(usize) -> f64) {
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    if name.contains(&part) {
+        let rates: String = by.iter().map(|&by| format!("{:8.1}", rate(by))).collect();
+        println!("{name:<32} {rates}");
+    }
+}
+
 fn main() {
     let tokens = [1, 2, 4, 8, 64];
     println!("{:<32} {tokens:>8?}", format!("{SIDE} x {SIDE}, Gmac/s by tokens"));
-    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let line = |name: String, rate: &dyn Fn(usize) -> f64| {
-        if name.contains(&part) {
-            let rates = tokens.map(|tokens| format!("{:8.1}", rate(tokens)));
-            println!("{name:<32} {}", rates.concat());
-        }
-    };
+    let line_of = |name: String, rate: &dyn Fn(usize) -> f64| line(&name, &tokens, rate);
     for kernels in KERNELS.iter().filter(|row| row.runs_here() && row.name != "reference") {
         let row = kernels.name;
         for format in FORMATS {
-            line(format!("{row:<10} {}", format.name()), &|t| product(kernels, format, t));
+            line_of(format!("{row:<10} {}", format.name()), &|t| product(kernels, format, t));
         }
         for shape in [(9, 3, 64), (4, 1, 256)] {
             for &kv in KvType::ALL {
                 let name = format!("{row:<10} attention {} {shape:?}", kv.name());
-                line(name, &|t| attention(kernels, kv, shape, t));
+                line_of(name, &|t| attention(kernels, kv, shape, t));
             }
         }
+    }
+    let threads = [1, std::thread::available_parallelism().map_or(1, usize::from)];
+    println!("{:<32} {threads:>8?}", format!("{} x {}, GB/s by threads", LARGE.0, LARGE.1));
+    line("memory     read", &threads, &|threads| machine::read_bandwidth(threads) / 1e9);
+    for format in FORMATS {
+        let name = format!("memory     {}", format.name());
+        line(&name, &threads, &|threads| streamed(format, threads));
     }
 }

@@ -66,8 +66,37 @@ pub struct Grid {
     pub offset: i32,
     /// Whether groups have a minimum beside their scale.
     pub mins: bool,
-    /// Whether every scale and minimum is exactly an IEEE half.
-    pub f16_scales: bool,
+    /// What scales and minima are made of.
+    pub scales: Scales,
+}
+
+/// What the scales and minima of a format are made of, so that they can be kept as small as the
+/// file has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scales {
+    /// Each is exactly an IEEE half.
+    F16,
+    /// Each is exactly the upper half of an IEEE single.
+    BF16,
+    /// Each is a small integer times one number a block, in one rounding: see [`Nested`].
+    Nested,
+}
+
+/// Small integers under one number: a block's scales, or its minima, are `d * ints[g]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Nested {
+    /// What they are multiplied by: exactly an IEEE half.
+    pub d: f32,
+    /// One a group.
+    pub ints: [i8; MAX_GROUPS],
+}
+
+impl Nested {
+    const NONE: Self = Self { d: -0.0, ints: [0; MAX_GROUPS] };
+
+    fn multiply_out(&self) -> [f32; MAX_GROUPS] {
+        self.ints.map(|int| self.d * f32::from(int))
+    }
 }
 
 /// One block as small integers: weight `i` is `scale[g] * q[i] + min[g]`, with `g = i / group`,
@@ -84,12 +113,27 @@ pub struct Quants {
     pub scale: [f32; MAX_GROUPS],
     /// What is then added.
     pub min: [f32; MAX_GROUPS],
+    /// What `scale` is made of, where the format's are [`Scales::Nested`].
+    pub scales: Nested,
+    /// What `min` is made of, likewise.
+    pub mins: Nested,
 }
 
 impl Quants {
     /// Somewhere to decode into.
     pub const fn new() -> Self {
-        Self { q: [0; MAX_BLOCK], scale: [0.0; MAX_GROUPS], min: [-0.0; MAX_GROUPS] }
+        Self {
+            q: [0; MAX_BLOCK],
+            scale: [0.0; MAX_GROUPS],
+            min: [-0.0; MAX_GROUPS],
+            scales: Nested::NONE,
+            mins: Nested::NONE,
+        }
+    }
+
+    fn nest(&mut self, scales: Nested, mins: Nested) {
+        (self.scale, self.min) = (scales.multiply_out(), mins.multiply_out());
+        (self.scales, self.mins) = (scales, mins);
     }
 }
 
@@ -156,16 +200,13 @@ const fn block(
     FormatRow { format, name, ggml_id, block_len, block_bytes, most: F16_MOST, decode }
 }
 
-const fn grid(bits: u8, offset: i32) -> Grid {
-    Grid { bits, offset, mins: false, f16_scales: false }
+const fn grid(bits: u8, offset: i32, scales: Scales) -> Grid {
+    Grid { bits, offset, mins: false, scales }
 }
 
 impl Grid {
     const fn with_mins(self) -> Self {
         Self { mins: true, ..self }
-    }
-    const fn with_f16_scales(self) -> Self {
-        Self { f16_scales: true, ..self }
     }
 }
 
@@ -177,19 +218,19 @@ const ROWS: &[FormatRow] = &[
     float(Format::F16, "F16", 1, 2, (read_f16, write_f16), F16_MOST),
     float(Format::BF16, "BF16", 30, 2, (read_bf16, write_bf16), bf16_to_f32(0x7f7f)),
     //     format, name, GGUF's id          weights, bytes, group          grid; there and back
-    block((Format::Q4_0, "Q4_0", 2),       (32, 2 + 16, 32),              grid(4, 8).with_f16_scales(), q4_0, encode::Q4_0),
-    block((Format::Q4_1, "Q4_1", 3),       (32, 4 + 16, 32),              grid(4, 0).with_f16_scales().with_mins(), q4_1, encode::Q4_1),
-    block((Format::Q5_0, "Q5_0", 6),       (32, 2 + 4 + 16, 32),          grid(5, 16).with_f16_scales(), q5_0, encode::Q5_0),
-    block((Format::Q5_1, "Q5_1", 7),       (32, 4 + 4 + 16, 32),          grid(5, 0).with_f16_scales().with_mins(), q5_1, encode::Q5_1),
-    block((Format::Q8_0, "Q8_0", 8),       (32, 2 + 32, 32),              grid(8, 0).with_f16_scales(), q8_0, encode::Q8_0),
-    block((Format::Q2_K, "Q2_K", 10),      (256, 16 + 64 + 4, 16),        grid(4, 0).with_mins(), q2_k, encode::Q2_K),
-    block((Format::Q3_K, "Q3_K", 11),      (256, 32 + 64 + 12 + 2, 16),   grid(4, 8), q3_k, encode::Q3_K),
-    block((Format::Q4_K, "Q4_K", 12),      (256, 4 + 12 + 128, 32),       grid(4, 0).with_mins(), q4_k, encode::Q4_K),
-    block((Format::Q5_K, "Q5_K", 13),      (256, 4 + 12 + 32 + 128, 32),  grid(5, 0).with_mins(), q5_k, encode::Q5_K),
-    block((Format::Q6_K, "Q6_K", 14),      (256, 128 + 64 + 16 + 2, 16),  grid(6, 32), q6_k, encode::Q6_K),
-    block((Format::IQ4_NL, "IQ4_NL", 20),  (32, 2 + 16, 32),              grid(8, 0).with_f16_scales(), iq4_nl, encode::IQ4_NL),
-    block((Format::IQ4_XS, "IQ4_XS", 23),  (256, 2 + 2 + 4 + 128, 32),    grid(8, 0), iq4_xs, encode::IQ4_XS),
-    block((Format::MXFP4, "MXFP4", 39),    (32, 1 + 16, 32),              grid(8, 0), mxfp4, encode::MXFP4),
+    block((Format::Q4_0, "Q4_0", 2),       (32, 2 + 16, 32),              grid(4, 8, Scales::F16), q4_0, encode::Q4_0),
+    block((Format::Q4_1, "Q4_1", 3),       (32, 4 + 16, 32),              grid(4, 0, Scales::F16).with_mins(), q4_1, encode::Q4_1),
+    block((Format::Q5_0, "Q5_0", 6),       (32, 2 + 4 + 16, 32),          grid(5, 16, Scales::F16), q5_0, encode::Q5_0),
+    block((Format::Q5_1, "Q5_1", 7),       (32, 4 + 4 + 16, 32),          grid(5, 0, Scales::F16).with_mins(), q5_1, encode::Q5_1),
+    block((Format::Q8_0, "Q8_0", 8),       (32, 2 + 32, 32),              grid(8, 0, Scales::F16), q8_0, encode::Q8_0),
+    block((Format::Q2_K, "Q2_K", 10),      (256, 16 + 64 + 4, 16),        grid(4, 0, Scales::Nested).with_mins(), q2_k, encode::Q2_K),
+    block((Format::Q3_K, "Q3_K", 11),      (256, 32 + 64 + 12 + 2, 16),   grid(4, 8, Scales::Nested), q3_k, encode::Q3_K),
+    block((Format::Q4_K, "Q4_K", 12),      (256, 4 + 12 + 128, 32),       grid(4, 0, Scales::Nested).with_mins(), q4_k, encode::Q4_K),
+    block((Format::Q5_K, "Q5_K", 13),      (256, 4 + 12 + 32 + 128, 32),  grid(5, 0, Scales::Nested).with_mins(), q5_k, encode::Q5_K),
+    block((Format::Q6_K, "Q6_K", 14),      (256, 128 + 64 + 16 + 2, 16),  grid(6, 32, Scales::Nested), q6_k, encode::Q6_K),
+    block((Format::IQ4_NL, "IQ4_NL", 20),  (32, 2 + 16, 32),              grid(8, 0, Scales::F16), iq4_nl, encode::IQ4_NL),
+    block((Format::IQ4_XS, "IQ4_XS", 23),  (256, 2 + 2 + 4 + 128, 32),    grid(8, 0, Scales::Nested), iq4_xs, encode::IQ4_XS),
+    block((Format::MXFP4, "MXFP4", 39),    (32, 1 + 16, 32),              grid(5, 16, Scales::BF16), mxfp4, encode::MXFP4),
 ];
 
 /// The rows stand in the enum's order and fit the fixed arrays of [`Quants`].
@@ -504,10 +545,10 @@ fn q2_k(mut block: Fields<'_>, out: &mut Quants) {
     let scales = block.take::<16>();
     pairs(block.take(), &mut out.q);
     let (d, d_min) = (block.f16(), block.f16());
-    for (g, byte) in scales.iter().enumerate() {
-        out.scale[g] = d * f32::from(byte & 15);
-        out.min[g] = -(d_min * f32::from(byte >> 4));
-    }
+    out.nest(
+        Nested { d, ints: scales.map(|byte| (byte & 15) as i8) },
+        Nested { d: -d_min, ints: scales.map(|byte| (byte >> 4) as i8) },
+    );
 }
 
 fn q3_k(mut block: Fields<'_>, out: &mut Quants) {
@@ -521,17 +562,19 @@ fn q3_k(mut block: Fields<'_>, out: &mut Quants) {
             *q -= if byte >> bit & 1 == 1 { 0 } else { 4 };
         }
     }
-    for g in 0..16 {
+    let mut ints = [0; MAX_GROUPS];
+    for (g, int) in ints.iter_mut().enumerate() {
         let low = scales[g % 8] >> (4 * (g / 8)) & 15;
         let high = scales[8 + g % 4] >> (2 * (g / 4)) & 3;
-        out.scale[g] = d * f32::from((low | high << 4) as i8 - 32);
-        out.min[g] = -0.0;
+        *int = (low | high << 4) as i8 - 32;
     }
+    out.nest(Nested { d, ints }, Nested::NONE);
 }
 
 /// Eight scales and eight minima of 6 bits each, in 12 bytes: the first four of each whole, the
 /// others' low nibbles in the last four bytes and their upper two bits atop the first eight.
 fn k_scales(d: f32, d_min: f32, bytes: &[u8; 12], out: &mut Quants) {
+    let (mut scales, mut mins) = ([0; MAX_GROUPS], [0; MAX_GROUPS]);
     for g in 0..8 {
         let (scale, min) = if g < 4 {
             (bytes[g] & 63, bytes[g + 4] & 63)
@@ -539,9 +582,9 @@ fn k_scales(d: f32, d_min: f32, bytes: &[u8; 12], out: &mut Quants) {
             let low = bytes[g + 4];
             (low & 15 | bytes[g - 4] >> 2 & 0x30, low >> 4 | bytes[g] >> 2 & 0x30)
         };
-        out.scale[g] = d * f32::from(scale);
-        out.min[g] = -(d_min * f32::from(min));
+        (scales[g], mins[g]) = (scale as i8, min as i8);
     }
+    out.nest(Nested { d, ints: scales }, Nested { d: -d_min, ints: mins });
 }
 
 fn q4_k(mut block: Fields<'_>, out: &mut Quants) {
@@ -578,10 +621,7 @@ fn q6_k(mut block: Fields<'_>, out: &mut Quants) {
     }
     let scales = block.take::<16>();
     let d = block.f16();
-    for (g, scale) in scales.iter().enumerate() {
-        out.scale[g] = d * f32::from(*scale as i8);
-        out.min[g] = -0.0;
-    }
+    out.nest(Nested { d, ints: scales.map(u8::cast_signed) }, Nested::NONE);
 }
 
 /// The steps of IQ4_NL and IQ4_XS (`kvalues` of `gguf.quants.IQ4_NL`).
@@ -608,11 +648,12 @@ fn iq4_nl(mut block: Fields<'_>, out: &mut Quants) {
 
 fn iq4_xs(mut block: Fields<'_>, out: &mut Quants) {
     let (d, high, low) = (block.f16(), block.u16(), block.take::<4>());
-    for g in 0..8 {
+    let mut ints = [0; MAX_GROUPS];
+    for (g, int) in ints[..8].iter_mut().enumerate() {
         let scale = low[g / 2] >> (4 * (g % 2)) & 15 | ((high >> (2 * g) & 3) << 4) as u8;
-        out.scale[g] = d * f32::from(scale as i8 - 32);
-        out.min[g] = -0.0;
+        *int = scale as i8 - 32;
     }
+    out.nest(Nested { d, ints }, Nested::NONE);
     codes(block.take::<128>(), &UNEVEN, &mut out.q);
 }
 

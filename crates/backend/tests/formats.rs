@@ -1,7 +1,7 @@
 //! Every weight format against values that the Python package `gguf` unpacked
 //! (`tools/golden-blocks.py`).
 
-use ingle_backend::formats::{Format, Quants, bf16_to_f32, f16_to_f32};
+use ingle_backend::formats::{Format, Nested, Quants, Scales, bf16_to_f32, f16_to_f32};
 
 struct Golden {
     format: Format,
@@ -66,7 +66,9 @@ fn quants_multiply_out_to_the_same_weights() {
         let blocks = bytes.chunks_exact(format.block_bytes());
         for (block, expect) in blocks.zip(values.chunks_exact(format.block_len())) {
             // What an earlier block left there must not matter.
-            let mut quants = Quants { q: [85; 256], scale: [f32::NAN; 16], min: [f32::NAN; 16] };
+            let stale = Nested { d: f32::NAN, ints: [85; 16] };
+            let (scale, min) = ([f32::NAN; 16], [f32::NAN; 16]);
+            let mut quants = Quants { q: [85; 256], scale, min, scales: stale, mins: stale };
             format.quants(block, &mut quants);
             let weight = |i: usize| {
                 let g = i / format.group();
@@ -78,12 +80,23 @@ fn quants_multiply_out_to_the_same_weights() {
             let groups = format.block_len() / format.group();
             let no_mins = quants.min[..groups].iter().all(|min| min.to_bits() == 1 << 31);
             assert!(grid.mins || no_mins, "{}: unannounced minima", format.name());
-            if grid.f16_scales {
-                for x in quants.scale[..groups].iter().chain(&quants.min[..groups]) {
-                    assert_eq!(half::f16::from_f32(*x).to_f32(), *x, "{}", format.name());
-                }
-            }
+            check_scales(format, grid.scales, groups, &quants);
         }
+    }
+}
+
+/// Scales and minima are made of what is announced.
+fn check_scales(format: Format, scales: Scales, groups: usize, quants: &Quants) {
+    let numbers = [(&quants.scale, quants.scales), (&quants.min, quants.mins)];
+    for (floats, nested) in numbers {
+        let expect: Vec<f32> = match scales {
+            Scales::F16 => floats.map(|x| half::f16::from_f32(x).to_f32()).to_vec(),
+            Scales::BF16 => floats.map(|x| half::bf16::from_f32(x).to_f32()).to_vec(),
+            Scales::Nested => nested.ints.map(|int| nested.d * f32::from(int)).to_vec(),
+        };
+        check_same(format.name(), &floats[..groups], &expect[..groups]);
+        let half = half::f16::from_f32(nested.d).to_f32();
+        assert!(scales != Scales::Nested || half == nested.d, "{}", format.name());
     }
 }
 

@@ -12,10 +12,12 @@ use super::paged::{Piece, Side};
 use super::prepare::{self, Source};
 use super::product;
 use super::reference;
+use super::scales::{Brains, Halves, Ints};
 use super::simd::{Portable, Simd};
 use super::stored;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512, Pairs, Vnni, Vnni512};
+use crate::formats::Scales;
 use crate::{Activation, KvType};
 
 /// 16 rows of weights times some rows of activations; see [`Kernels::product`].
@@ -51,19 +53,20 @@ pub struct Kernels {
     pub(crate) attend: AttendRows,
 }
 
-/// Calls the tile for a layout; one line a combination of bits, offset, minima, halves, f16.
+/// Calls the tile for a layout; one line a combination of bits, offset, minima, halves, scales.
 macro_rules! layouts {
     (
         $S:ident, $w:expr, $at:expr, $x:expr, $y:expr;
-        $($bits:literal $offset:literal $mins:literal $halves:literal $f16:literal),* $(,)?
+        $($bits:literal $offset:literal $mins:literal $halves:literal $scales:ident $kind:ident),*
+        $(,)?
     ) => {
         match $w.layout {
             Layout::Float => product::floats::<$S>($w, $at, $x, $y),
             Layout::Grid { grid, group } => match (
-                grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.f16_scales,
+                grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.scales,
             ) {
-                $(($bits, $offset, $mins, $halves, $f16) =>
-                    product::tile::<$S, $bits, $offset, $mins, $halves, $f16>($w, $at, $x, $y),)*
+                $(($bits, $offset, $mins, $halves, Scales::$scales) =>
+                    product::tile::<$S, $kind, $bits, $offset, $mins, $halves>($w, $at, $x, $y),)*
                 other => unreachable!("no kernel for layout {other:?}; this is a bug"),
             },
         }
@@ -77,17 +80,18 @@ unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
     // SAFETY: the caller's promise.
     unsafe {
         layouts!(S, w, at, x, y;
-            4 8 false 1 true,    // Q4_0
-            4 0 true 1 true,     // Q4_1
-            5 16 false 1 true,   // Q5_0
-            5 0 true 1 true,     // Q5_1
-            8 128 false 1 true,  // Q8_0, IQ4_NL
-            8 128 false 1 false, // IQ4_XS, MXFP4
-            4 0 true 2 false,    // Q2_K
-            4 8 false 2 false,   // Q3_K
-            4 0 true 1 false,    // Q4_K
-            5 0 true 1 false,    // Q5_K
-            6 32 false 2 false,  // Q6_K
+            4 8 false 1 F16 Halves,    // Q4_0
+            4 0 true 1 F16 Halves,     // Q4_1
+            5 16 false 1 F16 Halves,   // Q5_0
+            5 0 true 1 F16 Halves,     // Q5_1
+            8 128 false 1 F16 Halves,  // Q8_0, IQ4_NL
+            4 0 true 2 Nested Ints,    // Q2_K
+            4 8 false 2 Nested Ints,   // Q3_K
+            4 0 true 1 Nested Ints,    // Q4_K
+            5 0 true 1 Nested Ints,    // Q5_K
+            6 32 false 2 Nested Ints,  // Q6_K
+            8 128 false 1 Nested Ints, // IQ4_XS
+            5 16 false 1 BF16 Brains,  // MXFP4
         );
     }
 }

@@ -20,6 +20,7 @@ mod prepare;
 mod product;
 mod reference;
 mod run;
+mod scales;
 mod simd;
 mod stored;
 #[cfg(target_arch = "x86_64")]

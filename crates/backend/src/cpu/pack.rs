@@ -10,7 +10,7 @@
 //!
 //! Absent: the activations that meet them (`acts.rs`), and kernels.
 
-use super::zeroed_huge;
+use super::{scales, zeroed_huge};
 use crate::formats::{Grid, Quants};
 use crate::{Bytes, Format, Refusal};
 
@@ -49,7 +49,7 @@ pub(crate) struct Packed {
     pub(crate) lines: Vec<Line>,
     /// Lines per group of 16 rows.
     pub(crate) group_lines: usize,
-    /// `[group of 16 rows][block][half][scale, min][16]`, f32 or f16.
+    /// Those of each group of 16 rows, as `scales.rs` has them.
     pub(crate) scales: Vec<u8>,
     /// Bytes of scales per group of 16 rows.
     pub(crate) group_scales: usize,
@@ -114,12 +114,7 @@ impl Packed {
                 if !cols.is_multiple_of(BLOCK) {
                     return None;
                 }
-                let blocks = cols / BLOCK;
-                let numbers = (BLOCK / group) * (1 + usize::from(grid.mins)) * LANES;
-                (
-                    blocks * plane_lines(grid.bits),
-                    blocks * numbers * if grid.f16_scales { 2 } else { 4 },
-                )
+                (cols / BLOCK * plane_lines(grid.bits), scales::bytes(grid, group, cols))
             }
         };
         Some((layout, group_lines, group_scales))
@@ -174,32 +169,15 @@ fn fill_row(
     quants: &mut Quants,
 ) {
     let per = plane_lines(grid.bits);
-    let numbers = 1 + usize::from(grid.mins);
-    let size = if grid.f16_scales { 2 } else { 4 };
-    let mut put = |slot: usize, value: f32| {
-        let at = (slot * LANES + lane) * size;
-        if grid.f16_scales {
-            let half = half::f16::from_f32(value);
-            debug_assert_eq!(half.to_f32().to_bits(), value.to_bits());
-            scales[at..at + 2].copy_from_slice(&half.to_le_bytes());
-        } else {
-            scales[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        }
-    };
-    let (mut block, mut slot) = (0, 0);
+    let mut scales = scales::Writer::new(scales, lane);
+    let mut block = 0;
     for stored in row.chunks_exact(format.block_bytes()) {
         format.quants(stored, quants);
         for part in quants.q[..format.block_len()].as_chunks::<BLOCK>().0 {
             fill_block(grid, part, lane, &mut lines[block * per..][..per]);
             block += 1;
         }
-        for group in 0..format.block_len() / group {
-            put(slot, quants.scale[group]);
-            if grid.mins {
-                put(slot + 1, quants.min[group]);
-            }
-            slot += numbers;
-        }
+        scales.block(grid, format.block_len() / group, quants);
     }
 }
 

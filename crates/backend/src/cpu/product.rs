@@ -8,8 +8,13 @@
 
 use super::acts::{Part, Scale};
 use super::pack::{BLOCK, LANES, Lanes, Line, Packed, plane_lines};
+use super::scales::{Kind, Reader};
 use super::simd::Simd;
 use crate::Format;
+
+/// How far ahead of the block in hand weights are asked for: what memory sends while one block's
+/// arrive.
+const AHEAD: usize = 4096;
 
 /// Columns `4g..4g + 4` of a block's planes, as unsigned bytes.
 #[inline(always)]
@@ -42,44 +47,52 @@ struct Unpacked<S: Simd> {
 }
 
 /// Where the next weights of a group are.
-struct Cursor {
+struct Cursor<S: Simd> {
     planes: *const u8,
-    scales: *const u8,
+    scales: Reader<S>,
 }
 
-impl Cursor {
-    fn at(w: &Packed, group: usize) -> Self {
+impl<S: Simd> Cursor<S> {
+    #[inline(always)]
+    unsafe fn at(w: &Packed, group: usize) -> Self {
+        let scales = w.scales[group * w.group_scales..].as_ptr();
         Self {
             planes: w.lines[group * w.group_lines..].as_ptr().cast(),
-            scales: w.scales[group * w.group_scales..].as_ptr(),
+            // SAFETY: the caller's promise: the provider runs here.
+            scales: unsafe { Reader::at(scales) },
+        }
+    }
+
+    /// Before each block, from the first on: what is needed soon is asked for.
+    ///
+    /// # Safety
+    /// The packed matrix has this layout, and weights are left.
+    #[inline(always)]
+    unsafe fn enter<K: Kind, const BITS: u8, const MINS: bool>(&mut self, block: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for line in 0..plane_lines(BITS) {
+                S::prefetch(self.planes.wrapping_add(AHEAD + 64 * line));
+            }
+            self.scales.enter::<K, MINS>(block);
         }
     }
 
     /// # Safety
-    /// The packed matrix has this layout, and weights are left.
+    /// As [`Cursor::enter`].
     #[inline(always)]
-    unsafe fn unpack<
-        S: Simd,
-        const BITS: u8,
-        const MINS: bool,
-        const HALVES: usize,
-        const F16: bool,
-    >(
+    unsafe fn unpack<K: Kind, const BITS: u8, const MINS: bool, const HALVES: usize>(
         &mut self,
         half: usize,
     ) -> Unpacked<S> {
-        let size = if F16 { 2 } else { 4 };
         // SAFETY: the caller's promise.
         unsafe {
-            let floats = |from: *const u8| if F16 { S::load_f16(from) } else { S::load_f32(from) };
-            let scale = floats(self.scales);
-            let min = if MINS { floats(self.scales.add(LANES * size)) } else { scale };
+            let [scale, min] = self.scales.next::<K, MINS>();
             let count = 8 / HALVES;
             let mut v = [S::zero(); 8];
             for g in 0..count {
                 v[g] = group::<S, BITS>(self.planes, g + half * count);
             }
-            self.scales = self.scales.add(LANES * size * (1 + MINS as usize));
             if half + 1 == HALVES {
                 self.planes = self.planes.add(64 * plane_lines(BITS));
             }
@@ -136,11 +149,11 @@ unsafe fn add<
 #[inline(always)]
 pub(crate) unsafe fn tile<
     S: Simd,
+    K: Kind,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
     const HALVES: usize,
-    const F16: bool,
 >(
     w: &Packed,
     at: usize,
@@ -150,11 +163,11 @@ pub(crate) unsafe fn tile<
     // SAFETY: the caller's promise.
     unsafe {
         match y.len() {
-            1 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 1>(w, at, x, y),
-            2 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 2>(w, at, x, y),
-            3 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 3>(w, at, x, y),
-            4 => few::<S, BITS, OFFSET, MINS, HALVES, F16, 4>(w, at, x, y),
-            _ => many::<S, BITS, OFFSET, MINS, HALVES, F16>(w, at, x, y),
+            1 => few::<S, K, BITS, OFFSET, MINS, HALVES, 1>(w, at, x, y),
+            2 => few::<S, K, BITS, OFFSET, MINS, HALVES, 2>(w, at, x, y),
+            3 => few::<S, K, BITS, OFFSET, MINS, HALVES, 3>(w, at, x, y),
+            4 => few::<S, K, BITS, OFFSET, MINS, HALVES, 4>(w, at, x, y),
+            _ => many::<S, K, BITS, OFFSET, MINS, HALVES>(w, at, x, y),
         }
     }
 }
@@ -163,11 +176,11 @@ pub(crate) unsafe fn tile<
 #[inline(always)]
 unsafe fn few<
     S: Simd,
+    K: Kind,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
     const HALVES: usize,
-    const F16: bool,
     const R: usize,
 >(
     w: &Packed,
@@ -175,14 +188,15 @@ unsafe fn few<
     x: &Part,
     y: &mut [Lanes],
 ) {
-    let mut from = Cursor::at(w, at);
     // SAFETY: the caller's promise.
     unsafe {
+        let mut from = Cursor::<S>::at(w, at);
         let mut acc = [S::floats(0.0); R];
         for block in 0..w.cols / BLOCK {
             let (lines, scales) = (x.lines.add(block * x.step), x.scales.add(block * x.step));
+            from.enter::<K, BITS, MINS>(block);
             for half in 0..HALVES {
-                let w = from.unpack::<S, BITS, MINS, HALVES, F16>(half);
+                let w = from.unpack::<K, BITS, MINS, HALVES>(half);
                 add::<S, BITS, OFFSET, MINS, HALVES, R>(&w, half, lines, scales, &mut acc);
             }
         }
@@ -196,26 +210,27 @@ unsafe fn few<
 #[inline(always)]
 unsafe fn many<
     S: Simd,
+    K: Kind,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
     const HALVES: usize,
-    const F16: bool,
 >(
     w: &Packed,
     at: usize,
     x: &Part,
     y: &mut [Lanes],
 ) {
-    let mut from = Cursor::at(w, at);
     y.fill(Lanes::default());
     let (rows, y) = (y.len(), y.as_mut_ptr());
     // SAFETY: the caller's promise; rows are below `rows`.
     unsafe {
+        let mut from = Cursor::<S>::at(w, at);
         for block in 0..w.cols / BLOCK {
             let (lines, scales) = (x.lines.add(block * x.step), x.scales.add(block * x.step));
+            from.enter::<K, BITS, MINS>(block);
             for half in 0..HALVES {
-                let w = from.unpack::<S, BITS, MINS, HALVES, F16>(half);
+                let w = from.unpack::<K, BITS, MINS, HALVES>(half);
                 let mut row = 0;
                 while S::ROWS == 4 && row + 4 <= rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));

@@ -27,6 +27,9 @@ pub(crate) trait Simd: Copy {
 
     /// 64 bytes, aligned.
     unsafe fn load(from: *const u8) -> Self::Bytes;
+    /// Has a cache line on its way, wherever it is, before it is loaded; it need not be readable.
+    #[inline(always)]
+    unsafe fn prefetch(_line: *const u8) {}
     /// The low (`HIGH` false) or high four bits of every byte.
     unsafe fn nibble<const HIGH: bool>(v: Self::Bytes) -> Self::Bytes;
     /// `low | ((plane >> from) << 4) & mask`, byte by byte; `from` is 0 to 7.

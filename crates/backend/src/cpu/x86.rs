@@ -23,6 +23,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_load_si512(from.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch(line: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+    #[inline(always)]
     unsafe fn nibble<const HIGH: bool>(v: __m512i) -> __m512i {
         unsafe {
             let v = if HIGH { _mm512_srli_epi16::<4>(v) } else { v };
@@ -275,6 +279,10 @@ impl<B: Bytes256> Simd for Avx2<B> {
     #[inline(always)]
     unsafe fn load(from: *const u8) -> [__m256i; 2] {
         unsafe { [_mm256_load_si256(from.cast()), _mm256_load_si256(from.add(32).cast())] }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(line: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
     }
     #[inline(always)]
     unsafe fn nibble<const HIGH: bool>([a, b]: [__m256i; 2]) -> [__m256i; 2] {
