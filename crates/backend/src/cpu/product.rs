@@ -14,7 +14,7 @@ use crate::Format;
 
 /// How far ahead of the block in hand weights are asked for: what memory sends while one block's
 /// arrive.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 2048;
 
 /// Columns `4g..4g + 4` of a block's planes, as unsigned bytes.
 #[inline(always)]

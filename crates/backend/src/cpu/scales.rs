@@ -110,11 +110,11 @@ impl<S: Simd> Reader<S> {
     #[inline(always)]
     pub(crate) unsafe fn next<K: Kind, const MINS: bool>(&mut self) -> [S::Floats; 2] {
         let mut numbers = self.outer;
-        for which in 0..1 + MINS as usize {
+        for number in &mut numbers[..1 + MINS as usize] {
             // SAFETY: the caller's promise.
             unsafe {
-                let number = K::load::<S>(self.next);
-                numbers[which] = if K::NESTED { S::mul(self.outer[which], number) } else { number };
+                let kept = K::load::<S>(self.next);
+                *number = if K::NESTED { S::mul(*number, kept) } else { kept };
                 self.next = self.next.add(LANES * K::SIZE);
             }
         }
