@@ -12,8 +12,8 @@ use super::scales::{Kind, Reader};
 use super::simd::Simd;
 use crate::Format;
 
-/// How many bytes ahead of the block in hand weights are asked for. By the bench of a matrix that no
-/// cache holds, 1.5 kB to 8 kB do the same, within what the machine drifts.
+/// How many bytes ahead of the block in hand weights are asked for. By the bench of a matrix that
+/// no cache holds, 1.5 kB to 8 kB do the same, within what the machine drifts.
 const AHEAD: usize = 3072;
 
 /// Columns `4g..4g + 4` of a block's planes, as unsigned bytes.
