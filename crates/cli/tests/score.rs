@@ -8,12 +8,16 @@ fn gold() -> String {
     of("engine", "golden/archs/qwen2.gold.json")
 }
 
-#[test]
-fn the_default_model_against_its_reference() {
+/// The default model's first case.
+fn default_gold() -> Vec<u8> {
     let all = std::fs::read(of("engine", "fixtures/smollm2-135m.gold.json")).expect("is there");
     let all: Vec<serde_json::Value> = serde_json::from_slice(&all).expect("a list");
-    let one = serde_json::to_vec(&all[..1]).expect("JSON");
-    let said = piped(&["score", "smollm2", "-", "--json"], &one);
+    serde_json::to_vec(&all[..1]).expect("JSON")
+}
+
+#[test]
+fn the_default_model_against_its_reference() {
+    let said = piped(&["score", "smollm2", "-", "--json"], &default_gold());
     let json = said.json();
     assert_eq!((said.err.as_str(), &json["model"]), ("", &"smollm2".into()));
     assert_eq!(json["positions"], 48);
@@ -21,6 +25,17 @@ fn the_default_model_against_its_reference() {
     let mean = json["mean_abs_delta"].as_f64().expect("a number");
     let p99 = json["p99_abs_delta"].as_f64().expect("a number");
     assert!(0.0 < mean && mean < 0.001 && mean < p99 && p99 < 0.01, "{json}");
+}
+
+/// llama.cpp's mean is 0.079 with halves.
+#[test]
+fn keys_and_values_as_bytes_cost_little() {
+    let said = piped(&["score", "smollm2", "-", "--json", "--kv-type", "q8_0"], &default_gold());
+    let json = said.json();
+    assert_eq!((&json["kv_type"], &json["positions"]), (&"q8_0".into(), &48.into()));
+    assert!(json["top1_agreement"].as_f64() >= Some(0.97), "{json}");
+    let mean = json["mean_abs_delta"].as_f64().expect("a number");
+    assert!(0.001 < mean && mean < 0.05, "{json}");
 }
 
 #[test]
