@@ -34,7 +34,7 @@ pub use self::hub::Settings;
 pub use self::manifest::Manifest;
 pub use self::reference::{Hub, Package, Reference, Registry};
 
-use self::sink::io_error;
+use self::sink::{hash_file, io_error};
 use crate::{Error, catalogue};
 
 /// How often a process that waits for another's download looks again.
@@ -215,11 +215,48 @@ impl Store {
         for name in names {
             match self.entry(&name) {
                 Ok(Some(entry)) => listing.models.push(entry),
-                Ok(None) => listing.partial.extend(self.partial_bytes(&name).map(|n| (name, n))),
+                Ok(None) => match self.partial_bytes(&name) {
+                    Some(bytes) => listing.partial.push((name, bytes)),
+                    None if self.folder(&name).join("manifest.json").exists() => {
+                        let gone = "its file is gone, or not as long as it was";
+                        listing.problems.push(format!("{name}: {gone}"));
+                    }
+                    None => {}
+                },
                 Err(error) => listing.problems.push(format!("{name}: {error}")),
             }
         }
         Ok(listing)
+    }
+
+    /// Reads a model's file to its end: is it still what it was when it came?
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it is not, [`Error::Io`] where it cannot be read,
+    /// [`Error::Interrupted`] on cancel.
+    pub fn check(&self, entry: &Entry, progress: &mut dyn Progress) -> Result<(), Error> {
+        let Entry { manifest, path } = entry;
+        progress.begin("reading", Some(manifest.size));
+        let (size, sha256) = hash_file(path, progress)?;
+        progress.done();
+        if (size, &sha256) == (manifest.size, &manifest.sha256) {
+            return Ok(());
+        }
+        let name = &manifest.name;
+        Err(Error::Refused(format!(
+            "{} has changed since it came: {size} bytes with SHA-256 {sha256}, not {} with {}\n\
+             hint: `ingle rm {name}`, then fetch it again with `ingle pull {}`",
+            path.display(),
+            manifest.size,
+            manifest.sha256,
+            manifest.reference
+        )))
+    }
+
+    /// Bytes free on the disk of the store's folder, where the system tells.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let there = self.root.ancestors().find(|folder| folder.is_dir())?;
+        fs4::available_space(there).ok()
     }
 
     /// Removes a model, or what is there of it, and returns how many bytes that freed. Deletes

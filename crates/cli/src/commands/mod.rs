@@ -39,6 +39,7 @@ commands! {
     Bench => bench,
     Inspect => inspect,
     Quantize => quantize,
+    Doctor => doctor,
 }
 
 /// The model that runs where none is named.

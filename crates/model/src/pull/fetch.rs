@@ -220,7 +220,7 @@ fn adopt(want: &Want, folder: &Path, progress: &mut dyn Progress) -> Result<Opti
     let path = folder.join(&want.file);
     let (Some(wanted), true) = (&want.sha256, path.is_file()) else { return Ok(None) };
     progress.begin("reading what is here", None);
-    let (size, sha256) = hash_file(&path)?;
+    let (size, sha256) = hash_file(&path, progress)?;
     progress.done();
     if sha256 != *wanted {
         progress.note(&format!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::Progress;
+use super::{Progress, Quiet};
 use crate::Error;
 
 /// The largest model file that is fetched where nobody says how large it is: 2 TiB.
@@ -72,7 +72,8 @@ impl Sink {
         self.file.set_len(keep).map_err(failed)?;
         self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
         self.hasher = Sha256::new();
-        let hashed = hash_into(&mut self.hasher, &mut (&self.file).take(keep)).map_err(failed)?;
+        let mut kept = (&self.file).take(keep);
+        let hashed = hash_into(&mut self.hasher, &mut kept, &self.path, &mut Quiet)?;
         self.file.seek(SeekFrom::Start(hashed)).map_err(failed)?;
         self.len = hashed;
         Ok(())
@@ -130,11 +131,10 @@ impl Sink {
 }
 
 /// A file's size and SHA-256 in hexadecimal.
-pub(crate) fn hash_file(path: &Path) -> Result<(u64, String), Error> {
+pub(crate) fn hash_file(path: &Path, progress: &mut dyn Progress) -> Result<(u64, String), Error> {
     let mut hasher = Sha256::new();
-    let size = File::open(path)
-        .and_then(|mut file| hash_into(&mut hasher, &mut file))
-        .map_err(|source| io_error(path, source))?;
+    let mut file = File::open(path).map_err(|source| io_error(path, source))?;
+    let size = hash_into(&mut hasher, &mut file, path, progress)?;
     Ok((size, hex(&hasher.finalize())))
 }
 
@@ -143,20 +143,28 @@ pub(crate) fn hash_text(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-fn hash_into(hasher: &mut Sha256, reader: &mut dyn Read) -> io::Result<u64> {
+/// Hashes all that a reader of this file gives.
+fn hash_into(
+    hasher: &mut Sha256,
+    reader: &mut dyn Read,
+    path: &Path,
+    progress: &mut dyn Progress,
+) -> Result<u64, Error> {
     let mut block = vec![0; BLOCK];
     let mut total = 0;
-    loop {
+    while !progress.cancelled() {
         match reader.read(&mut block) {
             Ok(0) => return Ok(total),
             Ok(got) => {
                 hasher.update(&block[..got]);
                 total += got as u64;
+                progress.advance(total);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(io_error(path, error)),
         }
     }
+    Err(Error::Interrupted)
 }
 
 fn hex(bytes: &[u8]) -> String {
