@@ -177,6 +177,7 @@ fn constraints_have_many_names() {
         (TEXT, r#""guided_json":{"type":"null"}"#, schema(r#"{"type":"null"}"#)),
         (TEXT, r#""guided_json":"{\"type\": \"null\"}""#, schema(r#"{"type":"null"}"#)),
         (TEXT, r#""json_schema":true"#, schema("true")),
+        (TEXT, r#""json_schema":{"const":-2.8564119563076548e-70}"#, schema(r#"{"const":-2.8564119563076548e-70}"#)),
         (CHAT, r#""guided_regex":"a+""#, Some(Grammar::Regex("a+".into()))),
         (CHAT, r#""guided_choice":["a","b"]"#, Some(Grammar::Choice(vec!["a".into(), "b".into()]))),
         (CHAT, r#""guided_grammar":"start: \"a\"""#, Some(Grammar::Lark("start: \"a\"".into()))),
