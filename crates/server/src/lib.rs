@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
-pub use listen::{Bound, Stop, bind, signals};
+pub use listen::{Bound, Stop, bind, can_listen, signals};
 pub use routes::router;
 pub use slot::{Progress, Slot};
 

@@ -32,6 +32,14 @@ pub enum Stop {
     Now,
 }
 
+/// Whether a server could listen there now.
+///
+/// # Errors
+/// What the system says against it.
+pub fn can_listen(address: SocketAddr) -> std::io::Result<()> {
+    std::net::TcpListener::bind(address).map(drop)
+}
+
 /// A server that listens and is not yet served.
 #[derive(Debug)]
 pub struct Bound {

@@ -1,8 +1,6 @@
 //! `ingle doctor`: looks at all that a model needs of this machine, and says of each thing that is
 //! not as it should be what to do. It reaches for no network and changes nothing.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use clap::Args as ClapArgs;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::pool;
@@ -194,11 +192,11 @@ fn network(settings: &Settings) -> Finding {
 }
 
 fn port() -> Finding {
-    let port = ingle_server::DEFAULT_PORT;
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Finding::well(format!("127.0.0.1:{port} is free for `ingle serve`")),
+    let address = ingle_server::Config::default().listen;
+    match ingle_server::can_listen(address) {
+        Ok(()) => Finding::well(format!("{address} is free for `ingle serve`")),
         Err(error) => Finding::note(
-            format!("`ingle serve` cannot have 127.0.0.1:{port}: {error}"),
+            format!("`ingle serve` cannot have {address}: {error}"),
             "it may be running already; else give it --port",
         ),
     }
