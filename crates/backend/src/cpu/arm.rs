@@ -1,4 +1,6 @@
-//! NEON with the dot products of ARMv8.4, as a provider of [`Simd`]: four registers a vector.
+//! NEON with dot products, as a provider of [`Simd`]: four registers a vector. Two instruction sets
+//! have them: ARMv8.4's of signed bytes, and i8mm's of unsigned with signed ones, which spares
+//! weights of 8 bits a step.
 //!
 //! Absent: the matrix products of i8mm. They take 8 columns of 2 rows where the weights' layout has
 //! 4 columns of 16 rows, so they would need a layout of their own.
@@ -9,9 +11,28 @@ use super::simd::Simd;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// NEON and `sdot`.
+/// Dot products of four bytes.
+pub(crate) trait Dots: Copy {
+    /// Whether both operands are signed. Weights of 8 bits are made so; smaller ones are both.
+    const SIGNED: bool;
+    /// `sum + Σ w·x` over each lane's four bytes.
+    ///
+    /// # Safety
+    /// The processor has the row's instructions.
+    unsafe fn dot(sum: int32x4_t, w: uint8x16_t, x: int32x4_t) -> int32x4_t;
+}
+
+/// NEON with one of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neon<D>(std::marker::PhantomData<D>);
+
+/// `sdot`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dotprod;
+
+/// `usdot`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct I8mm;
 
 /// An intrinsic on each of a vector's four registers.
 macro_rules! each {
@@ -23,22 +44,32 @@ macro_rules! each {
     };
 }
 
-/// `sum + Σ w·x` over each lane's four bytes. The compiler's own name for it is not yet stable.
-#[inline(always)]
-unsafe fn sdot(mut sum: int32x4_t, w: uint8x16_t, x: int32x4_t) -> int32x4_t {
-    // SAFETY: the row's processors have the instruction; it touches registers alone.
-    unsafe {
-        asm!(
-            ".arch_extension dotprod",
-            "sdot {sum:v}.4s, {w:v}.16b, {x:v}.16b",
-            sum = inout(vreg) sum,
-            w = in(vreg) w,
-            x = in(vreg) x,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    sum
+/// The compiler's own names for the instructions are not yet stable.
+macro_rules! dots {
+    ($set:ident, $signed:literal, $extension:literal, $instruction:literal) => {
+        impl Dots for $set {
+            const SIGNED: bool = $signed;
+            #[inline(always)]
+            unsafe fn dot(mut sum: int32x4_t, w: uint8x16_t, x: int32x4_t) -> int32x4_t {
+                // SAFETY: the row's processors have the instruction; it touches registers alone.
+                unsafe {
+                    asm!(
+                        concat!(".arch_extension ", $extension),
+                        concat!($instruction, " {sum:v}.4s, {w:v}.16b, {x:v}.16b"),
+                        sum = inout(vreg) sum,
+                        w = in(vreg) w,
+                        x = in(vreg) x,
+                        options(pure, nomem, nostack, preserves_flags)
+                    );
+                }
+                sum
+            }
+        }
+    };
 }
+
+dots!(Dotprod, true, "dotprod", "sdot");
+dots!(I8mm, false, "i8mm", "usdot");
 
 /// Four halves as floats; stable only as an instruction too.
 #[inline(always)]
@@ -58,14 +89,13 @@ unsafe fn widened(halves: uint16x4_t) -> float32x4_t {
 
 // SAFETY (all methods): the trait's contract; each is one or a few instructions of the row's set.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Dotprod {
+impl<D: Dots> Simd for Neon<D> {
     type Bytes = [uint8x16_t; 4];
     type Ints = [int32x4_t; 4];
     type Floats = [float32x4_t; 4];
 
     const ROWS: usize = 2;
-    /// `sdot` has no unsigned operand: weights of 8 bits become signed, smaller ones are both.
-    const SIGNED: bool = true;
+    const SIGNED: bool = D::SIGNED;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Bytes {
@@ -101,8 +131,9 @@ impl Simd for Dotprod {
         unsafe {
             let x = vdupq_n_s32(x.cast::<i32>().read_unaligned());
             let one = |sum, w| {
-                let w = if BITS == 8 { veorq_u8(w, vdupq_n_u8(0x80)) } else { w };
-                sdot(sum, w, x)
+                let flipped = D::SIGNED && BITS == 8;
+                let w = if flipped { veorq_u8(w, vdupq_n_u8(0x80)) } else { w };
+                D::dot(sum, w, x)
             };
             each!(one; sum, w)
         }

@@ -4,7 +4,7 @@
 
 use super::acts::{Part, Place};
 #[cfg(target_arch = "aarch64")]
-use super::arm::Dotprod;
+use super::arm::{Dotprod, I8mm, Neon};
 use super::attend::{self, Keys, Query};
 use super::body::{self, Target};
 use super::pack::{Lanes, Layout, Packed, plane_offset};
@@ -199,7 +199,9 @@ pub static KERNELS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     row!("avx2", avx2, Avx2<Pairs>, "avx2", "fma", "f16c"),
     #[cfg(target_arch = "aarch64")]
-    row!("neon-dotprod", neon_dotprod, Dotprod, "neon", "dotprod"),
+    row!("neon-i8mm", neon_i8mm, Neon<I8mm>, "neon", "i8mm"),
+    #[cfg(target_arch = "aarch64")]
+    row!("neon-dotprod", neon_dotprod, Neon<Dotprod>, "neon", "dotprod"),
     row!("portable", portable, Portable),
     reference::ROW,
 ];

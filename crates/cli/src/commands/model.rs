@@ -20,7 +20,7 @@ pub(crate) struct ComputeArgs {
     threads: Option<u16>,
 
     /// Kernels to compute with: `best`, or one of avx512, avxvnni, avx512-256, avx2,
-    /// neon-dotprod, portable, reference
+    /// neon-i8mm, neon-dotprod, portable, reference
     #[arg(long, value_name = "NAME", default_value = "best", value_parser = kernels)]
     kernels: Choice,
 
