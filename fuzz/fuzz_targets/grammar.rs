@@ -59,6 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
         b'j' => Grammar::JsonSchema(text.to_owned()),
         b'r' => Grammar::Regex(text.to_owned()),
         b'l' => Grammar::Lark(text.to_owned()),
+        b'g' => Grammar::Gbnf(text.to_owned()),
         b'c' => Grammar::Choice(text.split('|').map(str::to_owned).collect()),
         _ => return,
     };

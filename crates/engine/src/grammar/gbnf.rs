@@ -14,6 +14,8 @@ const RULES_MAX: usize = 2000;
 const DEPTH_MAX: usize = 64;
 /// The most repetitions that are counted.
 const TIMES_MAX: u32 = 10_000;
+/// The most signs of repetition behind one item: each is one level deeper, too.
+const SIGNS_MAX: usize = 4;
 
 /// What a rule says: alternatives, each a sequence.
 type Alternatives = Vec<Vec<Item>>;
@@ -170,7 +172,7 @@ impl Reader<'_> {
     }
 
     fn repeated(&mut self, mut item: Item, depth: usize) -> Result<Item, String> {
-        loop {
+        for _ in 0..=SIGNS_MAX {
             let (low, high) = match self.rest.chars().next() {
                 Some('*') => (0, None),
                 Some('+') => (1, None),
@@ -182,6 +184,7 @@ impl Reader<'_> {
             self.space(depth > 0);
             item = Item::Repeat(Box::new(item), low, high);
         }
+        self.wrong("too many signs of repetition follow each other")
     }
 
     /// `{m}`, `{m,}`, `{,n}` or `{m,n}`, up to its closing bracket.
@@ -271,8 +274,8 @@ impl Reader<'_> {
             '\\' | '"' | '[' | ']' | '-' | '^' => return Ok((c, true)),
             _ => return self.wrong("a backslash escapes what needs none"),
         };
-        let read = self.rest.get(..digits).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        match read.and_then(char::from_u32) {
+        let hex = self.rest.get(..digits).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        match hex.and_then(|hex| u32::from_str_radix(hex, 16).ok()).and_then(char::from_u32) {
             Some(c) => {
                 self.rest = &self.rest[digits..];
                 Ok((c, true))
@@ -457,6 +460,8 @@ mod tests {
             ("root ::= <think>", "single tokens"),
             ("root ::= \"\\q\"", "escapes what needs none"),
             ("root ::= \"\\uD800\"", "names no character"),
+            ("root ::= \"\\x+1\"", "names no character"),
+            ("root ::= \"a\"?+*?*", "signs of repetition"),
             ("root ::= \"a", "ends within"),
         ] {
             let error = to_lark(gbnf).expect_err(gbnf);
@@ -464,6 +469,8 @@ mod tests {
         }
         let deep = format!("root ::= {}\"a\"{}", "(".repeat(200), ")".repeat(200));
         assert!(to_lark(&deep).expect_err("too deep").contains("deeply"));
+        let signs = format!("root ::= \"a\"{}", "*".repeat(100_000));
+        assert!(to_lark(&signs).expect_err("too deep").contains("signs"));
         let many: String = (0..2100).map(|at| format!("r{at} ::= \"a\"\n")).collect();
         assert!(to_lark(&many).expect_err("too many").contains("2000"));
     }
