@@ -88,11 +88,19 @@ async fn generate<A: Ask>(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Outcome {
-    let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
-    let (body, room) = body(&state, request).await?;
-    let asked = read(&body)?;
-    drop((body, room));
+    let (owner, asked) = taken(read, &state, request).await?;
     answer(state, owner, asked).await
+}
+
+/// Who asks, and what.
+async fn taken<A>(
+    read: impl FnOnce(&[u8]) -> Result<A, Fault>,
+    state: &State,
+    request: Request,
+) -> Result<(Owner, A), Refusal> {
+    let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
+    let (body, _room) = body(state, request).await?;
+    Ok((owner, read(&body)?))
 }
 
 /// Answers what was read.

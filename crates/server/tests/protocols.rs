@@ -224,6 +224,17 @@ async fn models_are_fetched_and_deleted_where_that_is_allowed() {
 }
 
 #[tokio::test]
+async fn a_fetch_ends_with_its_connection() {
+    let server = start(Config { manage_models: true, ..config() }).await;
+    let fetch = async |body| server.send("POST", "/api/pull", JSON, body).await;
+    let streamed = fetch(r#"{"model":"endless"}"#).await;
+    let whole = fetch(r#"{"model":"endless","stream":false}"#).await;
+    until(async || server.world.running.load(Ordering::SeqCst) == 2).await;
+    drop((streamed, whole));
+    until(async || server.world.cancelled.load(Ordering::SeqCst) == 2).await;
+}
+
+#[tokio::test]
 async fn llama_cpps_routes() {
     let server = start(config()).await;
     let whole = server.post("/completion", r#"{"prompt":"one two","n_predict":9}"#).await.json();

@@ -12,9 +12,8 @@ use ingle_protocol::wire::llama_cpp::{self, Format, Gap, Props};
 use ingle_protocol::wire::openai;
 use ingle_protocol::{Fault, Input, Token};
 
-use super::{Outcome, answer, blocking, body, card, generate, provider};
+use super::{Outcome, answer, blocking, body, card, generate, provider, taken};
 use crate::State;
-use crate::front::Owner;
 use crate::refusal::{Refusal, json};
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -34,10 +33,8 @@ fn completion_request(body: &[u8]) -> Result<llama_cpp::Asked, Fault> {
 }
 
 async fn infill(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
-    let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
-    let (body, room) = body(&state, request).await?;
-    let mut asked = llama_cpp::read_request(Format::Infill, &body)?;
-    drop((body, room));
+    let read = |body: &[u8]| llama_cpp::read_request(Format::Infill, body);
+    let (owner, mut asked) = taken(read, &state, request).await?;
     let gap = asked.gap.take().unwrap_or_default();
     let provider = Arc::clone(provider(&state)?);
     let name = card(&provider, &asked.request.model).await?.name;

@@ -17,11 +17,11 @@ use ingle_protocol::wire::ollama::{self, Format, Named, Shown};
 use ingle_protocol::wire::{Dialect, Kind};
 use ingle_protocol::{Fault, KeepAlive};
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::oneshot;
 
-use super::{Outcome, answer, blocking, body, card, permits, provider};
+use super::{Outcome, answer, blocking, body, card, permits, provider, taken};
 use crate::State;
 use crate::answer::stamp;
-use crate::front::Owner;
 use crate::refusal::{Refusal, json};
 
 /// What a page of this server tells a person, and what Ollama's clients look for on it.
@@ -45,10 +45,8 @@ pub(super) fn routes() -> Router<Arc<State>> {
 }
 
 async fn ask(format: Format, Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
-    let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
-    let (body, room) = body(&state, request).await?;
-    let asked = ollama::read_request(format, &body)?;
-    drop((body, room));
+    let read = |body: &[u8]| ollama::read_request(format, body);
+    let (owner, asked) = taken(read, &state, request).await?;
     let provider = Arc::clone(provider(&state)?);
     let card = card(&provider, &asked.request.model).await?;
     if asked.idle {
@@ -159,7 +157,12 @@ async fn pull(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
     let provider = Arc::clone(provider(&state)?);
     let success = || ollama::write_progress("success", None, None);
     if !streamed {
-        blocking(move || provider.fetch(&name, &mut |_, _, _| ControlFlow::Continue(()))).await?;
+        let (waits, _waiting) = oneshot::channel::<()>();
+        blocking(move || {
+            let _place = permit;
+            provider.fetch(&name, &mut |_, _, _| going_on(waits.is_closed()))
+        })
+        .await?;
         return Ok(json(StatusCode::OK, success()));
     }
     let (sender, lines) = channel(LINES);
@@ -185,5 +188,10 @@ async fn pull(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
 
 fn tell(sender: &Sender<String>, line: String) -> ControlFlow<()> {
     let _ = sender.try_send(line);
-    if sender.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    going_on(sender.is_closed())
+}
+
+/// Who went away needs no more.
+fn going_on(gone: bool) -> ControlFlow<()> {
+    if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

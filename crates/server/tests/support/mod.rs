@@ -75,6 +75,14 @@ impl Provider for Script {
     }
 
     fn fetch(&self, reference: &str, tell: Tell<'_>) -> Result<(), Fault> {
+        if reference == "endless" {
+            self.0.running.fetch_add(1, Ordering::SeqCst);
+            while tell("fetching", None, None).is_continue() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.0.cancelled.fetch_add(1, Ordering::SeqCst);
+            return Err(Fault::caller("the fetch was ended"));
+        }
         if reference != "other" {
             return Err(Fault::caller("there is no such model anywhere").at("model"));
         }
