@@ -32,6 +32,39 @@ pub trait Ask: Send + 'static {
     ) -> Result<Box<dyn Writer>, Fault>;
 }
 
+/// A format in which one request has one answer.
+pub(super) trait AskOne: Send + 'static {
+    /// What is asked.
+    fn request(&self) -> &Request;
+    fn request_mut(&mut self) -> &mut Request;
+    /// Whether the answer is wanted in pieces.
+    fn streamed(&self) -> bool;
+    /// Who writes the answer.
+    fn answer(&self, stamp: Stamp) -> Box<dyn Writer>;
+}
+
+impl<T: AskOne> Ask for T {
+    fn requests(&self) -> &[Request] {
+        std::slice::from_ref(self.request())
+    }
+
+    fn requests_mut(&mut self) -> &mut [Request] {
+        std::slice::from_mut(self.request_mut())
+    }
+
+    fn streamed(&self) -> bool {
+        AskOne::streamed(self)
+    }
+
+    fn writer(
+        &self,
+        stamp: Stamp,
+        _: &mut dyn FnMut(&[Token]) -> Result<String, Fault>,
+    ) -> Result<Box<dyn Writer>, Fault> {
+        Ok(self.answer(stamp))
+    }
+}
+
 /// What only a server knows of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {

@@ -15,8 +15,9 @@ pub use lists::{
     write_text, write_tokens,
 };
 
-use super::{Ask, Stamp, Writer};
-use crate::{Fault, Request, Token};
+use super::ask::AskOne;
+use super::{Stamp, Writer};
+use crate::Request;
 
 /// Which of the two request formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,24 +50,20 @@ pub struct Asked {
     pub stream: bool,
 }
 
-impl Ask for Asked {
-    fn requests(&self) -> &[Request] {
-        std::slice::from_ref(&self.request)
+impl AskOne for Asked {
+    fn request(&self) -> &Request {
+        &self.request
     }
 
-    fn requests_mut(&mut self) -> &mut [Request] {
-        std::slice::from_mut(&mut self.request)
+    fn request_mut(&mut self) -> &mut Request {
+        &mut self.request
     }
 
     fn streamed(&self) -> bool {
         self.stream
     }
 
-    fn writer(
-        &self,
-        stamp: Stamp,
-        _: &mut dyn FnMut(&[Token]) -> Result<String, Fault>,
-    ) -> Result<Box<dyn Writer>, Fault> {
-        Ok(Box::new(answer::Answer::new(self, stamp)))
+    fn answer(&self, stamp: Stamp) -> Box<dyn Writer> {
+        Box::new(answer::Answer::new(self, stamp))
     }
 }
