@@ -10,7 +10,8 @@
 //!
 //! Absent here: what becomes of a guess, and whose turn it is.
 
-use super::worth::{Booked, Chances, DEPTH_MAX, Prices, REHEARSED, Stake, Worth};
+use super::DRAFT_MAX;
+use super::worth::{Booked, Chances, Prices, REHEARSED, Stake, Worth};
 use crate::sampling::{self, Sampler};
 use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Refusal, Sample, Span, Ticket};
 use ingle_model::archs::Network;
@@ -210,7 +211,7 @@ impl Guesser {
         follower.known.truncate(same);
         (follower.start, follower.round) = (start, self.rounds);
         let len = asking.tokens.len() - start;
-        self.room(asking.id, (len + DEPTH_MAX).div_ceil(BLOCK_TOKENS)).then_some(len - same)
+        self.room(asking.id, (len + DRAFT_MAX).div_ceil(BLOCK_TOKENS)).then_some(len - same)
     }
 
     /// Where a sequence's window should begin, and how many tokens from there on are known.
@@ -225,7 +226,7 @@ impl Guesser {
             // The last token is read, if again: what follows it is the guess.
             let same = pairs.count().min(window.len() - 1);
             let behind = &window[same..];
-            let fits = window.len() + DEPTH_MAX <= self.window && behind.len() <= JOIN_MAX;
+            let fits = window.len() + DRAFT_MAX <= self.window && behind.len() <= JOIN_MAX;
             // Guesses from a few tokens are bad ones: what began when there was little to spend
             // begins again.
             let few = window.len() < joins / 4;
@@ -292,7 +293,7 @@ impl Guesser {
             let said = tokens.len() - prompt - lane.draft.len();
             // Who comes after a pause learns how good its guesses would have been.
             let rehearsed = said.min(lane.reads - 1).min(REHEARSED / open);
-            lane.samples = if lane.reads > DEPTH_MAX + 1 { 1 + rehearsed } else { 1 };
+            lane.samples = if lane.reads > DRAFT_MAX + 1 { 1 + rehearsed } else { 1 };
             spans.push(Span {
                 start: follower.known.len(),
                 tokens: tokens[from..].to_vec(),
@@ -354,7 +355,7 @@ impl Guesser {
             let chances = self.followers.get(&lane.asking.id).map(|follower| &follower.chances);
             let pays = |(chances, prices)| lane.stake.goes_on(chances, prices);
             lane.open =
-                lane.draft.len() < DEPTH_MAX && chances.zip(prices.as_ref()).is_some_and(pays);
+                lane.draft.len() < DRAFT_MAX && chances.zip(prices.as_ref()).is_some_and(pays);
         }
     }
 

@@ -15,9 +15,6 @@ use super::LOSS_MAX;
 use crate::times::Times;
 use std::time::Duration;
 
-/// The most tokens of a draft: with the token before them, 8 rows.
-pub(crate) const DEPTH_MAX: usize = 7;
-
 /// Tokens said before that are guessed too, by who comes after a pause, to learn how often guesses
 /// are right.
 pub(crate) const REHEARSED: usize = 8;

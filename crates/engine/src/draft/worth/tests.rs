@@ -1,6 +1,7 @@
 //! Rounds played over made-up models: how long steps take and how often guesses are right is known.
 
 use super::*;
+use crate::draft::DRAFT_MAX;
 
 const US: f64 = 1e-6;
 
@@ -111,7 +112,7 @@ fn round(
         let Some(prices) = worth.prices(sequences, rows + sequences, sequences) else {
             return none;
         };
-        if tried.len() == DEPTH_MAX || !stake.goes_on(&chances, &prices) {
+        if tried.len() == DRAFT_MAX || !stake.goes_on(&chances, &prices) {
             break;
         }
     }
