@@ -9,7 +9,7 @@ import json
 
 import anthropic
 
-from checks import KEY, URL, fails_with, idle, metric, run
+from checks import KEY, URL, WEATHER_PARAMETERS, fails_with, idle, metric, run
 
 CLIENT = anthropic.Anthropic(base_url=URL, api_key=KEY, max_retries=0, timeout=120)
 MODEL = CLIENT.models.list().data[0].id
@@ -128,15 +128,7 @@ PLACE = [{"role": "user", "content": "What is the weather in Bern?"}]
 WEATHER = {
     "name": "weather",
     "description": "The weather at a place, now.",
-    "input_schema": {
-        "type": "object",
-        "properties": {
-            "place": {"type": "string", "maxLength": 20},
-            "unit": {"enum": ["celsius", "fahrenheit"]},
-        },
-        "required": ["place", "unit"],
-        "additionalProperties": False,
-    },
+    "input_schema": WEATHER_PARAMETERS,
 }
 FORCED = {"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "weather"}, "max_tokens": 100}
 

@@ -11,6 +11,16 @@ import urllib.request
 
 URL, KEY = sys.argv[1:3]
 
+WEATHER_PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "place": {"type": "string", "maxLength": 20},
+        "unit": {"enum": ["celsius", "fahrenheit"]},
+    },
+    "required": ["place", "unit"],
+    "additionalProperties": False,
+}
+
 
 def metric(name):
     request = urllib.request.Request(f"{URL}/metrics", headers={"Authorization": f"Bearer {KEY}"})

@@ -10,7 +10,7 @@ import urllib.request
 
 import ollama
 
-from checks import KEY, URL, fails_with, idle, metric, run
+from checks import KEY, URL, WEATHER_PARAMETERS, fails_with, idle, metric, run
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 CLIENT = ollama.Client(host=URL, headers=HEADERS, timeout=120)
@@ -114,15 +114,7 @@ WEATHER = {
     "function": {
         "name": "weather",
         "description": "The weather at a place, now.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "place": {"type": "string", "maxLength": 20},
-                "unit": {"enum": ["celsius", "fahrenheit"]},
-            },
-            "required": ["place", "unit"],
-            "additionalProperties": False,
-        },
+        "parameters": WEATHER_PARAMETERS,
     },
 }
 

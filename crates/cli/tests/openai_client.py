@@ -10,7 +10,7 @@ import re
 
 import openai
 
-from checks import KEY, URL, fails_with, idle, metric, run
+from checks import KEY, URL, WEATHER_PARAMETERS, fails_with, idle, metric, run
 
 CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=120)
 MODEL = CLIENT.models.list().data[0].id
@@ -192,15 +192,7 @@ TOOLS = [
         "function": {
             "name": "weather",
             "description": "The weather at a place, now.",
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "place": {"type": "string", "maxLength": 20},
-                    "unit": {"enum": ["celsius", "fahrenheit"]},
-                },
-                "required": ["place", "unit"],
-                "additionalProperties": False,
-            },
+            "parameters": WEATHER_PARAMETERS,
         },
     },
     {"type": "function", "function": {"name": "rest"}},
