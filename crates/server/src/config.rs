@@ -1,7 +1,10 @@
 //! What a server is told at its start, and the one struct that holds all of its bounds.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use ingle_records::Records;
 
 /// 8080 is where clients of local models look first: it is llama.cpp's default too, while 11434 is
 /// Ollama's, whose own protocol would be expected there.
@@ -26,6 +29,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`).
     pub manage_models: bool,
+    /// Where files, batches and stored responses are kept; without, none are taken.
+    pub records: Option<Arc<Records>>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -40,6 +45,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             hosts: Vec::new(),
             manage_models: false,
+            records: None,
             limits: Limits::default(),
         }
     }

@@ -4,13 +4,16 @@ mod models;
 mod start;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use ingle_engine::Bounds;
+use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
+use ingle_records::Records;
 use ingle_server::{Config, DEFAULT_PORT, Error, Limits, Slot};
 use models::Models;
 use start::{Named, Start};
@@ -91,6 +94,11 @@ pub(crate) struct Args {
     /// Another host name that a server without keys may be called by; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
+
+    /// The folder for what clients leave here: files, batches, responses to be kept [default:
+    /// `INGLE_HOME`]
+    #[arg(long, value_name = "FOLDER")]
+    records: Option<PathBuf>,
 
     /// The most answers under way; a request beyond gets status 429
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -201,6 +209,22 @@ fn usage(error: Error) -> anyhow::Error {
     }
 }
 
+/// The records in a folder that was named, or in the usual one; where that cannot hold any, as on
+/// a disk that cannot be written to, the server does without.
+fn records(folder: Option<&Path>) -> anyhow::Result<Option<Arc<Records>>> {
+    if let Some(folder) = folder {
+        return Ok(Some(Arc::new(Records::open(folder)?)));
+    }
+    let opened = Store::open_default().map_err(anyhow::Error::from);
+    match opened.and_then(|store| Ok(Records::open(store.root())?)) {
+        Ok(records) => Ok(Some(Arc::new(records))),
+        Err(error) => {
+            ui::warn(&format!("no files, batches or responses can be kept: {error}"));
+            Ok(None)
+        }
+    }
+}
+
 fn config(args: &Args) -> anyhow::Result<Config> {
     let mut keys = args.api_key.clone();
     if let Some(file) = &args.api_key_file {
@@ -219,6 +243,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         cors_origins: args.cors_origin.clone(),
         hosts: args.allow_host.clone(),
         manage_models: args.allow_pull,
+        records: records(args.records.as_deref())?,
         limits: Limits {
             answers: args.max_answers.into(),
             drain: Duration::from_secs(args.drain.into()),

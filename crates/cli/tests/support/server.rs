@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -11,13 +13,23 @@ pub(crate) struct Server {
     child: Child,
     lines: BufReader<ChildStdout>,
     pub(crate) url: String,
+    /// What clients leave with it; gone with it.
+    records: PathBuf,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.records);
     }
+}
+
+/// A folder of its own for each server of a test.
+fn fresh_records() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("records-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// The program about to serve.
@@ -47,15 +59,17 @@ impl Server {
 
     /// The same, with these variables of the environment.
     pub(crate) fn start_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = serve(&["--port", "0", "--json", "--quiet"]);
+        let records = fresh_records();
+        let mut command = serve(&["--port", "0", "--json", "--quiet", "--records"]);
         let mut child = command
+            .arg(&records)
             .envs(env.iter().copied())
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts");
         let lines = BufReader::new(child.stdout.take().expect("is piped"));
-        let mut server = Self { child, lines, url: String::new() };
+        let mut server = Self { child, lines, url: String::new(), records };
         assert_eq!(server.event()["event"], "listening");
         let ready = server.event();
         assert_eq!(ready["event"], "ready");

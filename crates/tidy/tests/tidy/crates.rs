@@ -14,8 +14,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["backend", "protocol"]),
     ("engine", &["scheduler", "model", "backend", "protocol"]),
     ("gateway", &["protocol"]),
-    ("server", &["engine", "gateway", "protocol"]),
-    ("cli", &["scheduler", "backend", "protocol", "model", "engine", "gateway", "server"]),
+    ("records", &["protocol"]),
+    ("server", &["engine", "gateway", "protocol", "records"]),
+    (
+        "cli",
+        &["scheduler", "backend", "protocol", "model", "engine", "gateway", "records", "server"],
+    ),
     ("tidy", &[]),
 ];
 
@@ -24,6 +28,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("tokio", &["gateway", "server", "mirror", "cli"], "the rest is plain threads"),
     ("axum", &["server"], "HTTP ends in the server"),
     ("clap", &["cli"], "only the program reads a command line"),
+    ("rusqlite", &["records"], "SQL stays where the tables are"),
     ("anyhow", &["cli"], "a library's errors are types"),
     ("serde", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),
     ("serde_json", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),

@@ -1,0 +1,24 @@
+//! What outlives a request: files, batches and stored responses, in one SQLite file that only its
+//! user can read. What a method has returned is on the disk, whatever happens to the power then.
+//!
+//! Each kind of record is a module with its tables, which `schema.rs` lists, and methods on
+//! [`Records`] that take and give plain values; time is an argument. They block: call them from a
+//! thread that may wait.
+//!
+//! Absent: HTTP, JSON (texts of it are kept as they are), models, and who may see what: a record
+//! has an owner, and whoever calls says whose records are meant.
+#![forbid(unsafe_code)]
+
+mod disk;
+mod error;
+mod files;
+mod page;
+mod schema;
+mod store;
+#[cfg(test)]
+mod testing;
+
+pub use error::{Error, Result};
+pub use files::{Deleted, FileLimits, FileRecord, Kept, Upload};
+pub use page::{Listed, Page};
+pub use store::Records;
