@@ -21,22 +21,31 @@ use ingle_gateway::Provider;
 use ingle_protocol::wire::{Ask, Stamp, Writer};
 use ingle_protocol::{Call, Event, Fault, Request, Sink};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::keys::Owner;
 use crate::listen::reached;
+use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::{State, Stop};
 
 /// A choice's event and when it was made.
 type Stamped = (u32, Event, Instant);
 
+/// On what terms a request is answered.
+pub(crate) struct Admitted {
+    /// On whose account.
+    pub(crate) owner: Owner,
+    /// Among the answers under way.
+    pub(crate) _place: Place,
+}
+
 /// All choices of one request.
 pub(crate) struct Answer {
     state: Arc<State>,
     writer: Box<dyn Writer>,
-    /// On whose account.
-    owner: u32,
+    admitted: Admitted,
     events: Receiver<Stamped>,
     stop: watch::Receiver<Stop>,
     began: Instant,
@@ -44,7 +53,6 @@ pub(crate) struct Answer {
     latest: Vec<Option<Instant>>,
     failed: bool,
     _calls: Vec<Call>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Answer {
@@ -64,12 +72,11 @@ impl Answer {
         stamp: Stamp,
         asked: &dyn Ask,
         context_tokens: usize,
-        permit: OwnedSemaphorePermit,
+        admitted: Admitted,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let model = stamp.model.clone();
         let writer = asked.writer(stamp, &mut |tokens| provider.detokenize(&model, tokens))?;
-        let owner = asked.requests().first().map_or(0, |request| request.owner);
         let (sender, events) = channel(room(asked, context_tokens));
         let mut calls = Vec::new();
         for (request, index) in choices(asked, &model).zip(0..) {
@@ -77,19 +84,9 @@ impl Answer {
         }
         let latest = vec![None; calls.len()];
         let stop = state.stop.subscribe();
-        let (_calls, _permit) = (calls, permit);
-        Ok(Self {
-            state,
-            writer,
-            owner,
-            events,
-            stop,
-            began,
-            latest,
-            failed: false,
-            _calls,
-            _permit,
-        })
+        let failed = false;
+        let _calls = calls;
+        Ok(Self { state, writer, admitted, events, stop, began, latest, failed, _calls })
     }
 
     /// What the next event adds; `None` after all choices have ended. Nothing is lost where the
@@ -104,7 +101,7 @@ impl Answer {
             () = reached(&mut self.stop, Stop::Now) => {
                 let message = "the server is stopping; the answer was cut off";
                 self.failed = true;
-                let after = self.state.config.limits.retry_after;
+                let after = self.state.config().limits.retry_after;
                 return Err(Fault::not_ready(after, message).into());
             }
         };
@@ -126,7 +123,9 @@ impl Answer {
                     Some(before) => metrics.inter_token.observe(at - before),
                 }
             }
-            Event::Done(receipt) => metrics.done(self.owner, receipt, at - self.began),
+            Event::Done(receipt) => {
+                metrics.done(self.admitted.owner.name(), receipt, at - self.began)
+            }
             Event::Failed(_) => {}
         }
     }
@@ -155,7 +154,7 @@ impl Answer {
     }
 
     async fn stream(mut self) -> Result<Response, Refusal> {
-        let beat = self.state.config.limits.keep_alive;
+        let beat = self.state.config().limits.keep_alive;
         let first = match timeout(beat, self.text()).await {
             Ok(next) => next?,
             Err(_) => self.beat(),

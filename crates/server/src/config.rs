@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::keys::{self, Key};
 use ingle_records::Records;
 
 /// 8080 is where clients of local models look first: it is llama.cpp's default too, while 11434 is
@@ -15,8 +16,8 @@ pub const DEFAULT_PORT: u16 = 8080;
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Keys, any of which opens the server. None: open, and bound to loopback alone.
-    pub keys: Vec<String>,
+    /// Keys, each of which opens what its scopes say. None: open, and bound to loopback alone.
+    pub keys: Vec<Key>,
     /// Share no cached prefix between keys: how soon an answer begins tells whether its prompt was
     /// cached, and so what others asked.
     pub isolate_keys: bool,
@@ -127,10 +128,7 @@ impl Config {
                 self.listen
             )));
         }
-        if self.keys.iter().any(|key| key.len() < 8 || !key.bytes().all(|b| b.is_ascii_graphic())) {
-            let message = "an API key needs at least 8 characters, all visible ASCII";
-            return Err(Error::Config(message.to_owned()));
-        }
+        keys::check(&self.keys).map_err(Error::Config)?;
         if self.isolate_keys && self.keys.is_empty() {
             let message = "there are no API keys to isolate: set some, or leave out isolate-keys";
             return Err(Error::Config(message.to_owned()));
@@ -157,8 +155,8 @@ mod tests {
 
     #[test]
     fn an_open_server_stays_on_loopback() {
-        let key = || vec!["a-long-key".to_owned()];
-        let rows: &[(&str, Vec<String>, bool, bool)] = &[
+        let key = || vec![Key::chosen("a-long-key").expect("long enough")];
+        let rows: &[(&str, Vec<Key>, bool, bool)] = &[
             ("127.0.0.1:1", vec![], false, true),
             ("[::1]:1", vec![], false, true),
             ("0.0.0.0:1", vec![], false, false),
@@ -166,8 +164,7 @@ mod tests {
             ("[::]:1", vec![], false, false),
             ("0.0.0.0:1", vec![], true, true),
             ("0.0.0.0:1", key(), false, true),
-            ("127.0.0.1:1", vec!["short".to_owned()], false, false),
-            ("127.0.0.1:1", vec!["with a space".to_owned()], false, false),
+            ("127.0.0.1:1", [key(), key()].concat(), false, false),
         ];
         for (listen, keys, insecure, right) in rows {
             let config = Config {
@@ -184,7 +181,8 @@ mod tests {
     fn only_keys_are_isolated() {
         let rows = [(true, true, true), (true, false, false), (false, false, true)];
         for (isolate_keys, keyed, right) in rows {
-            let keys = Vec::from_iter(keyed.then(|| "a-long-key".to_owned()));
+            let keys =
+                Vec::from_iter(keyed.then(|| Key::chosen("a-long-key").expect("long enough")));
             let config = Config { keys, isolate_keys, ..Config::default() };
             assert_eq!(config.check().is_ok(), right, "{isolate_keys} {keyed}");
         }

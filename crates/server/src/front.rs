@@ -4,16 +4,15 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use crate::keys::{Accounts, Owner};
+use crate::refusal::Refusal;
+use crate::{Config, Scope, State, Stop, scopes};
 use axum::extract::{MatchedPath, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ingle_protocol::Fault;
 use ingle_protocol::wire::{Dialect, Kind};
-use subtle::{ConditionallySelectable, ConstantTimeEq};
-
-use crate::refusal::Refusal;
-use crate::{Config, State, Stop};
 
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's clients look for the same.
@@ -35,13 +34,28 @@ const DIALECTS: &[(&str, Dialect)] = &[
     ("/slots", Dialect::LlamaCpp),
 ];
 
-/// Paths that need no key: whoever restarts servers, or looks for one, holds none.
-const OPEN: &[&str] = &["/health", "/"];
+impl Owner {
+    /// Whose request it is; every one that needs a key, or could need one, has an owner.
+    pub(crate) fn of(request: &Request) -> Result<Self, Refusal> {
+        let owner = request.extensions().get::<Self>().cloned();
+        owner.ok_or_else(|| Fault::ours("a bug: a request came in without its owner").into())
+    }
 
-/// Whose key opened the server: its place among the keys, from 0; 0 where there are none. Never
-/// the key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Owner(pub(crate) u32);
+    /// Refuses what its key may not do.
+    pub(crate) fn must(&self, scope: Scope) -> Result<(), Refusal> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        let has = self.key().into_iter().flat_map(|key| &key.scopes).map(|has| has.name());
+        let has = has.collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "this needs the scope `{}` and the key has: {has}; whoever runs this server can give \
+             it more",
+            scope.name()
+        );
+        Err(Refusal::new(Kind::Forbidden, message))
+    }
+}
 
 pub(crate) async fn pass(
     Shared(state): Shared<Arc<State>>,
@@ -50,17 +64,18 @@ pub(crate) async fn pass(
 ) -> Response {
     let id = request_id(request.headers());
     let matched = request.extensions().get::<MatchedPath>();
-    let route = matched.map_or("other", MatchedPath::as_str).to_owned();
+    let route = matched.map(|path| path.as_str().to_owned());
     let dialect = dialect(request.uri().path(), request.headers());
-    let response = match admit(&state, &route, &request) {
+    let response = match admit(&state, route.as_deref(), &request) {
         Ok(owner) => {
-            request.extensions_mut().insert(owner);
+            owner.and_then(|owner| request.extensions_mut().insert(owner));
             request.extensions_mut().insert(dialect);
             next.run(request).await
         }
         Err(refusal) => refusal.into_response(),
     };
-    state.metrics.answered(&route, response.status().as_u16());
+    let route = route.as_deref().unwrap_or("other");
+    state.metrics.answered(route, response.status().as_u16());
     tracing::debug!(route, status = response.status().as_u16(), id = ?id, "answered");
     let mut response = Refusal::render(response, dialect, id.to_str().unwrap_or_default());
     if dialect == Dialect::Anthropic {
@@ -79,38 +94,38 @@ fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
     row.map_or(Dialect::OpenAi, |row| row.1)
 }
 
-fn admit(state: &State, route: &str, request: &Request) -> Result<Owner, Refusal> {
-    if OPEN.contains(&route) {
-        return Ok(Owner::default());
+/// Who asks, where that matters. `route` is the router's own path, if it knows one.
+fn admit(state: &State, route: Option<&str>, request: &Request) -> Result<Option<Owner>, Refusal> {
+    if route.is_some_and(scopes::is_open) {
+        return Ok(None);
     }
-    let headers = request.headers();
-    let owner = match state.config.keys.as_slice() {
+    let live = state.live();
+    let owner = match live.accounts.everyone() {
         // Open to whoever reaches it, by its user's word.
-        [] if state.config.insecure_no_auth => Owner::default(),
-        [] => check_host(&state.config, headers).map(|()| Owner::default())?,
-        keys => check_key(keys, headers)?,
+        Some(everyone) if live.config.insecure_no_auth => everyone,
+        Some(everyone) => check_host(&live.config, request.headers()).map(|()| everyone)?,
+        None => check_key(&live.accounts, request.headers())?,
     };
     if *state.stop.borrow() != Stop::Run {
         let message = "the server is stopping and takes no new requests";
-        return Err(Fault::not_ready(state.config.limits.retry_after, message).into());
+        return Err(Fault::not_ready(live.config.limits.retry_after, message).into());
     }
-    Ok(owner)
+    if let Some(route) = route
+        && let Some(scope) = scopes::needed(route, request.method())?
+    {
+        owner.must(scope)?;
+    }
+    Ok(Some(owner.clone()))
 }
 
-/// Compares with every key, each in time that depends on lengths alone.
-fn check_key(keys: &[String], headers: &HeaderMap) -> Result<Owner, Refusal> {
+/// Whose key a request carries.
+fn check_key<'a>(accounts: &'a Accounts, headers: &HeaderMap) -> Result<&'a Owner, Refusal> {
     let Some(given) = given_key(headers) else {
         let message = "no API key; send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'";
         return Err(Refusal::new(Kind::Key, message));
     };
-    let none = u32::MAX;
-    let place = (0..none).zip(keys).fold(none, |found, (at, key)| {
-        u32::conditional_select(&found, &at, key.as_bytes().ct_eq(given))
-    });
-    if place != none {
-        return Ok(Owner(place));
-    }
-    Err(Refusal::new(Kind::Key, "the API key is not one of this server's"))
+    let unknown = || Refusal::new(Kind::Key, "the API key is not one of this server's");
+    accounts.find(given).ok_or_else(unknown)
 }
 
 /// The key that a request carries, in OpenAI's way or in Anthropic's.
@@ -169,6 +184,7 @@ pub(crate) fn fresh_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Key;
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         let value = HeaderValue::from_str(value).expect("a header");
@@ -177,7 +193,13 @@ mod tests {
 
     #[test]
     fn keys() {
-        let keys = ["first-key".to_owned(), "second-key".to_owned()];
+        let keys = ["first-key", "second-key"].map(|key| Key::chosen(key).expect("long enough"));
+        let accounts = Accounts::new(&keys, None);
+        let check = |name, value: &str, expect: Option<u32>| {
+            let headers = headers(name, value);
+            let owner = check_key(&accounts, &headers).ok();
+            assert_eq!(owner.map(Owner::number), expect, "{value}");
+        };
         let rows = [
             ("Bearer first-key", Some(0)),
             ("bearer second-key", Some(1)),
@@ -189,14 +211,12 @@ mod tests {
             ("first-key", None),
         ];
         for (value, owner) in rows {
-            let outcome = check_key(&keys, &headers("authorization", value));
-            assert_eq!(outcome.ok(), owner.map(Owner), "{value}");
+            check("authorization", value, owner);
         }
         for (value, owner) in [("second-key", Some(1)), ("second-ke", None), ("", None)] {
-            let outcome = check_key(&keys, &headers("x-api-key", value));
-            assert_eq!(outcome.ok(), owner.map(Owner), "{value}");
+            check("x-api-key", value, owner);
         }
-        assert!(check_key(&keys, &HeaderMap::new()).is_err());
+        assert!(check_key(&accounts, &HeaderMap::new()).is_err());
     }
 
     #[test]

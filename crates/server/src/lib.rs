@@ -15,46 +15,72 @@
 mod answer;
 mod config;
 mod front;
+mod keys;
 mod listen;
 mod metrics;
+mod places;
 mod refusal;
 mod routes;
+mod scopes;
 mod slot;
 mod stalling;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+
+use keys::Accounts;
+use places::Places;
 
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
+pub use keys::{Key, KeyHash, check_name};
 pub use listen::{Bound, Stop, bind, can_listen, signals};
 pub use routes::router;
+pub use scopes::Scope;
 pub use slot::{Progress, Slot};
 
 /// What every request's handler reads.
 #[derive(Debug)]
 pub struct State {
-    pub(crate) config: Config,
+    live: RwLock<Arc<Live>>,
     pub(crate) slot: Slot,
     pub(crate) metrics: metrics::Metrics,
-    /// One permit a choice under way.
-    pub(crate) answers: Arc<Semaphore>,
-    /// One permit a KiB of the bodies that are being received and read.
-    pub(crate) bodies: Arc<Semaphore>,
+    /// One place a choice under way.
+    pub(crate) answers: Arc<Places>,
+    /// One place a byte of the bodies that are being received and read.
+    pub(crate) bodies: Arc<Places>,
     pub(crate) stop: watch::Sender<Stop>,
+}
+
+/// What holds now, and may be another thing for the next request.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) config: Arc<Config>,
+    pub(crate) accounts: Accounts,
 }
 
 impl State {
     /// A server's state before its model is loaded.
     pub fn new(config: Config) -> Self {
+        let accounts = Accounts::new(&config.keys, None);
         Self {
-            answers: Arc::new(Semaphore::new(config.limits.answers)),
-            bodies: Arc::new(Semaphore::new(config.limits.all_bodies_bytes / 1024)),
-            config,
+            live: RwLock::new(Arc::new(Live { config: Arc::new(config), accounts })),
+            answers: Arc::default(),
+            bodies: Arc::default(),
             slot: Slot::default(),
             metrics: metrics::Metrics::default(),
             stop: watch::Sender::new(Stop::Run),
         }
+    }
+
+    /// What holds now. Whoever reads more than one thing of it asks once.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The configuration that holds now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.live().config)
     }
 
     /// Where the provider is put once it is there.

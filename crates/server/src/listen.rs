@@ -74,7 +74,7 @@ impl Bound {
         let failed = spawn_load(Arc::clone(&state), load)?;
         let mut failed = std::pin::pin!(failed);
         let routes = router(Arc::clone(&state));
-        let room = Arc::new(Semaphore::new(state.config.limits.connections));
+        let room = Arc::new(Semaphore::new(state.config().limits.connections));
         let mut connections = JoinSet::new();
         loop {
             let permit = Arc::clone(&room).acquire_owned();
@@ -130,7 +130,7 @@ fn spawn_load<E: std::fmt::Display>(
 
 /// Serves one connection to its end; when the server drains, the answer under way is its last.
 async fn connection(stream: TcpStream, routes: Router, state: Arc<State>) {
-    let limits = &state.config.limits;
+    let limits = state.config().limits.clone();
     // Tokens are small packets that should not wait for one another.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Stalling::new(stream, limits.stall));
@@ -155,8 +155,9 @@ async fn connection(stream: TcpStream, routes: Router, state: Arc<State>) {
 async fn end(state: &State, connections: &mut JoinSet<()>, mut stop: watch::Receiver<Stop>) {
     state.stop.send_replace(Stop::Drain);
     let all_done = async { while connections.join_next().await.is_some() {} };
+    let drain = state.config().limits.drain;
     tokio::select! {
-        _ = timeout(state.config.limits.drain, all_done) => {}
+        _ = timeout(drain, all_done) => {}
         () = reached(&mut stop, Stop::Now) => {}
     }
     state.stop.send_replace(Stop::Now);

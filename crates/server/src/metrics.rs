@@ -1,6 +1,6 @@
 //! Counters and histograms in Prometheus' text format: the server's own, then the provider's. All
-//! label values come from tables, are places among the keys, or names of models that the provider
-//! has, so their number is bounded.
+//! label values come from tables, or are names of keys and of the provider's models, so their
+//! number is bounded.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,8 +22,8 @@ pub(crate) struct Metrics {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
-    /// Prompt and completion tokens by owner.
-    owners: Mutex<BTreeMap<u32, [u64; 2]>>,
+    /// Prompt and completion tokens by the name of the key.
+    owners: Mutex<BTreeMap<String, [u64; 2]>>,
     queued: Histogram,
     pub(crate) first_token: Histogram,
     pub(crate) inter_token: Histogram,
@@ -34,6 +34,10 @@ pub(crate) struct Metrics {
 const EDGES: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
+
+/// The most names of keys that are told apart in a server's life, and what the rest are called.
+const OWNERS_MAX: usize = 4096;
+const OTHERS: &str = "others";
 
 /// How many durations fell below each edge, and their sum.
 #[derive(Debug, Default)]
@@ -110,14 +114,17 @@ impl Metrics {
     }
 
     /// A choice came to its end.
-    pub(crate) fn done(&self, owner: u32, receipt: &Receipt, time: Duration) {
+    pub(crate) fn done(&self, owner: &str, receipt: &Receipt, time: Duration) {
         add(&self.prompt_tokens, receipt.usage.prompt_tokens.into());
         add(&self.cached_tokens, receipt.usage.cached_tokens.into());
         add(&self.completion_tokens, receipt.usage.completion_tokens.into());
         self.queued.observe(receipt.timings.queued);
         self.answer.observe(time);
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let [prompt, completion] = owners.entry(owner).or_default();
+        // Keys come and go as long as the server runs.
+        let known = owners.len() < OWNERS_MAX || owners.contains_key(owner);
+        let owner = if known { owner } else { OTHERS };
+        let [prompt, completion] = owners.entry(owner.to_owned()).or_default();
         *prompt +=
             u64::from(receipt.usage.prompt_tokens.saturating_sub(receipt.usage.cached_tokens));
         *completion += u64::from(receipt.usage.completion_tokens);
@@ -153,7 +160,7 @@ impl Metrics {
 
     fn write_owners(&self, out: &mut String) {
         let name = "ingle_server_owner_tokens_total";
-        let help = "Tokens computed for each key, by its place among the keys from 0.";
+        let help = "Tokens computed for each key, by its name.";
         head(out, name, help, "counter");
         for (owner, tokens) in &*self.owners.lock().unwrap_or_else(PoisonError::into_inner) {
             for (kind, count) in ["prompt", "completion"].iter().zip(tokens) {

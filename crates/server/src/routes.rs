@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, Path, Request, State as Shared};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,16 +21,16 @@ use ingle_protocol::Fault;
 use ingle_protocol::wire::openai::{self, Format, ModelLine};
 use ingle_protocol::wire::{self, Ask, Dialect, Kind};
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use tower_http::cors::{AllowHeaders, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::answer::{Answer, stamp};
-use crate::front::{self, Owner, REQUEST_ID};
+use crate::answer::{Admitted, Answer, stamp};
+use crate::front::{self, REQUEST_ID};
+use crate::keys::Owner;
+use crate::places::Place;
 use crate::refusal::{Refusal, json as json_response};
-use crate::{State, Stop};
+use crate::{Config, State, Stop};
 
 type Outcome = Result<Response, Refusal>;
 
@@ -56,19 +56,17 @@ pub fn router(state: Arc<State>) -> Router {
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&state), front::pass))
         // Outside of the keys' check: a browser sends none with its preflight.
-        .layer(cors(&state.config.cors_origins))
+        .layer(cors(Arc::clone(&state)))
         .with_state(state)
 }
 
-/// Without origins, no page may call: this layer then adds no header at all.
-fn cors(origins: &[String]) -> tower_http::cors::CorsLayer {
-    if origins.is_empty() {
-        return CorsLayer::new();
-    }
-    let origins: Vec<HeaderValue> =
-        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+/// A page may call that comes from one of the origins that hold now.
+fn cors(state: Arc<State>) -> CorsLayer {
+    let known = AllowOrigin::predicate(move |origin, _| {
+        state.config().cors_origins.iter().any(|known| known.as_bytes() == origin.as_bytes())
+    });
     CorsLayer::new()
-        .allow_origin(origins)
+        .allow_origin(known)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER])
@@ -98,23 +96,23 @@ async fn taken<A>(
     state: &State,
     request: Request,
 ) -> Result<(Owner, A), Refusal> {
-    let owner = request.extensions().get::<Owner>().copied().unwrap_or_default();
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(state, request).await?;
     Ok((owner, read(&body)?))
 }
 
 /// Answers what was read.
 async fn answer(state: Arc<State>, owner: Owner, mut asked: impl Ask) -> Outcome {
-    own(&state, asked.requests_mut(), owner)?;
+    own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&provider, &asked.requests()[0].model).await?;
-    let permit = admit(&state, &asked)?;
+    let card = card(&owner, &provider, &asked.requests()[0].model).await?;
+    let admitted = Admitted { _place: admit(&state, &asked)?, owner };
     let streamed = asked.streamed();
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
     // dropped as soon as it is there.
     let start = move || {
         let stamp = stamp(&card.name);
-        Answer::start(state, &*provider, stamp, &asked, card.context_tokens, permit)
+        Answer::start(state, &*provider, stamp, &asked, card.context_tokens, admitted)
     };
     let answer = blocking(start).await?;
     answer.respond(streamed).await
@@ -131,54 +129,47 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Puts a request on its owner's account. Those who share a server by keys may let others pass, but
-/// not pass others: priority goes before fairness.
+/// not pass others, unless one's key says so: priority goes before fairness.
 fn own(
-    state: &State,
+    config: &Config,
     requests: &mut [ingle_protocol::Request],
-    Owner(owner): Owner,
+    owner: &Owner,
 ) -> Result<(), Fault> {
-    let shared = state.config.keys.len() > 1;
-    if shared && requests.iter().any(|request| request.priority < 0) {
-        let message = "several keys share this server, and below 0 a request would pass others': \
-                       give 0, or more to let others pass";
+    let usual = if config.keys.len() > 1 { 0 } else { i32::MIN };
+    let least = owner.key().and_then(|key| key.min_priority).unwrap_or(usual);
+    if requests.iter().any(|request| request.priority < least) {
+        let message = format!(
+            "below {least} a request would pass those of other keys: give {least}, or more to let \
+             others pass"
+        );
         return Err(Fault::caller(message).at("priority"));
     }
-    let home = state.config.isolate_keys.then(|| home(&state.config.keys[owner as usize]));
     for request in requests {
-        request.owner = owner;
-        if let Some(home) = &home {
-            request.cache_salt = format!("{home}/{}", request.cache_salt);
+        request.owner = owner.number();
+        if config.isolate_keys {
+            // Cached prefixes may outlive the process, and then their owner must find them again.
+            request.cache_salt = format!("{}/{}", owner.home(), request.cache_salt);
         }
     }
     Ok(())
 }
 
-/// What a key's salts begin with. Cached prefixes may outlive the process, and then the same key
-/// must find them and no other one, wherever it stands among the keys; the key itself must not be
-/// written down.
-fn home(key: &str) -> String {
-    let digest = Sha256::digest(format!("a key of Ingle's server: {key}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Permits for all choices of a request, or 429.
-fn admit(state: &State, asked: &impl Ask) -> Result<OwnedSemaphorePermit, Refusal> {
-    let limits = &state.config.limits;
+/// Places for all choices of a request, or 429.
+fn admit(state: &State, asked: &impl Ask) -> Result<Place, Refusal> {
+    let limits = &state.config().limits;
     let choices = asked.requests().len() * asked.choices() as usize;
     let most = limits.choices.min(limits.answers);
     if choices > most {
         let message = format!("prompts times 'n' are {choices} answers; at most {most} at once");
         return Err(Fault::caller(message).at("n").into());
     }
-    let count = u32::try_from(choices).map_err(|_| Fault::caller("too many answers").at("n"))?;
-    permits(state, count)
+    place(state, choices)
 }
 
-/// So many of the permits of all that is under way, or 429.
-fn permits(state: &State, count: u32) -> Result<OwnedSemaphorePermit, Refusal> {
-    let limits = &state.config.limits;
-    let permit = Arc::clone(&state.answers).try_acquire_many_owned(count);
-    permit.map_err(|_| {
+/// So many of the places of all that is under way, or 429.
+fn place(state: &State, count: usize) -> Result<Place, Refusal> {
+    let limits = &state.config().limits;
+    state.answers.take(count, limits.answers).ok_or_else(|| {
         let message = format!("{} answers are under way, the most allowed", limits.answers);
         Fault::busy(limits.retry_after, message).into()
     })
@@ -187,19 +178,34 @@ fn permits(state: &State, count: u32) -> Result<OwnedSemaphorePermit, Refusal> {
 fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
     state.slot.provider().ok_or_else(|| {
         let message = "the model is still loading; /health tells how far it is";
-        Fault::not_ready(state.config.limits.retry_after, message).into()
+        Fault::not_ready(state.config().limits.retry_after, message).into()
     })
 }
 
 /// Names that a refusal tells of.
 const NAMES: usize = 20;
 
-/// The model of that name; the default where none is named.
-async fn card(provider: &Arc<dyn Provider>, name: &str) -> Result<ModelCard, Refusal> {
-    let (asked, wanted) = (Arc::clone(provider), name.to_owned());
+/// The models that an owner may ask.
+fn cards(owner: &Owner, provider: &dyn Provider) -> Vec<ModelCard> {
+    let mut cards = provider.models();
+    cards.retain(|card| owner.sees(&card.name));
+    cards
+}
+
+/// The model of that name; where none is named, the default, or the first that the owner may ask.
+async fn card(
+    owner: &Owner,
+    provider: &Arc<dyn Provider>,
+    name: &str,
+) -> Result<ModelCard, Refusal> {
+    let (asked, mut wanted) = (Arc::clone(provider), name.to_owned());
+    if wanted.is_empty() {
+        wanted =
+            cards(owner, &**provider).first().map(|card| card.name.clone()).unwrap_or_default();
+    }
     let found = blocking(move || asked.find(&wanted)).await?;
-    found.ok_or_else(|| {
-        let cards = provider.models();
+    found.filter(|card| owner.sees(&card.name)).ok_or_else(|| {
+        let cards = cards(owner, &**provider);
         let mut known: Vec<&str> =
             cards.iter().take(NAMES).map(|card| card.name.as_str()).collect();
         if cards.len() > NAMES {
@@ -212,10 +218,7 @@ async fn card(provider: &Arc<dyn Provider>, name: &str) -> Result<ModelCard, Ref
 
 /// A JSON request's body, within its bounds of size and time, and the room that it takes until it
 /// has been read.
-async fn body(
-    state: &State,
-    request: Request<Body>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+async fn body(state: &State, request: Request<Body>) -> Result<(Bytes, Place), Refusal> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -224,7 +227,7 @@ async fn body(
         let message = "the body must be JSON; send 'Content-Type: application/json'";
         return Err(Refusal::new(Kind::MediaType, message));
     }
-    let limits = &state.config.limits;
+    let limits = &state.config().limits;
     let room = room(state, request.body().size_hint().upper())?;
     let body = Limited::new(request.into_body(), limits.body_bytes);
     match timeout(limits.body_read, body.collect()).await {
@@ -241,12 +244,11 @@ async fn body(
 }
 
 /// Room for a body among all that are being received; who does not tell its size takes the most.
-fn room(state: &State, size: Option<u64>) -> Result<OwnedSemaphorePermit, Refusal> {
-    let limits = &state.config.limits;
+fn room(state: &State, size: Option<u64>) -> Result<Place, Refusal> {
+    let limits = &state.config().limits;
     let most = limits.body_bytes;
     let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(most).min(most);
-    let permits = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX);
-    Arc::clone(&state.bodies).try_acquire_many_owned(permits).map_err(|_| {
+    state.bodies.take(size, limits.all_bodies_bytes).ok_or_else(|| {
         let message = "too many large requests are arriving at once: try again later";
         Fault::busy(limits.retry_after, message).into()
     })
@@ -268,8 +270,12 @@ fn line(card: &ModelCard) -> ModelLine<'_> {
 }
 
 /// Two protocols have their models here; which one is asked in is told by a header.
-async fn models(Shared(state): Shared<Arc<State>>, dialect: Extension<Dialect>) -> Outcome {
-    let cards = provider(&state)?.models();
+async fn models(
+    Shared(state): Shared<Arc<State>>,
+    Extension(owner): Extension<Owner>,
+    dialect: Extension<Dialect>,
+) -> Outcome {
+    let cards = cards(&owner, &**provider(&state)?);
     let lines: Vec<ModelLine<'_>> = cards.iter().map(line).collect();
     let text = match *dialect {
         Dialect::Anthropic => wire::anthropic::write_models(&lines),
@@ -280,10 +286,11 @@ async fn models(Shared(state): Shared<Arc<State>>, dialect: Extension<Dialect>) 
 
 async fn model(
     Shared(state): Shared<Arc<State>>,
+    Extension(owner): Extension<Owner>,
     dialect: Extension<Dialect>,
     Path(id): Path<String>,
 ) -> Outcome {
-    let card = card(provider(&state)?, &id).await?;
+    let card = card(&owner, provider(&state)?, &id).await?;
     let text = match *dialect {
         Dialect::Anthropic => wire::anthropic::write_model(&line(&card)),
         _ => openai::write_model(&line(&card)),
@@ -295,6 +302,7 @@ async fn model(
 /// name may hold slashes, so the router cannot part them.
 async fn manage(
     Shared(state): Shared<Arc<State>>,
+    Extension(owner): Extension<Owner>,
     Path(id): Path<String>,
     request: Request,
 ) -> Outcome {
@@ -319,36 +327,38 @@ async fn manage(
             return Err(Refusal::new(Kind::NoRoute, message));
         }
     };
-    let name = card(provider, name).await?.name;
+    let name = card(&owner, provider, name).await?.name;
     act(&**provider, &name)?;
-    let card = card(provider, &name).await?;
+    let card = card(&owner, provider, &name).await?;
     Ok(json_response(StatusCode::ACCEPTED, openai::write_model(&line(&card))))
 }
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
-    tokens_of(&state, &body).await
+    tokens_of(&state, &owner, &body).await
 }
 
-async fn tokens_of(state: &State, body: &[u8]) -> Outcome {
+async fn tokens_of(state: &State, owner: &Owner, body: &[u8]) -> Outcome {
     let ask = openai::read_tokenize(body)?;
     let provider = Arc::clone(provider(state)?);
-    let card = card(&provider, &ask.model).await?;
+    let card = card(owner, &provider, &ask.model).await?;
     let name = card.name;
     let tokens = blocking(move || provider.tokenize(&name, &ask.text, ask.special)).await?;
     Ok(json_response(StatusCode::OK, openai::write_tokens(&tokens, card.context_tokens)))
 }
 
 async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
-    let text = text_of(&state, &body).await?;
+    let text = text_of(&state, &owner, &body).await?;
     Ok(json_response(StatusCode::OK, openai::write_text(&text)))
 }
 
-async fn text_of(state: &State, body: &[u8]) -> Result<String, Refusal> {
+async fn text_of(state: &State, owner: &Owner, body: &[u8]) -> Result<String, Refusal> {
     let ask = openai::read_detokenize(body)?;
     let provider = Arc::clone(provider(state)?);
-    let name = card(&provider, &ask.model).await?.name;
+    let name = card(owner, &provider, &ask.model).await?.name;
     blocking(move || provider.detokenize(&name, &ask.tokens)).await
 }
 
@@ -385,8 +395,7 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    let in_flight = state.config.limits.answers.saturating_sub(state.answers.available_permits());
     let provider = state.slot.provider().map(|provider| provider.metrics()).unwrap_or_default();
-    let text = state.metrics.write(in_flight, &provider);
+    let text = state.metrics.write(state.answers.taken(), &provider);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ingle_protocol::Fault;
-use ingle_server::{Config, Error, Limits, Progress, Slot, Stop, bind};
+use ingle_server::{Config, Error, Key, Limits, Progress, Slot, Stop, bind};
 use serde_json::json;
-use support::{CHAT, Script, World, chat, config, parse, read_until, start, until};
+use support::{CHAT, Script, World, chat, config, keys, parse, read_until, start, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -115,9 +115,9 @@ async fn refusals_have_openais_shape() {
 /// Each key has an account, told by its place; only who is alone may pass others.
 #[tokio::test]
 async fn requests_are_on_their_keys_account() {
-    let keys = ["the-first-key".to_owned(), "the-second-key".to_owned()];
-    let check = async |keys: &[String], key: &str, priority: i32, expect: Option<u32>| {
-        let server = start(Config { keys: keys.to_vec(), ..config() }).await;
+    let pair = ["the-first-key", "the-second-key"];
+    let check = async |held: &[&str], key: &str, priority: i32, expect: Option<u32>| {
+        let server = start(Config { keys: keys(held), ..config() }).await;
         let headers = format!("{JSON}authorization: Bearer {key}\r\n");
         let body = chat("one two", &format!(r#","timeout_ms":9000,"priority":{priority}"#));
         let reply = server.ask("POST", CHAT, &headers, &body).await;
@@ -131,16 +131,17 @@ async fn requests_are_on_their_keys_account() {
         let metrics = server.ask("GET", "/metrics", &headers, "").await.body;
         for (kind, count) in [("prompt", 4), ("completion", 2)] {
             let name = "ingle_server_owner_tokens_total";
-            let line = format!("{name}{{owner=\"{owner}\",kind=\"{kind}\"}} {count}\n");
+            let named = Key::chosen(key).map_or("anyone".to_owned(), |key| key.name);
+            let line = format!("{name}{{owner=\"{named}\",kind=\"{kind}\"}} {count}\n");
             assert!(metrics.contains(&line), "{metrics}");
         }
-        assert!(!metrics.contains("-key"), "{metrics}");
+        assert!(!metrics.contains("first-key"), "{metrics}");
         assert!(metrics.contains("ingle_server_queue_seconds_count 1\n"), "{metrics}");
     };
-    check(&keys, "the-first-key", 0, Some(0)).await;
-    check(&keys, "the-second-key", 3, Some(1)).await;
-    check(&keys, "the-second-key", -1, None).await;
-    check(&keys[..1], "the-first-key", -1, Some(0)).await;
+    check(&pair, "the-first-key", 0, Some(0)).await;
+    check(&pair, "the-second-key", 3, Some(1)).await;
+    check(&pair, "the-second-key", -1, None).await;
+    check(&pair[..1], "the-first-key", -1, Some(0)).await;
     check(&[], "any", -1, Some(0)).await;
 }
 
@@ -149,7 +150,7 @@ async fn requests_are_on_their_keys_account() {
 #[tokio::test]
 async fn salts_part_callers_and_keys_if_told_to() {
     let salt = async |isolate_keys: bool, keys: &[&str], key: &str, salt: &str| {
-        let keys = keys.iter().map(|&key| key.to_owned()).collect();
+        let keys = support::keys(keys);
         let server = start(Config { keys, isolate_keys, ..config() }).await;
         let headers = format!("{JSON}authorization: Bearer {key}\r\n");
         let body = chat("one two", salt);
@@ -240,7 +241,7 @@ async fn bodies_on_their_way_are_bounded() {
 
 #[tokio::test]
 async fn keys_open_everything_but_health() {
-    let keys = vec!["the-first-key".to_owned(), "the-second-key".to_owned()];
+    let keys = keys(&["the-first-key", "the-second-key"]);
     let server = start(Config { keys, ..config() }).await;
     let rows = [
         ("", 401),
@@ -275,7 +276,7 @@ async fn pages_may_call_only_from_allowed_origins() {
     let reply = closed.ask("GET", "/v1/models", origin, "").await;
     assert_eq!(reply.header("access-control-allow-origin"), None);
     let cors_origins = vec!["https://a.example".to_owned()];
-    let keys = vec!["the-first-key".to_owned()];
+    let keys = keys(&["the-first-key"]);
     let open = start(Config { cors_origins, keys, ..config() }).await;
     let preflight = "access-control-request-method: POST\r\n\
                      access-control-request-headers: authorization,x-stainless-os\r\n";
@@ -328,7 +329,7 @@ async fn models_tokens_ids_and_metrics() {
 
 #[tokio::test]
 async fn models_are_loaded_and_unloaded_by_name() {
-    let keys = vec!["the-first-key".to_owned()];
+    let keys = keys(&["the-first-key"]);
     let server = start(Config { keys, ..config() }).await;
     let key = &format!("{JSON}authorization: Bearer the-first-key\r\n");
     let plain = "authorization: Bearer the-first-key\r\n";

@@ -145,7 +145,7 @@ async fn a_closed_connection_cancels_whatever_was_asked_in() {
 
 #[tokio::test]
 async fn keys_in_anthropics_header() {
-    let keys = vec!["the-first-key".to_owned(), "the-second-key".to_owned()];
+    let keys = support::keys(&["the-first-key", "the-second-key"]);
     let server = start(Config { keys, ..config() }).await;
     for (headers, status) in
         [("", 401), ("x-api-key: wrong\r\n", 401), ("x-api-key: the-second-key\r\n", 200)]

@@ -14,7 +14,7 @@ use ingle_engine::Bounds;
 use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
 use ingle_records::Records;
-use ingle_server::{Config, DEFAULT_PORT, Error, Limits, Slot};
+use ingle_server::{Config, DEFAULT_PORT, Error, Key, Limits, Slot};
 use models::Models;
 use start::{Named, Start};
 
@@ -226,13 +226,21 @@ fn records(folder: Option<&Path>) -> anyhow::Result<Option<Arc<Records>>> {
 }
 
 fn config(args: &Args) -> anyhow::Result<Config> {
-    let mut keys = args.api_key.clone();
+    let mut chosen = args.api_key.clone();
     if let Some(file) = &args.api_key_file {
         let text = String::from_utf8(super::model::read(file, KEYS_MAX)?)
             .map_err(|_| Usage(format!("{file} is no text")))?;
-        keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into));
-        if keys.is_empty() {
+        chosen.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into));
+        if chosen.is_empty() {
             return Err(Usage(format!("{file} holds no key; write one a line")).into());
+        }
+    }
+    let mut keys = Vec::new();
+    for key in chosen {
+        let key = Key::chosen(&key).map_err(usage)?;
+        // The same key in a flag and in the file is one key.
+        if !keys.contains(&key) {
+            keys.push(key);
         }
     }
     Ok(Config {

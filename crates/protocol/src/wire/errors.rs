@@ -12,7 +12,7 @@ pub enum Kind {
     Invalid,
     /// No key, or an unknown one.
     Key,
-    /// Refused whoever asks: a foreign host name.
+    /// Not for who asks: a foreign host name, a key that opens other things.
     Forbidden,
     /// No such path.
     NoRoute,

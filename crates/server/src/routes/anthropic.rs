@@ -10,6 +10,7 @@ use ingle_protocol::wire::anthropic;
 
 use super::{Outcome, blocking, body, card, generate, provider};
 use crate::State;
+use crate::keys::Owner;
 use crate::refusal::json;
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -20,10 +21,11 @@ pub(super) fn routes() -> Router<Arc<State>> {
 }
 
 async fn count(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let (model, chat) = anthropic::read_count(&body)?;
     let provider = Arc::clone(provider(&state)?);
-    let name = card(&provider, &model).await?.name;
+    let name = card(&owner, &provider, &model).await?.name;
     let tokens = blocking(move || {
         let text = provider.render(&name, &chat)?;
         provider.tokenize(&name, &text, true)

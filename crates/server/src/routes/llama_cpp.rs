@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State as Shared};
+use axum::extract::{Extension, Request, State as Shared};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use ingle_gateway::Provider;
@@ -12,8 +12,9 @@ use ingle_protocol::wire::llama_cpp::{self, Format, Gap, Props};
 use ingle_protocol::wire::openai;
 use ingle_protocol::{Fault, Input, Token};
 
-use super::{Outcome, answer, blocking, body, card, generate, provider, taken};
+use super::{Outcome, answer, blocking, body, card, cards, generate, provider, taken};
 use crate::State;
+use crate::keys::Owner;
 use crate::refusal::{Refusal, json};
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -37,7 +38,7 @@ async fn infill(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     let (owner, mut asked) = taken(read, &state, request).await?;
     let gap = asked.gap.take().unwrap_or_default();
     let provider = Arc::clone(provider(&state)?);
-    let name = card(&provider, &asked.request.model).await?.name;
+    let name = card(&owner, &provider, &asked.request.model).await?.name;
     let tokens = blocking(move || fill(&*provider, &name, &gap)).await?;
     let Some(tokens) = tokens else {
         let message = "this model has no tokens for filling in the middle; ask a model that was \
@@ -78,12 +79,13 @@ fn fill(provider: &dyn Provider, model: &str, gap: &Gap) -> Result<Option<Vec<To
 }
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let Some(ask) = llama_cpp::read_tokenize(&body)? else {
-        return super::tokens_of(&state, &body).await;
+        return super::tokens_of(&state, &owner, &body).await;
     };
     let provider = Arc::clone(provider(&state)?);
-    let name = card(&provider, &ask.model).await?.name;
+    let name = card(&owner, &provider, &ask.model).await?.name;
     let text = blocking(move || {
         let tokens = provider.tokenize(&name, &ask.text, ask.special)?;
         if !ask.pieces {
@@ -97,18 +99,20 @@ async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcom
 }
 
 async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
-    let text = super::text_of(&state, &body).await?;
+    let text = super::text_of(&state, &owner, &body).await?;
     Ok(json(StatusCode::OK, llama_cpp::write_text(&text)))
 }
 
 /// The body is a chat's.
 async fn apply_template(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let mut asked = openai::read_request(openai::Format::Chat, &body)?;
     let request = asked.requests.remove(0);
     let provider = Arc::clone(provider(&state)?);
-    let name = card(&provider, &request.model).await?.name;
+    let name = card(&owner, &provider, &request.model).await?.name;
     let text = blocking(move || match &request.input {
         Input::Chat(chat) => provider.render(&name, chat),
         _ => Err(Fault::caller("there is no conversation").at("messages")),
@@ -116,22 +120,22 @@ async fn apply_template(Shared(state): Shared<Arc<State>>, request: Request) -> 
     Ok(json(StatusCode::OK, llama_cpp::write_prompt(&text.await?)))
 }
 
-async fn props(Shared(state): Shared<Arc<State>>) -> Outcome {
+async fn props(Shared(state): Shared<Arc<State>>, Extension(owner): Extension<Owner>) -> Outcome {
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&provider, "").await?;
+    let card = card(&owner, &provider, "").await?;
     let name = card.name.clone();
     let sheet = blocking(move || provider.sheet(&name)).await?;
     let props = Props {
         model: &card.name,
         context_tokens: card.context_tokens,
-        answers: state.config.limits.answers,
+        answers: state.config().limits.answers,
         template: &sheet.template,
     };
     Ok(json(StatusCode::OK, llama_cpp::write_props(&props)))
 }
 
-async fn slots(Shared(state): Shared<Arc<State>>) -> Outcome {
-    let cards = provider(&state)?.models();
+async fn slots(Shared(state): Shared<Arc<State>>, Extension(owner): Extension<Owner>) -> Outcome {
+    let cards = cards(&owner, &**provider(&state)?);
     let models: Vec<_> =
         cards.iter().map(|card| (card.name.as_str(), card.context_tokens, card.requests)).collect();
     Ok(json(StatusCode::OK, llama_cpp::write_slots(&models)))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State as Shared};
+use axum::extract::{Extension, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
@@ -19,10 +19,11 @@ use ingle_protocol::{Fault, KeepAlive};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 
-use super::{Outcome, answer, blocking, body, card, permits, provider, taken};
-use crate::State;
+use super::{Outcome, answer, blocking, body, card, cards, place, provider, taken};
 use crate::answer::stamp;
+use crate::keys::Owner;
 use crate::refusal::{Refusal, json};
+use crate::{Scope, State};
 
 /// What a page of this server tells a person, and what Ollama's clients look for on it.
 const ALIVE: &str = "Ingle is running. To Ollama's clients: Ollama is running\n";
@@ -48,9 +49,9 @@ async fn ask(format: Format, Shared(state): Shared<Arc<State>>, request: Request
     let read = |body: &[u8]| ollama::read_request(format, body);
     let (owner, asked) = taken(read, &state, request).await?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&provider, &asked.request.model).await?;
+    let card = card(&owner, &provider, &asked.request.model).await?;
     if asked.idle {
-        return idle(provider, card, asked).await;
+        return idle(&owner, provider, card, asked).await;
     }
     if let Some(least) = asked.num_ctx.filter(|least| *least as usize > card.context_tokens) {
         let has = card.context_tokens;
@@ -65,10 +66,19 @@ async fn ask(format: Format, Shared(state): Shared<Arc<State>>, request: Request
     answer(state, owner, asked).await
 }
 
-/// Nothing is asked: the model is loaded, or unloaded where it is to be kept for no time.
-async fn idle(provider: Arc<dyn Provider>, card: ModelCard, asked: ollama::Asked) -> Outcome {
+/// Nothing is asked: the model is loaded, as for a question, or unloaded where it is to be kept
+/// for no time.
+async fn idle(
+    owner: &Owner,
+    provider: Arc<dyn Provider>,
+    card: ModelCard,
+    asked: ollama::Asked,
+) -> Outcome {
     let keep = asked.request.keep_alive;
     let unload = keep == Some(KeepAlive::For(std::time::Duration::ZERO));
+    if unload {
+        owner.must(Scope::Models)?;
+    }
     let stamp = stamp(&card.name);
     blocking(
         move || {
@@ -96,23 +106,24 @@ fn named(card: &ModelCard) -> Named<'_> {
     }
 }
 
-async fn tags(Shared(state): Shared<Arc<State>>) -> Outcome {
-    let cards = provider(&state)?.models();
+async fn tags(Shared(state): Shared<Arc<State>>, Extension(owner): Extension<Owner>) -> Outcome {
+    let cards = cards(&owner, &**provider(&state)?);
     let here = cards.iter().filter(|card| card.standing != Standing::Fetching).map(named);
     Ok(json(StatusCode::OK, ollama::write_models(&here.collect::<Vec<_>>())))
 }
 
-async fn running(Shared(state): Shared<Arc<State>>) -> Outcome {
-    let cards = provider(&state)?.models();
+async fn running(Shared(state): Shared<Arc<State>>, Extension(owner): Extension<Owner>) -> Outcome {
+    let cards = cards(&owner, &**provider(&state)?);
     let loaded = cards.iter().filter(|card| card.standing == Standing::Ready).map(named);
     Ok(json(StatusCode::OK, ollama::write_running(&loaded.collect::<Vec<_>>())))
 }
 
 async fn show(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let (name, _) = ollama::read_named(&body)?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&provider, &name).await?;
+    let card = card(&owner, &provider, &name).await?;
     let name = card.name.clone();
     let sheet = blocking(move || provider.sheet(&name)).await?;
     let shown = Shown {
@@ -126,7 +137,7 @@ async fn show(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
 
 /// Refuses what changes the models of this machine, unless the server was told to allow it.
 fn may_manage(state: &State) -> Result<(), Refusal> {
-    if state.config.manage_models {
+    if state.config().manage_models {
         return Ok(());
     }
     let message = "this server's models are fetched and deleted on its command line; \
@@ -135,11 +146,12 @@ fn may_manage(state: &State) -> Result<(), Refusal> {
 }
 
 async fn remove(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let (name, _) = ollama::read_named(&body)?;
     may_manage(&state)?;
     let provider = Arc::clone(provider(&state)?);
-    let name = card(&provider, &name).await?.name;
+    let name = card(&owner, &provider, &name).await?.name;
     blocking(move || provider.remove(&name)).await?;
     Ok(json(StatusCode::OK, "{}".to_owned()))
 }
@@ -149,11 +161,16 @@ const LINES: usize = 64;
 
 /// Fetches a model; where the caller goes away, the fetch ends, and goes on there the next time.
 async fn pull(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
+    let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let (name, streamed) = ollama::read_named(&body)?;
     may_manage(&state)?;
+    if !owner.sees(&name) {
+        let message = "this key may ask some models alone, and this is none of them";
+        return Err(Refusal::new(Kind::Forbidden, message).at("model"));
+    }
     // A fetch takes a place among the answers for as long as it goes on.
-    let permit = permits(&state, 1)?;
+    let permit = place(&state, 1)?;
     let provider = Arc::clone(provider(&state)?);
     let success = || ollama::write_progress("success", None, None);
     if !streamed {

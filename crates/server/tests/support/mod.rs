@@ -11,7 +11,7 @@ use ingle_protocol::{
     Call, Chat, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request, Sink, Step,
     Timings, Token, Usage,
 };
-use ingle_server::{Config, Error, Slot, Stop, bind};
+use ingle_server::{Config, Error, Key, Slot, Stop, bind};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -212,6 +212,11 @@ pub(crate) struct Server {
 
 pub(crate) fn config() -> Config {
     Config { listen: "127.0.0.1:0".parse().expect("an address"), ..Config::default() }
+}
+
+/// Keys that open everything.
+pub(crate) fn keys(keys: &[&str]) -> Vec<Key> {
+    keys.iter().map(|key| Key::chosen(key).expect("long enough")).collect()
 }
 
 pub(crate) async fn start(config: Config) -> Server {

@@ -1,0 +1,381 @@
+//! Keys: what each opens, and on whose account. A server holds no key, only salted digests; and
+//! whose something is, is told by a digest too, which stays the same for as long as the key does,
+//! over reloads, restarts and places in a list.
+//!
+//! One round of SHA-256 is enough for a random key of 256 bits: nobody can try so many, however
+//! fast each try is. A key that a person thought of has only its length to protect it, and its
+//! digest is to be kept like the key itself; the server never writes one down unless told to
+//! isolate keys in a prefix cache on disk.
+//!
+//! Absent: where keys come from, and how much each may use in which time (`meter`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use crate::Error;
+use crate::scopes::Scope;
+
+/// The longest key, in bytes; what is longer is hashed for nobody.
+const KEY_MAX: usize = 512;
+/// The longest name of a key or an owner, in bytes.
+const NAME_MAX: usize = 64;
+/// The most keys: each request with an unknown one costs a digest for each.
+const KEYS_MAX: usize = 1024;
+/// The longest salt, in bytes.
+const SALT_MAX: usize = 64;
+/// The salt of keys that are given as they are, so that a key has one digest wherever it is given.
+const CHOSEN_SALT: &[u8] = b"a key of Ingle's server: ";
+const OWNER_SALT: &[u8] = b"an owner on Ingle's server: ";
+
+/// A salt, and the SHA-256 of it and the key after it. Its text is `sha256:SALT:DIGEST`, in
+/// hexadecimal digits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyHash {
+    salt: Vec<u8>,
+    digest: [u8; 32],
+}
+
+impl KeyHash {
+    /// The digest of a key.
+    pub fn of(salt: &[u8], key: &[u8]) -> Self {
+        let digest = Sha256::new_with_prefix(salt).chain_update(key).finalize();
+        Self { salt: salt.to_vec(), digest: digest.into() }
+    }
+
+    /// Takes as long for every key of one length.
+    fn opens(&self, key: &[u8]) -> Choice {
+        self.digest.ct_eq(&Self::of(&self.salt, key).digest)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let pairs = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(pairs.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect())
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}:{}", hex(&self.salt), hex(&self.digest))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash")
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (salt, digest) = text.strip_prefix("sha256:")?.split_once(':')?;
+            let salt = unhex(salt).filter(|salt| (8..=SALT_MAX).contains(&salt.len()))?;
+            Some(Self { salt, digest: unhex(digest)?.try_into().ok()? })
+        };
+        read().ok_or_else(|| {
+            let form = "sha256:SALT:DIGEST, both in hexadecimal digits, the salt of 8 to 64 bytes";
+            format!("a key's hash is {form}: `ingle key create` writes one")
+        })
+    }
+}
+
+/// A key: who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// What it is called in logs and metrics.
+    pub name: String,
+    /// Tells it.
+    pub hash: KeyHash,
+    /// Keys of one owner share what is kept for it, and its turn; without one a key is alone.
+    pub owner: Option<String>,
+    /// What it opens.
+    pub scopes: BTreeSet<Scope>,
+    /// The only models it may ask; all where there is no list.
+    pub models: Option<BTreeSet<String>>,
+    /// The lowest `priority` of its requests, lower being sooner; where none is given, 0 if the
+    /// server has several keys, and else any.
+    pub min_priority: Option<i32>,
+}
+
+impl Key {
+    /// A key that a person chose, which opens everything. Its name is made of its digest.
+    ///
+    /// # Errors
+    /// It is too short, too long, or cannot stand in a header.
+    pub fn chosen(key: &str) -> Result<Self, Error> {
+        let right = (8..=KEY_MAX).contains(&key.len());
+        if !right || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            let message = "an API key needs at least 8 characters, at most 512, all visible ASCII";
+            return Err(Error::Config(message.to_owned()));
+        }
+        let hash = KeyHash::of(CHOSEN_SALT, key.as_bytes());
+        Ok(Self::new(format!("key-{}", hex(&hash.digest[..4])), hash))
+    }
+
+    /// A key that opens everything.
+    pub fn new(name: impl Into<String>, hash: KeyHash) -> Self {
+        Self {
+            name: name.into(),
+            hash,
+            owner: None,
+            scopes: Scope::ALL.iter().map(|row| row.0).collect(),
+            models: None,
+            min_priority: None,
+        }
+    }
+
+    /// Whose what is kept for it is: 64 hexadecimal digits that no other owner has, and that do
+    /// not tell the key.
+    fn home(&self) -> String {
+        let owner = |owner: &String| KeyHash::of(OWNER_SALT, owner.as_bytes()).digest;
+        hex(&self.owner.as_ref().map_or(self.hash.digest, owner))
+    }
+}
+
+/// Whether something can be called so in a log, a label and a file of settings.
+///
+/// # Errors
+/// Says what a name is.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let right = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
+    if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(right) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is no name: it has 1 to {NAME_MAX} letters, digits, or any of -_.@"))
+}
+
+/// Fails where keys cannot be told apart, or are too many.
+pub(crate) fn check(keys: &[Key]) -> Result<(), String> {
+    if keys.len() > KEYS_MAX {
+        return Err(format!("there are {} API keys; at most {KEYS_MAX} are held", keys.len()));
+    }
+    let mut names = BTreeSet::new();
+    for key in keys {
+        check_name(&key.name)?;
+        key.owner.as_deref().map_or(Ok(()), check_name)?;
+        if !names.insert(&key.name) {
+            return Err(format!("two API keys are called {:?}: give each its own", key.name));
+        }
+        if key.scopes.is_empty() {
+            let known = Scope::names();
+            return Err(format!("the key {:?} has no scope; there are: {known}", key.name));
+        }
+    }
+    Ok(())
+}
+
+/// A key in force, or whoever asks a server without keys.
+#[derive(Debug)]
+struct Account {
+    number: u32,
+    home: String,
+    /// None: anyone, who may do anything.
+    key: Option<Key>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner(Arc<Account>);
+
+impl Owner {
+    /// What the engine knows it by. No other owner of this process had it or gets it.
+    pub(crate) fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    /// What outlives the process knows it by: see [`Key::home`].
+    pub(crate) fn home(&self) -> &str {
+        &self.0.home
+    }
+
+    /// What people know it by.
+    pub(crate) fn name(&self) -> &str {
+        self.key().map_or("anyone", |key| &key.name)
+    }
+
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.0.key.as_ref()
+    }
+
+    /// Whether its key has a scope.
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.key().is_none_or(|key| key.scopes.contains(&scope))
+    }
+
+    /// Whether it may ask a model, and see that it is there.
+    pub(crate) fn sees(&self, model: &str) -> bool {
+        let models = self.key().and_then(|key| key.models.as_ref());
+        models.is_none_or(|models| models.contains(model))
+    }
+}
+
+/// Who holds no key has this home; a key's has 64 digits.
+const OPEN_HOME: &str = "open";
+
+/// Everyone who may ask, and how the engine knows them.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    /// In the order of the keys; without keys the one of everyone.
+    owners: Vec<Owner>,
+    numbers: BTreeMap<String, u32>,
+    next: u32,
+}
+
+impl Accounts {
+    /// Those of these keys. Whoever was there keeps the number; numbers of those who are gone are
+    /// not given again, since the engine may still hold an account of theirs.
+    pub(crate) fn new(keys: &[Key], before: Option<&Self>) -> Self {
+        let mut next = before.map_or(0, |before| before.next);
+        let mut numbers = BTreeMap::new();
+        let everyone = keys.is_empty().then_some(None);
+        let keys = keys.iter().cloned().map(Some).chain(everyone);
+        let owners = keys.map(|key| {
+            let home = key.as_ref().map_or_else(|| OPEN_HOME.to_owned(), Key::home);
+            let known = before.and_then(|before| before.numbers.get(&home)).copied();
+            let number = *numbers.entry(home.clone()).or_insert_with(|| {
+                known.unwrap_or_else(|| {
+                    next += 1;
+                    next - 1
+                })
+            });
+            Owner(Arc::new(Account { number, home, key }))
+        });
+        let owners = owners.collect();
+        Self { owners, numbers, next }
+    }
+
+    /// Everyone, where the server has no keys.
+    pub(crate) fn everyone(&self) -> Option<&Owner> {
+        self.owners.iter().find(|owner| owner.key().is_none())
+    }
+
+    /// Whose key this is. Compares with every key, so that the time tells nothing of which.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<&Owner> {
+        if key.len() > KEY_MAX {
+            return None;
+        }
+        let none = u32::MAX;
+        let place = (0..none).zip(&self.owners).fold(none, |found, (at, owner)| {
+            let opens = owner.key().map_or(Choice::from(0), |held| held.hash.opens(key));
+            u32::conditional_select(&found, &at, opens)
+        });
+        self.owners.get(place as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(keys: &[&str]) -> Vec<Key> {
+        keys.iter().map(|key| Key::chosen(key).expect("long enough")).collect()
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_digest_alone() {
+        let mut keys = chosen(&["first-key", "second-key"]);
+        keys.push(Key::new("third", KeyHash::of(b"some salt", b"third-key")));
+        let accounts = Accounts::new(&keys, None);
+        let long = "x".repeat(KEY_MAX + 1);
+        let rows = [
+            ("first-key", Some(0)),
+            ("second-key", Some(1)),
+            ("third-key", Some(2)),
+            ("first-ke", None),
+            ("first-keys", None),
+            ("", None),
+            (&long, None),
+        ];
+        for (key, number) in rows {
+            assert_eq!(accounts.find(key.as_bytes()).map(Owner::number), number, "{key}");
+        }
+        let told = format!("{accounts:?}");
+        assert!(!told.contains("first-key") && !told.contains("sha256:"), "{told}");
+    }
+
+    #[test]
+    fn hashes_are_read_as_they_are_written() {
+        let hash = KeyHash::of(&[7; 16], b"a key");
+        assert_eq!(hash.to_string().parse(), Ok(hash.clone()));
+        let digest = "0".repeat(64);
+        let rows = [
+            (format!("sha256:0011223344556677:{digest}"), true),
+            (format!("sha256:00112233445566:{digest}"), false),
+            (format!("sha256:001122334455667:{digest}"), false),
+            (format!("sha256:0011223344556677:{digest}0"), false),
+            (format!("sha256:0011223344556677:{digest}00"), false),
+            (format!("sha256:00112233445566ää:{digest}"), false),
+            (format!("sha512:0011223344556677:{digest}"), false),
+            (format!("sha256:{}:{digest}", "00".repeat(65)), false),
+            (String::new(), false),
+        ];
+        for (text, right) in rows {
+            assert_eq!(text.parse::<KeyHash>().is_ok(), right, "{text}");
+        }
+    }
+
+    /// (keys before, keys after, the number of each after): who stays keeps the number, and nobody
+    /// gets that of another.
+    #[test]
+    fn numbers_are_kept_and_never_given_twice() {
+        let rows: [(&[&str], &[&str], &[u32]); 5] = [
+            (&["aaaaaaaa", "bbbbbbbb"], &["bbbbbbbb", "aaaaaaaa"], &[1, 0]),
+            (&["aaaaaaaa", "bbbbbbbb"], &["bbbbbbbb"], &[1]),
+            (&["aaaaaaaa"], &["cccccccc", "aaaaaaaa"], &[1, 0]),
+            (&["aaaaaaaa"], &["cccccccc"], &[1]),
+            (&[], &["aaaaaaaa"], &[1]),
+        ];
+        for (before, after, expect) in rows {
+            let first = Accounts::new(&chosen(before), None);
+            let second = Accounts::new(&chosen(after), Some(&first));
+            let numbers: Vec<u32> = second.owners.iter().map(Owner::number).collect();
+            assert_eq!(numbers, expect, "{before:?} {after:?}");
+            let third = Accounts::new(&chosen(&["dddddddd"]), Some(&second));
+            let fresh = third.owners[0].number();
+            assert!(!first.numbers.values().chain(&numbers).any(|used| *used == fresh), "{fresh}");
+        }
+    }
+
+    #[test]
+    fn keys_of_one_owner_share_its_home_and_number() {
+        let mut keys = chosen(&["aaaaaaaa", "bbbbbbbb", "cccccccc"]);
+        keys[0].owner = Some("team".to_owned());
+        keys[2].owner = Some("team".to_owned());
+        let accounts = Accounts::new(&keys, None);
+        let told = |at: usize| (accounts.owners[at].number(), accounts.owners[at].home());
+        assert_eq!(told(0), told(2));
+        assert_ne!(told(0), told(1));
+        assert_eq!(accounts.owners[1].home().len(), 64);
+    }
+
+    #[test]
+    fn what_keys_may_not_be() {
+        let with = |change: fn(&mut Key)| {
+            let mut keys = chosen(&["aaaaaaaa", "bbbbbbbb"]);
+            change(&mut keys[1]);
+            check(&keys).is_ok()
+        };
+        assert!(with(|_| {}));
+        assert!(with(|key| "a-b_c.d@e".clone_into(&mut key.name)));
+        assert!(!with(|key| "a b".clone_into(&mut key.name)));
+        assert!(!with(|key| key.name.clear()));
+        assert!(!with(|key| key.name = "a".repeat(65)));
+        assert!(!with(|key| key.scopes.clear()));
+        assert!(!with(|key| key.owner = Some("\"".to_owned())));
+        assert!(!with(|key| *key = Key::chosen("aaaaaaaa").expect("right")), "the same twice");
+        assert!(Key::chosen("short").is_err() && Key::chosen("with a space").is_err());
+        assert!(Key::chosen(&"x".repeat(513)).is_err());
+    }
+}
