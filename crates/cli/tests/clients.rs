@@ -9,6 +9,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use support::certificate::Certificate;
 use support::server::Server;
 
 const KEY: &str = "a-key-for-this-test";
@@ -60,6 +61,11 @@ fn check(program: &Path, script: &str, rest: &[&str], least: usize) {
     let script = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(program);
     command.args([&script, &server.url, KEY]).args(rest).env("PYTHONDONTWRITEBYTECODE", "1");
+    passed(&mut command, least);
+}
+
+/// Runs checks, all of which have to pass, so many or more.
+fn passed(command: &mut Command, least: usize) {
     let output = command.output().expect("runs");
     let (said, wrong) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -89,6 +95,23 @@ fn openais_own_node_client() {
 #[test]
 fn openais_own_client() {
     check_python("openai", 20);
+}
+
+/// A few checks over TLS, with a certificate that this test made and its client is told of.
+#[test]
+fn openais_own_client_over_tls() {
+    let python = match python("openai") {
+        Ok(python) => python,
+        Err(error) => return eprintln!("SKIPPED, there is no Python with `openai`: {error}"),
+    };
+    let certificate = Certificate::new("clients");
+    let server = Server::start(&[&["--api-key", KEY], &certificate.flags()[..]].concat());
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let script = format!("{}/tests/tls_client.py", env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(python);
+    command.args([&script, &url, KEY]).env("SSL_CERT_FILE", &certificate.cert);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    passed(&mut command, 4);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use crate::keys::Owner;
 use crate::listen::reached;
 use crate::places::Place;
 use crate::refusal::Refusal;
+use crate::traces::Traced;
 use crate::{State, Stop};
 
 /// A choice's event and when it was made.
@@ -52,6 +53,7 @@ pub(crate) struct Answer {
     /// When each choice's latest piece came.
     latest: Vec<Option<Instant>>,
     failed: bool,
+    traced: Traced,
     _calls: Vec<Call>,
 }
 
@@ -59,6 +61,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         if !self.writer.complete() && !self.failed {
             self.state.metrics.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.traced.abandoned();
         }
     }
 }
@@ -84,9 +87,15 @@ impl Answer {
         }
         let latest = vec![None; calls.len()];
         let stop = state.stop.subscribe();
-        let failed = false;
+        let (failed, traced) = (false, Traced::default());
         let _calls = calls;
-        Ok(Self { state, writer, admitted, events, stop, began, latest, failed, _calls })
+        Ok(Self { state, writer, admitted, events, stop, began, latest, failed, traced, _calls })
+    }
+
+    /// The same answer, traced.
+    pub(crate) fn traced(mut self, traced: Traced) -> Self {
+        self.traced = traced;
+        self
     }
 
     /// What the next event adds; `None` after all choices have ended. Nothing is lost where the
@@ -124,7 +133,8 @@ impl Answer {
                 }
             }
             Event::Done(receipt) => {
-                metrics.done(self.admitted.owner.name(), receipt, at - self.began)
+                metrics.done(self.admitted.owner.name(), receipt, at - self.began);
+                self.traced.done(index, receipt, at);
             }
             Event::Failed(_) => {}
         }
@@ -189,6 +199,7 @@ impl Answer {
                 Ok(Ok(next)) => return next,
                 Ok(Err(refusal)) => {
                     self.state.metrics.stream_errors.fetch_add(1, Ordering::Relaxed);
+                    self.traced.failed(refusal.status());
                     return Some(refusal.end(&*self.writer).into());
                 }
             }

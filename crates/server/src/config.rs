@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keys::{self, Key};
 use ingle_records::Records;
+
+use crate::keys::{self, Key};
+use crate::{Collector, Manager, TlsFiles};
 
 /// 8080 is where clients of local models look first: it is llama.cpp's default too, while 11434 is
 /// Ollama's, whose own protocol would be expected there.
@@ -32,6 +34,12 @@ pub struct Config {
     pub manage_models: bool,
     /// Where files, batches and stored responses are kept; without, none are taken.
     pub records: Option<Arc<Records>>,
+    /// Speak TLS alone, with this certificate; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+    /// Who is sent a trace of each request for answers; nobody, if nobody is named.
+    pub traces: Option<Collector>,
+    /// Who is told how the server is.
+    pub manager: Manager,
     /// The bounds.
     pub limits: Limits,
 }
@@ -47,6 +55,9 @@ impl Default for Config {
             hosts: Vec::new(),
             manage_models: false,
             records: None,
+            tls: None,
+            traces: None,
+            manager: Manager::default(),
             limits: Limits::default(),
         }
     }
@@ -65,6 +76,10 @@ pub struct Limits {
     pub body_bytes: usize,
     /// All bodies that are being received and read, together, in bytes; a request beyond gets 429.
     pub all_bodies_bytes: usize,
+    /// For a TLS handshake.
+    pub handshake: Duration,
+    /// How often the files of the certificate are looked at for changes.
+    pub certificate_look: Duration,
     /// For a request's head, counted from the connection's start or the last answer's end.
     pub head_read: Duration,
     /// For a request's body.
@@ -88,6 +103,8 @@ impl Default for Limits {
             choices: 64,
             body_bytes: 16 << 20,
             all_bodies_bytes: 64 << 20,
+            handshake: Duration::from_secs(10),
+            certificate_look: Duration::from_secs(1),
             head_read: Duration::from_secs(30),
             body_read: Duration::from_secs(30),
             stall: Duration::from_secs(60),
@@ -112,6 +129,9 @@ pub enum Error {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The model could not be loaded.
     #[error("the model could not be loaded: {0}")]
     Load(String),

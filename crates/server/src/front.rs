@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::keys::{Accounts, Owner};
 use crate::refusal::Refusal;
+use crate::traces::Traced;
 use crate::{Config, Scope, State, Stop, scopes};
 use axum::extract::{MatchedPath, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -66,11 +67,12 @@ pub(crate) async fn pass(
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map(|path| path.as_str().to_owned());
     let dialect = dialect(request.uri().path(), request.headers());
+    let traced = Traced::begin(state.tracer.as_ref(), route.as_deref(), &request, &id);
     let response = match admit(&state, route.as_deref(), &request) {
         Ok(owner) => {
             owner.and_then(|owner| request.extensions_mut().insert(owner));
             request.extensions_mut().insert(dialect);
-            next.run(request).await
+            traced.serve(next.run(request)).await
         }
         Err(refusal) => refusal.into_response(),
     };
@@ -82,6 +84,7 @@ pub(crate) async fn pass(
         response.headers_mut().insert(ANTHROPIC_ID.clone(), id.clone());
     }
     response.headers_mut().insert(REQUEST_ID.clone(), id);
+    traced.answered(&mut response);
     response
 }
 
@@ -155,7 +158,7 @@ fn check_host(config: &Config, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// A host without its port.
-fn host_name(host: &str) -> &str {
+pub(crate) fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,

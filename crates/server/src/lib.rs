@@ -6,24 +6,29 @@
 //! response, by a closed connection or by the server's end, drops the [`Call`]s behind it, and
 //! that cancels them. Streamed and whole answers run through the same code until the last step.
 //!
-//! Absent: TLS (put a proxy in front), HTTP/2, a configuration file, and all mathematics.
+//! Absent: HTTP/2, a configuration file, and all mathematics.
 //!
 //! [`Provider`]: ingle_gateway::Provider
 //! [`Call`]: ingle_protocol::Call
 #![forbid(unsafe_code)]
 
 mod answer;
+mod ask;
 mod config;
 mod front;
 mod keys;
 mod listen;
 mod metrics;
+mod notify;
 mod places;
 mod refusal;
 mod routes;
 mod scopes;
 mod slot;
 mod stalling;
+mod tls;
+mod traces;
+mod vitals;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -32,12 +37,16 @@ use tokio::sync::watch;
 use keys::Accounts;
 use places::Places;
 
+pub use ask::{Health, health};
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
 pub use keys::{Key, KeyHash, check_name};
 pub use listen::{Bound, Stop, bind, can_listen, signals};
+pub use notify::Manager;
 pub use routes::router;
 pub use scopes::Scope;
 pub use slot::{Progress, Slot};
+pub use tls::TlsFiles;
+pub use traces::Collector;
 
 /// What every request's handler reads.
 #[derive(Debug)]
@@ -50,6 +59,10 @@ pub struct State {
     /// One place a byte of the bodies that are being received and read.
     pub(crate) bodies: Arc<Places>,
     pub(crate) stop: watch::Sender<Stop>,
+    /// Where connections are encrypted.
+    pub(crate) tls: Option<Arc<tls::Tls>>,
+    /// Who takes what is traced.
+    pub(crate) tracer: Option<Arc<traces::Tracer>>,
 }
 
 /// What holds now, and may be another thing for the next request.
@@ -61,16 +74,24 @@ pub(crate) struct Live {
 
 impl State {
     /// A server's state before its model is loaded.
-    pub fn new(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Tls`] where the certificate cannot be used.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let tls = config.tls.as_ref().map(tls::Tls::open).transpose()?;
+        let tracer = config.traces.clone().map(traces::Tracer::start).transpose()?;
+        let slot = Slot::new(&config.manager);
         let accounts = Accounts::new(&config.keys, None);
-        Self {
+        Ok(Self {
             live: RwLock::new(Arc::new(Live { config: Arc::new(config), accounts })),
             answers: Arc::default(),
             bodies: Arc::default(),
-            slot: Slot::default(),
+            slot,
+            tls: tls.map(Arc::new),
+            tracer: tracer.map(Arc::new),
             metrics: metrics::Metrics::default(),
             stop: watch::Sender::new(Stop::Run),
-        }
+        })
     }
 
     /// What holds now. Whoever reads more than one thing of it asks once.

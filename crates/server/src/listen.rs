@@ -12,6 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
@@ -51,16 +52,24 @@ pub struct Bound {
 /// Checks the configuration and takes the address.
 pub async fn bind(config: Config) -> Result<Bound, Error> {
     config.check()?;
-    let failed = |error| Error::Bind { address: config.listen, error };
-    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let listen = config.listen;
+    let state = State::new(config)?;
+    let failed = |error| Error::Bind { address: listen, error };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Bound { listener, state: Arc::new(State::new(config)), address })
+    Ok(Bound { listener, state: Arc::new(state), address })
 }
 
 impl Bound {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same, as clients call it.
+    pub fn url(&self) -> String {
+        let scheme = if self.state.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own
@@ -76,6 +85,7 @@ impl Bound {
         let routes = router(Arc::clone(&state));
         let room = Arc::new(Semaphore::new(state.config().limits.connections));
         let mut connections = JoinSet::new();
+        let _background = background(&state);
         loop {
             let permit = Arc::clone(&room).acquire_owned();
             let accept = async { (permit.await, listener.accept().await) };
@@ -102,6 +112,10 @@ impl Bound {
         }
         drop(listener);
         end(&state, &mut connections, stop).await;
+        if let Some(tracer) = state.tracer.clone() {
+            // Bounded by itself.
+            drop(tokio::task::spawn_blocking(move || tracer.finish()).await);
+        }
         Ok(())
     }
 }
@@ -128,16 +142,60 @@ fn spawn_load<E: std::fmt::Display>(
     })
 }
 
-/// Serves one connection to its end; when the server drains, the answer under way is its last.
+/// What goes on beside the connections, and ends when this is dropped.
+fn background(state: &Arc<State>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    if let Some(tls) = &state.tls {
+        tasks.spawn(Arc::clone(tls).watch(state.config().limits.certificate_look));
+    }
+    if let Some(patience) = state.config().manager.watchdog {
+        tasks.spawn(show_life(Arc::clone(state), patience / 2));
+    }
+    tasks
+}
+
+/// Tells the service manager again and again that the server lives: that its tasks run, and that
+/// its models can be asked, for which their locks have to come free.
+async fn show_life(state: Arc<State>, every: Duration) {
+    loop {
+        let seen = Arc::clone(&state);
+        let look = move || seen.slot.provider().map(|provider| provider.models().len());
+        if tokio::task::spawn_blocking(look).await.is_ok() {
+            state.slot.notify().alive();
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Serves one connection to its end, over TLS where the server speaks it.
 async fn connection(stream: TcpStream, routes: Router, state: Arc<State>) {
     let limits = state.config().limits.clone();
     // Tokens are small packets that should not wait for one another.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Stalling::new(stream, limits.stall));
+    let Some(tls) = &state.tls else {
+        return converse(Stalling::new(stream, limits.stall), routes, &state).await;
+    };
+    let mut stop = state.stop.subscribe();
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, &limits) => shaken,
+        () = reached(&mut stop, Stop::Drain) => return,
+    };
+    match shaken {
+        Ok(stream) => converse(stream, routes, &state).await,
+        Err(error) => tracing::debug!(%error, "a connection came to no TLS"),
+    }
+}
+
+/// Speaks HTTP to the end; when the server drains, the answer under way is the last.
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    routes: Router,
+    state: &State,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_read)
-        .serve_connection(io, TowerToHyperService::new(routes));
+        .header_read_timeout(state.config().limits.head_read)
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(routes));
     let mut connection = std::pin::pin!(connection);
     let mut stop = state.stop.subscribe();
     let ended = tokio::select! {
@@ -153,6 +211,7 @@ async fn connection(stream: TcpStream, routes: Router, state: Arc<State>) {
 }
 
 async fn end(state: &State, connections: &mut JoinSet<()>, mut stop: watch::Receiver<Stop>) {
+    state.slot.notify().stopping();
     state.stop.send_replace(Stop::Drain);
     let all_done = async { while connections.join_next().await.is_some() {} };
     let drain = state.config().limits.drain;

@@ -25,6 +25,11 @@ pub(crate) struct Metrics {
     /// Prompt and completion tokens by the name of the key.
     owners: Mutex<BTreeMap<String, [u64; 2]>>,
     queued: Histogram,
+    prefill: Histogram,
+    decode: Histogram,
+    per_token: Histogram,
+    prompt_lengths: Lengths,
+    answer_lengths: Lengths,
     pub(crate) first_token: Histogram,
     pub(crate) inter_token: Histogram,
     answer: Histogram,
@@ -38,6 +43,11 @@ const EDGES: [f64; 16] = [
 /// The most names of keys that are told apart in a server's life, and what the rest are called.
 const OWNERS_MAX: usize = 4096;
 const OTHERS: &str = "others";
+/// Upper edges, in tokens: 1 to half a million, doubling.
+const TOKEN_EDGES: [f64; 20] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
+    16384.0, 32768.0, 65536.0, 131_072.0, 262_144.0, 524_288.0,
+];
 
 /// How many durations fell below each edge, and their sum.
 #[derive(Debug, Default)]
@@ -47,27 +57,61 @@ pub(crate) struct Histogram {
     sum_micros: AtomicU64,
 }
 
+/// How many answers had at most so many tokens, and all of their tokens.
+#[derive(Debug, Default)]
+struct Lengths {
+    /// The last one is for what is above all edges.
+    buckets: [AtomicU64; TOKEN_EDGES.len() + 1],
+    sum: AtomicU64,
+}
+
+impl Lengths {
+    fn observe(&self, tokens: u32) {
+        count(&self.buckets, &TOKEN_EDGES, tokens.into());
+        add(&self.sum, tokens.into());
+    }
+
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        let sum = self.sum.load(Ordering::Relaxed) as f64;
+        histogram(out, (name, help), (&self.buckets, &TOKEN_EDGES), sum);
+    }
+}
+
 impl Histogram {
     pub(crate) fn observe(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let bucket = EDGES.iter().position(|edge| seconds <= *edge).unwrap_or(EDGES.len());
-        add(&self.buckets[bucket], 1);
+        count(&self.buckets, &EDGES, time.as_secs_f64());
         add(&self.sum_micros, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
     fn write(&self, out: &mut String, name: &str, help: &str) {
-        head(out, name, help, "histogram");
-        let mut below = 0;
-        for (bucket, edge) in self.buckets.iter().zip(EDGES) {
-            below += bucket.load(Ordering::Relaxed);
-            line(out, format_args!("{name}_bucket{{le=\"{edge}\"}} {below}"));
-        }
-        below += self.buckets[EDGES.len()].load(Ordering::Relaxed);
         let sum = self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
-        line(out, format_args!("{name}_bucket{{le=\"+Inf\"}} {below}"));
-        line(out, format_args!("{name}_sum {sum}"));
-        line(out, format_args!("{name}_count {below}"));
+        histogram(out, (name, help), (&self.buckets, &EDGES), sum);
     }
+}
+
+/// Counts a value in the first bucket whose edge it does not pass.
+fn count(buckets: &[AtomicU64], edges: &[f64], value: f64) {
+    let bucket = edges.iter().position(|edge| value <= *edge).unwrap_or(edges.len());
+    add(&buckets[bucket], 1);
+}
+
+/// Writes buckets, each with those below it, as the format demands.
+fn histogram(
+    out: &mut String,
+    (name, help): (&str, &str),
+    (buckets, edges): (&[AtomicU64], &[f64]),
+    sum: f64,
+) {
+    head(out, name, help, "histogram");
+    let mut below = 0;
+    for (bucket, edge) in buckets.iter().zip(edges) {
+        below += bucket.load(Ordering::Relaxed);
+        line(out, format_args!("{name}_bucket{{le=\"{edge}\"}} {below}"));
+    }
+    below += buckets[edges.len()].load(Ordering::Relaxed);
+    line(out, format_args!("{name}_bucket{{le=\"+Inf\"}} {below}"));
+    line(out, format_args!("{name}_sum {sum}"));
+    line(out, format_args!("{name}_count {below}"));
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -118,7 +162,7 @@ impl Metrics {
         add(&self.prompt_tokens, receipt.usage.prompt_tokens.into());
         add(&self.cached_tokens, receipt.usage.cached_tokens.into());
         add(&self.completion_tokens, receipt.usage.completion_tokens.into());
-        self.queued.observe(receipt.timings.queued);
+        self.observe_parts(receipt);
         self.answer.observe(time);
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         // Keys come and go as long as the server runs.
@@ -130,6 +174,22 @@ impl Metrics {
         *completion += u64::from(receipt.usage.completion_tokens);
         let mut finishes = self.finishes.lock().unwrap_or_else(PoisonError::into_inner);
         *finishes.entry(finish_name(receipt.finish)).or_default() += 1;
+    }
+
+    /// Where a choice's time went, as far as it came.
+    fn observe_parts(&self, receipt: &Receipt) {
+        let (times, usage) = (&receipt.timings, &receipt.usage);
+        self.prompt_lengths.observe(usage.prompt_tokens);
+        self.answer_lengths.observe(usage.completion_tokens);
+        self.queued.observe(times.queued);
+        if !times.first_token.is_zero() {
+            self.prefill.observe(times.first_token.saturating_sub(times.queued));
+            let decode = times.total.saturating_sub(times.first_token);
+            self.decode.observe(decode);
+            if usage.completion_tokens > 1 {
+                self.per_token.observe(decode / (usage.completion_tokens - 1));
+            }
+        }
     }
 
     /// The text for `/metrics`.
@@ -189,12 +249,22 @@ impl Metrics {
     fn write_histograms(&self, out: &mut String) {
         let rows = [
             ("ingle_server_queue_seconds", "From a request to its first computed token.", &self.queued),
+            ("ingle_server_prefill_seconds", "From a choice's first computed token to its first generated one.", &self.prefill),
+            ("ingle_server_decode_seconds", "From a choice's first generated token to its end.", &self.decode),
+            ("ingle_server_time_per_output_token_seconds", "The mean of a choice between its tokens.", &self.per_token),
             ("ingle_server_time_to_first_token_seconds", "From a request to its first piece.", &self.first_token),
             ("ingle_server_inter_token_seconds", "Between two pieces of a choice.", &self.inter_token),
             ("ingle_server_answer_seconds", "From a request to a choice's end.", &self.answer),
         ];
         for (name, help, histogram) in rows {
             histogram.write(out, name, help);
+        }
+        let rows = [
+            ("ingle_server_request_prompt_tokens", "Tokens of a choice's prompt.", &self.prompt_lengths),
+            ("ingle_server_request_completion_tokens", "Tokens of a choice's answer.", &self.answer_lengths),
+        ];
+        for (name, help, lengths) in rows {
+            lengths.write(out, name, help);
         }
     }
 }

@@ -24,6 +24,11 @@ impl Refusal {
         self
     }
 
+    /// The status that it has, or would have.
+    pub(crate) fn status(&self) -> u16 {
+        self.kind.status()
+    }
+
     /// The end of a stream that fails by it.
     pub(crate) fn end(&self, writer: &dyn Writer) -> String {
         writer.failure(self.kind, &self.fault)

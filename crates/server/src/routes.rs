@@ -30,6 +30,7 @@ use crate::front::{self, REQUEST_ID};
 use crate::keys::Owner;
 use crate::places::Place;
 use crate::refusal::{Refusal, json as json_response};
+use crate::traces::Traced;
 use crate::{Config, State, Stop};
 
 type Outcome = Result<Response, Refusal>;
@@ -110,12 +111,12 @@ async fn answer(state: Arc<State>, owner: Owner, mut asked: impl Ask) -> Outcome
     let streamed = asked.streamed();
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
     // dropped as soon as it is there.
-    let start = move || {
-        let stamp = stamp(&card.name);
-        Answer::start(state, &*provider, stamp, &asked, card.context_tokens, admitted)
-    };
+    let (stamp, traced) = (stamp(&card.name), Traced::served());
+    traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);
+    let start =
+        move || Answer::start(state, &*provider, stamp, &asked, card.context_tokens, admitted);
     let answer = blocking(start).await?;
-    answer.respond(streamed).await
+    answer.traced(traced).respond(streamed).await
 }
 
 /// Runs what may take a while off the async threads.
@@ -395,7 +396,8 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    let provider = state.slot.provider().map(|provider| provider.metrics()).unwrap_or_default();
-    let text = state.metrics.write(state.answers.taken(), &provider);
+    let mut rows = crate::vitals::rows(&state);
+    rows.extend(state.slot.provider().iter().flat_map(|provider| provider.metrics()));
+    let text = state.metrics.write(state.answers.taken(), &rows);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ingle_gateway::Provider;
 
+use crate::Manager;
+use crate::notify::Notify;
+
 /// How far loading is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -16,11 +19,25 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// Empty until filled, once.
+impl std::fmt::Display for Progress {
+    /// In whole percents, where that can be told.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.total {
+            Some(total) if total > 0 => {
+                let percent = u128::from(self.done) * 100 / u128::from(total);
+                write!(f, "{} {percent} %", self.phase)
+            }
+            _ => f.write_str(&self.phase),
+        }
+    }
+}
+
+/// Empty until filled, once. Tells the service manager of it, too.
 #[derive(Default)]
 pub struct Slot {
     provider: OnceLock<Arc<dyn Provider>>,
     progress: Mutex<Progress>,
+    notify: Notify,
 }
 
 impl std::fmt::Debug for Slot {
@@ -30,8 +47,13 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
+    pub(crate) fn new(manager: &Manager) -> Self {
+        Self { notify: Notify::new(manager), ..Self::default() }
+    }
+
     /// Says how far loading is; for `/health`.
     pub fn report(&self, progress: Progress) {
+        self.notify.status(&progress.to_string());
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
@@ -39,7 +61,13 @@ impl Slot {
     pub fn fill(&self, provider: Arc<dyn Provider>) {
         if self.provider.set(provider).is_err() {
             tracing::warn!("a second provider was offered and ignored");
+            return;
         }
+        self.notify.ready();
+    }
+
+    pub(crate) fn notify(&self) -> &Notify {
+        &self.notify
     }
 
     pub(crate) fn provider(&self) -> Option<&Arc<dyn Provider>> {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+#[derive(Debug)]
 pub(crate) struct Stalling {
     stream: TcpStream,
     limit: Duration,

@@ -320,6 +320,13 @@ async fn models_tokens_ids_and_metrics() {
         "ingle_server_completion_tokens_total 2",
         "ingle_server_time_to_first_token_seconds_count 1",
         "ingle_server_inter_token_seconds_count 1",
+        "ingle_server_request_prompt_tokens_bucket{le=\"4\"} 0",
+        "ingle_server_request_prompt_tokens_bucket{le=\"8\"} 1",
+        "ingle_server_request_prompt_tokens_sum 5",
+        "ingle_server_request_completion_tokens_sum 2",
+        "ingle_server_prefill_seconds_count 1",
+        "ingle_server_decode_seconds_sum 0.004",
+        "ingle_server_time_per_output_token_seconds_sum 0.004",
         "script_lines 2",
     ];
     for line in lines {

@@ -40,6 +40,7 @@ commands! {
     Inspect => inspect,
     Quantize => quantize,
     Doctor => doctor,
+    Health => health,
 }
 
 /// The model that runs where none is named.

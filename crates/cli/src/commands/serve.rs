@@ -1,6 +1,7 @@
 //! `ingle serve`: models behind the HTTP APIs of OpenAI, Anthropic and Ollama.
 
 mod models;
+mod ops;
 mod start;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use ingle_protocol::KeepAlive;
 use ingle_records::Records;
 use ingle_server::{Config, DEFAULT_PORT, Error, Key, Limits, Slot};
 use models::Models;
+use ops::OpsArgs;
 use start::{Named, Start};
 
 use super::model::{ModelArgs, PrefixArgs};
@@ -110,6 +112,9 @@ pub(crate) struct Args {
     drain: u32,
 
     #[command(flatten)]
+    ops: OpsArgs,
+
+    #[command(flatten)]
     model: ModelArgs,
 
     #[command(flatten)]
@@ -122,7 +127,7 @@ Examples:
   ingle serve gemma3 --port 9000
   ingle serve ./model.gguf --as my-model
   ingle serve smollm2 gemma3 mine=./model.gguf --memory-mb 8000 --keep-alive 30m
-  ingle serve --host 0.0.0.0 --api-key-file ./keys
+  ingle serve --host 0.0.0.0 --api-key-file ./keys --tls-cert ./chain.pem --tls-key ./key.pem
 
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
@@ -136,7 +141,7 @@ With clients of Anthropic and Ollama:
 
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
-    let config = config(&args)?;
+    let config = args.ops.on(config(&args)?).map_err(usage)?;
     let any_installed = args.any_installed || args.allow_pull;
     if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
         return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
@@ -167,8 +172,11 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         .context("no threads for the server")?;
     let outcome = runtime.block_on(async {
         let stop = ingle_server::signals()?;
+        if let Some(collector) = &config.traces {
+            ui.note(format_args!("traces of requests, without their words, go to {}", collector.url()));
+        }
         let bound = ingle_server::bind(config).await.map_err(usage)?;
-        let url = format!("http://{}", bound.address());
+        let url = bound.url();
         start.announce(ui, "listening", &url)?;
         let load = move |slot: &Slot| start.run(slot, &url);
         Ok(bound.serve(load, stop).await?)
@@ -257,5 +265,6 @@ fn config(args: &Args) -> anyhow::Result<Config> {
             drain: Duration::from_secs(args.drain.into()),
             ..Limits::default()
         },
+        ..Config::default()
     })
 }

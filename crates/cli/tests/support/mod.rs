@@ -1,6 +1,7 @@
 //! What the tests of the commands that run a model have in common: the program, and what it said.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod certificate;
 pub(crate) mod server;
 
 use std::io::Write;

@@ -85,7 +85,7 @@ impl Server {
     }
 
     pub(crate) fn address(&self) -> &str {
-        self.url.strip_prefix("http://").expect("a URL")
+        self.url.split_once("://").expect("a URL").1
     }
 
     /// Sends a request and leaves its answer on the socket.
@@ -104,6 +104,16 @@ impl Server {
     /// Sends a request and reads all of its answer.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
         rest(&mut BufReader::new(self.send(method, path, body)))
+    }
+
+    /// A number of `/metrics`: the server's own, or that of the one model.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.ask("GET", "/metrics", "").body;
+        let of = |line: &&str| {
+            line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
+        };
+        let line = text.lines().find(of).unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
     }
 
     /// All of a streamed answer, as it came.

@@ -1,5 +1,6 @@
 //! What the promise that nothing leaves the machine rests on: which code can reach the network or
-//! start another program. Fetching models and answering clients can; nothing else.
+//! start another program. Fetching models and answering clients can, and of the server the few
+//! files that are told whom to call; nothing else.
 
 use ingle_tidy::{Atom, File, Kind, tokens};
 
@@ -8,6 +9,8 @@ const SOCKETS: &[&str] = &[
     "TcpStream",
     "ToSocketAddrs",
     "UdpSocket",
+    "UnixDatagram",
+    "UnixListener",
     "UnixStream",
     "hyper",
     "hyper_util",
@@ -15,8 +18,15 @@ const SOCKETS: &[&str] = &[
     "ureq",
 ];
 
+/// What opens connections to others.
+const CALLERS: &[&str] = &["connect", "reqwest", "ureq"];
+
 /// Where sockets are.
 const MAY_CONNECT: &[&str] = &["crates/model/src/pull/", "crates/server/src/"];
+/// Who calls others: fetching a model, sending traces to the collector that the operator named,
+/// asking the server that was named how it is.
+const MAY_CALL: &[&str] =
+    &["crates/model/src/pull/", "crates/server/src/traces/send.rs", "crates/server/src/ask.rs"];
 /// Where another program (the user's pip or npm) is started.
 const MAY_START: &[&str] = &["crates/model/src/pull/package.rs"];
 
@@ -29,15 +39,24 @@ fn is_under(file: &File, places: &[&str]) -> bool {
     places.iter().any(|place| file.path.starts_with(place))
 }
 
-fn sockets(files: &[File]) -> Vec<String> {
+/// Where any of these names stands outside of these places.
+fn names(files: &[File], names: &[&str], places: &[&str]) -> Vec<String> {
     let mut complaints = Vec::new();
-    for file in sources(files).filter(|file| !is_under(file, MAY_CONNECT)) {
+    for file in sources(files).filter(|file| !is_under(file, places)) {
         let atoms = tokens(&file.text).unwrap_or_default();
-        for atom in atoms.iter().filter(|atom| SOCKETS.contains(&atom.text.as_str())) {
+        for atom in atoms.iter().filter(|atom| names.contains(&atom.text.as_str())) {
             complaints.push(format!("{}:{}: `{}`", file.path, atom.line, atom.text));
         }
     }
     complaints
+}
+
+fn sockets(files: &[File]) -> Vec<String> {
+    names(files, SOCKETS, MAY_CONNECT)
+}
+
+fn calls(files: &[File]) -> Vec<String> {
+    names(files, CALLERS, MAY_CALL)
 }
 
 /// Whether `process::Command` stands at `at`, by itself or in a `process::{...}`.
@@ -70,6 +89,11 @@ fn the_network_is_for_models_and_clients() {
 }
 
 #[test]
+fn connections_outward_are_few() {
+    super::hold("only those who are told whom to call open connections", calls);
+}
+
+#[test]
 fn only_package_managers_are_started() {
     super::hold("no program is started but the user's own pip and npm", processes);
 }
@@ -81,6 +105,13 @@ fn a_way_out_is_found() {
     socket("crates/cli/src/main.rs", "fn f() { ureq::get(\"\"); }", 1);
     socket("crates/engine/src/lib.rs", "// a TcpStream\nfn f() { \"ureq\" }", 0);
     socket("crates/model/src/pull/http.rs", "fn f() { ureq::get(\"\"); }", 0);
+
+    let call = |path, text, complaints| super::expect(calls, path, text, complaints);
+    call("crates/server/src/routes.rs", "fn f() { ureq::get(\"\"); }", 1);
+    call("crates/server/src/listen.rs", "fn f() { TcpStream::connect(\"\"); }", 1);
+    call("crates/server/src/listen.rs", "fn f() { TcpListener::bind(\"\"); }", 0);
+    call("crates/server/src/traces/send.rs", "fn f() { ureq::post(\"\"); }", 0);
+    call("crates/model/src/pull/http.rs", "fn f() { ureq::get(\"\"); }", 0);
 
     let process = |path, text, complaints| super::expect(processes, path, text, complaints);
     process("crates/cli/src/main.rs", "fn f() { std::process::Command::new(\"sh\"); }", 1);
