@@ -14,7 +14,8 @@ use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 
-const TEXT: &str = "Say \u{e9}\u{301} 12345 \u{65e5}\u{672c}\r\n\t</s><s> \u{0}\u{1f469}\u{200d}\u{1f680}";
+const TEXT: &str =
+    "Say \u{e9}\u{301} 12345 \u{65e5}\u{672c}\r\n\t</s><s> \u{0}\u{1f469}\u{200d}\u{1f680}";
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(file) = Gguf::from_bytes(Bytes::from(bytes.to_vec())) else { return };

@@ -7,38 +7,13 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use support::certificate::Certificate;
+use support::packages::{python, run};
 use support::server::Server;
 
 const KEY: &str = "a-key-for-this-test";
-
-/// A Python that has the package: the one on the path, or one with a home under `target/`.
-fn python(package: &str) -> Result<PathBuf, String> {
-    let import = format!("import {package}");
-    let on_path = PathBuf::from("python3");
-    if run(&on_path, &["-c", &import]).is_ok() {
-        return Ok(on_path);
-    }
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{package}-client"));
-    let own = home.join("bin/python");
-    if run(&own, &["-c", &import]).is_ok() {
-        return Ok(own);
-    }
-    run(&on_path, &["-m", "venv", &home.to_string_lossy()])?;
-    run(&own, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package])?;
-    Ok(own)
-}
-
-fn run(program: &Path, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 /// A folder under `target/` that has OpenAI's Node package.
 fn node() -> Result<PathBuf, String> {

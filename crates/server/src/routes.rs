@@ -48,6 +48,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/detokenize", post(detokenize))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
         .merge(anthropic::routes())
         .merge(llama_cpp::routes())
         .merge(ollama::routes())
@@ -307,12 +308,6 @@ async fn manage(
     Path(id): Path<String>,
     request: Request,
 ) -> Outcome {
-    // Nothing is told in it, but a page that may not call could send a POST without its type.
-    let (body, _room) = body(&state, request).await?;
-    if !body.is_empty() && body.trim_ascii() != b"{}" {
-        return Err(Refusal::new(Kind::Invalid, "nothing is to be told here: send no body, or {}"));
-    }
-    let provider = provider(&state)?;
     let act: fn(&dyn Provider, &str) -> Result<(), Fault>;
     let name = match id.rsplit_once('/') {
         Some((name, "load")) => {
@@ -325,9 +320,16 @@ async fn manage(
         }
         _ => {
             let message = "a model is loaded at /v1/models/NAME/load and unloaded at …/unload";
-            return Err(Refusal::new(Kind::NoRoute, message));
+            let allow = [(header::ALLOW, "GET, HEAD")];
+            return Ok((allow, Refusal::new(Kind::Method, message)).into_response());
         }
     };
+    // Nothing is told in it, but a page that may not call could send a POST without its type.
+    let (body, _room) = body(&state, request).await?;
+    if !body.is_empty() && body.trim_ascii() != b"{}" {
+        return Err(Refusal::new(Kind::Invalid, "nothing is to be told here: send no body, or {}"));
+    }
+    let provider = provider(&state)?;
     let name = card(&owner, provider, name).await?.name;
     act(&**provider, &name)?;
     let card = card(&owner, provider, &name).await?;
@@ -393,6 +395,10 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
         }
     };
     json_response(status, text.to_string())
+}
+
+async fn openapi() -> Response {
+    json_response(StatusCode::OK, wire::openapi::document().to_owned())
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {

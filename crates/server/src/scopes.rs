@@ -61,6 +61,7 @@ impl std::str::FromStr for Scope {
 pub(crate) const ROUTES: &[(Method, &str, Option<Scope>)] = &[
     (Method::GET, "/", None),
     (Method::GET, "/health", None),
+    (Method::GET, "/openapi.json", None),
     (Method::GET, "/metrics", Some(Scope::Metrics)),
     (Method::POST, "/v1/chat/completions", Some(Scope::Infer)),
     (Method::POST, "/v1/completions", Some(Scope::Infer)),
@@ -108,6 +109,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use ingle_protocol::wire::openapi::OPERATIONS;
+
     use super::*;
 
     /// The paths of all `.route(` calls in the sources.
@@ -130,6 +133,22 @@ mod tests {
         assert_eq!(rows, routed());
         for (at, row) in ROUTES.iter().enumerate() {
             assert!(!ROUTES[..at].iter().any(|other| (&other.0, other.1) == (&row.0, row.1)));
+        }
+    }
+
+    #[test]
+    fn every_route_is_in_the_document_that_is_served() {
+        // A model's name may hold slashes: one route takes what the document tells apart.
+        let served = |path: &str| match path.strip_prefix("/v1/models/{") {
+            Some(_) => "/v1/models/{*id}".to_owned(),
+            None => path.to_owned(),
+        };
+        let told: BTreeSet<(String, String)> =
+            OPERATIONS.iter().map(|it| (it.method.to_owned(), served(it.path))).collect();
+        let rows = ROUTES.iter().map(|row| (row.0.to_string(), row.1.to_owned()));
+        assert_eq!(told, rows.collect());
+        for operation in OPERATIONS {
+            assert_eq!(operation.open, is_open(&served(operation.path)), "{}", operation.path);
         }
     }
 

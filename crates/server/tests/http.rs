@@ -346,8 +346,8 @@ async fn models_are_loaded_and_unloaded_by_name() {
         ("/v1/models/script/unload", key, 202),
         ("/v1/models/script/load", "", 401),
         ("/v1/models/none/load", key, 404),
-        ("/v1/models/script", key, 404),
-        ("/v1/models/script/reload", key, 404),
+        ("/v1/models/script", key, 405),
+        ("/v1/models/script/reload", key, 405),
     ];
     for (path, headers, status) in rows {
         let reply = server.ask("POST", path, headers, "").await;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod certificate;
+pub(crate) mod packages;
 pub(crate) mod server;
 
 use std::io::Write;

@@ -17,6 +17,7 @@ mod errors;
 pub mod llama_cpp;
 pub mod ollama;
 pub mod openai;
+pub mod openapi;
 pub mod receipt;
 mod strict;
 mod table;

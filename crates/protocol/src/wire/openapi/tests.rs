@@ -1,0 +1,172 @@
+//! The document holds together, and says what the readers do.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::wire::{anthropic, llama_cpp, ollama, openai};
+
+/// Every text under a key, anywhere in a value.
+fn texts<'a>(key: &str, value: &'a Value, out: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    Value::String(text) if name == key => out.push(text),
+                    other => texts(key, other, out),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| texts(key, item, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_honoured_field_has_values_and_every_value_a_field() {
+    let values = parsed(FIELDS);
+    let mut used = HashSet::new();
+    for form in operations::FORMS {
+        for row in (form.rows)().iter().filter(|row| matches!(row.rule, Rule::Honoured)) {
+            let place = form.places.iter().find(|place| values[**place].get(row.name).is_some());
+            let place = place.unwrap_or_else(|| panic!("{}: no values of {}", form.name, row.name));
+            used.insert((*place, row.name));
+        }
+        for name in form.required {
+            assert!((form.rows)().iter().any(|row| row.name == *name), "{}: {name}", form.name);
+        }
+    }
+    for (place, fields) in values.as_object().expect("places") {
+        for name in fields.as_object().expect("fields").keys() {
+            assert!(used.contains(&(place.as_str(), name.as_str())), "{place}: {name} is unused");
+        }
+    }
+}
+
+#[test]
+fn references_lead_somewhere_and_nothing_stands_idle() {
+    let document = build();
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let mut found = Vec::new();
+    texts("$ref", &document, &mut found);
+    let found: HashSet<&str> =
+        found.iter().map(|text| text.rsplit('/').next().expect("a part")).collect();
+    for name in &found {
+        assert!(schemas.contains_key(*name), "{name} is nowhere");
+    }
+    for name in schemas.keys() {
+        assert!(found.contains(name.as_str()), "nothing leads to {name}");
+    }
+    let ids: HashSet<&str> = OPERATIONS.iter().map(|operation| operation.id).collect();
+    assert_eq!(ids.len(), OPERATIONS.len(), "an id is there twice");
+}
+
+/// Values just within a schema's bounds, and values just outside of them.
+fn edges(schema: &Value) -> (Vec<Value>, Vec<Value>) {
+    let (mut within, mut beyond) = (Vec::new(), Vec::new());
+    for part in schema["anyOf"].as_array().into_iter().flatten() {
+        within.extend(edges(part).0);
+    }
+    for value in schema["enum"].as_array().into_iter().flatten() {
+        within.push(value.clone());
+        beyond.push(json!("no such value"));
+    }
+    let step = if schema["type"] == "integer" { 1.0 } else { 0.001 };
+    match schema["type"].as_str() {
+        Some("boolean") => {
+            within.extend([json!(true), json!(false)]);
+            beyond.extend([json!("true"), json!(1)]);
+        }
+        Some("integer" | "number") => {
+            for (key, out) in [("minimum", -step), ("maximum", step)] {
+                let Some(bound) = schema.get(key).filter(|bound| !bound.is_null()) else {
+                    continue;
+                };
+                within.push(bound.clone());
+                let number = bound.as_f64().expect("a number");
+                if number.abs() < 9e15 {
+                    beyond.push(json!(number + out));
+                }
+            }
+            beyond.extend([json!("1"), json!([])]);
+        }
+        _ => {}
+    }
+    (within, beyond)
+}
+
+/// A body of the form that is right but for one field.
+fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
+    let user = json!([{ "role": "user", "content": "Hi" }]);
+    let mut out = match form {
+        "CompletionRequest" | "LlamaCompletionRequest" => json!({ "prompt": "Hi" }),
+        "AnthropicRequest" => json!({ "messages": user, "max_tokens": 8 }),
+        "OllamaChatRequest" => json!({ "model": "m", "messages": user }),
+        "OllamaGenerateRequest" | "OllamaOptions" => json!({ "model": "m", "prompt": "Hi" }),
+        "LlamaInfillRequest" => json!({}),
+        _ => json!({ "messages": user }),
+    };
+    let place = if form == "OllamaOptions" { &mut out["options"] } else { &mut out };
+    place[field] = value.clone();
+    // What some fields are nothing without.
+    for (with, name, other) in [
+        ("top_logprobs", "logprobs", json!(true)),
+        ("stream_options", "stream", json!(true)),
+        ("best_of", "n", value.clone()),
+    ] {
+        if field == with {
+            out[name] = other;
+        }
+    }
+    out.to_string().into_bytes()
+}
+
+fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
+    match form {
+        "ChatCompletionRequest" => openai::read_request(openai::Format::Chat, body).map(drop),
+        "CompletionRequest" => openai::read_request(openai::Format::Completions, body).map(drop),
+        "AnthropicRequest" => anthropic::read_request(body).map(drop),
+        "AnthropicCountRequest" => anthropic::read_count(body).map(drop),
+        "OllamaChatRequest" => ollama::read_request(ollama::Format::Chat, body).map(drop),
+        "OllamaGenerateRequest" | "OllamaOptions" => {
+            ollama::read_request(ollama::Format::Generate, body).map(drop)
+        }
+        "LlamaCompletionRequest" => {
+            llama_cpp::read_request(llama_cpp::Format::Completion, body).map(drop)
+        }
+        "LlamaInfillRequest" => llama_cpp::read_request(llama_cpp::Format::Infill, body).map(drop),
+        other => panic!("how is {other} read?"),
+    }
+}
+
+/// Why a form refuses a field's value; another field may be at fault for other reasons.
+fn blamed(form: &str, field: &str, value: &Value) -> Option<crate::Fault> {
+    let fault = reads(form, &body(form, field, value)).err()?;
+    let param = fault.param.clone().unwrap_or_default();
+    let own = param.strip_prefix("options.").unwrap_or(&param);
+    own.strip_prefix(field).is_some_and(|rest| !rest.starts_with('_')).then_some(fault)
+}
+
+/// The document's bounds are the readers'.
+#[test]
+fn what_a_schema_allows_is_read_and_what_it_forbids_is_refused() {
+    let values = parsed(FIELDS);
+    let mut tried = 0;
+    for form in operations::FORMS {
+        for row in (form.rows)() {
+            if !matches!(row.rule, Rule::Honoured) {
+                continue;
+            }
+            let (within, beyond) = edges(&form.value(&values, row.name));
+            for value in &within {
+                let fault = blamed(form.name, row.name, value);
+                assert!(fault.is_none(), "{} {} {value}: {fault:?}", form.name, row.name);
+            }
+            for value in &beyond {
+                let fault = blamed(form.name, row.name, value);
+                assert!(fault.is_some(), "{} {} {value}", form.name, row.name);
+            }
+            tried += within.len() + beyond.len();
+        }
+    }
+    assert!(tried > 500, "{tried}");
+}
