@@ -165,7 +165,8 @@ async fn what_is_traced_and_how() {
     // What is asked, and the last span's name, status and error; nothing where it is not traced.
     let unsampled = format!("traceparent: 00-{TRACE}-{PARENT}-00\r\n");
     let streamed = r#","stream":true"#;
-    let rows: [(&str, &str, String, Option<(&str, &str, Value)>); 8] = [
+    type Span = (&'static str, &'static str, Value);
+    let rows: [(&str, &str, String, Option<Span>); 8] = [
         (CHAT, "", chat("a", streamed), Some(("chat script", "200", Value::Null))),
         (
             "/v1/completions",

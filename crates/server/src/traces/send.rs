@@ -272,7 +272,8 @@ mod tests {
 
     #[test]
     fn headers_of_collectors() {
-        let rows: &[(&str, Option<&[(&str, &str)]>)] = &[
+        type Pairs = &'static [(&'static str, &'static str)];
+        let rows: &[(&str, Option<Pairs>)] = &[
             ("", Some(&[])),
             ("x-key=a%20b, y=c=d", Some(&[("x-key", "a b"), ("y", "c=d")])),
             ("x-key", None),
