@@ -54,9 +54,9 @@ impl Chain {
 }
 
 /// What a block is found by: its prefix's chain in two words, then its tokens.
-type Key = Arc<[u32]>;
+pub(crate) type Key = Arc<[u32]>;
 
-fn key(Chain(prefix): Chain, tokens: &[Token]) -> Key {
+pub(crate) fn key(Chain(prefix): Chain, tokens: &[Token]) -> Key {
     [prefix as u32, (prefix >> 32) as u32].into_iter().chain(tokens.iter().copied()).collect()
 }
 

@@ -11,6 +11,9 @@
 //! memory runs out: then the last one admitted of the lowest priority makes room and waits again,
 //! and what it had published is found again if it was not needed.
 //!
+//! A prompt that begins as another one does is computed once: who comes to a block that somebody
+//! else of the same salt computes in this step waits for that, and finds it in the next.
+//!
 //! A sequence that has caught up may be computed beyond its last token, over tokens that somebody
 //! drafted for it. They take what everyone else has left of the step and of the blocks, so that
 //! they hold up nobody; what sampling makes of them is compared here, and KV of a token that did
@@ -26,7 +29,7 @@ pub use blocks::{BlockId, Fresh, Salt};
 use blocks::{BlockPool, Chain, Prefix};
 use fairness::Fairness;
 pub use fairness::Rank;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -176,6 +179,8 @@ struct Seq {
     seen: usize,
     /// How many of those were found rather than computed when they were first seen.
     cached: usize,
+    /// The most positions that one step computes of it, beside drafts.
+    step_max: usize,
 }
 
 impl Seq {
@@ -277,6 +282,7 @@ impl Scheduler {
             chain: Chain::root(salt.unwrap_or_default()),
             seen: 0,
             cached: 0,
+            step_max: usize::MAX,
         };
         self.seqs.insert(id, seq);
         self.fairness.enter(rank, id);
@@ -292,6 +298,14 @@ impl Scheduler {
             panic!("cancelled inside a step; this is a bug");
         }
         self.forget(id);
+    }
+
+    /// Lets one step compute at most so many (at least one) of a sequence's positions, drafts
+    /// aside, from now on; a sequence that is gone needs no bound.
+    pub fn bound(&mut self, id: SeqId, positions: usize) {
+        if let Some(seq) = self.seqs.get_mut(&id) {
+            seq.step_max = positions.max(1);
+        }
     }
 
     /// Whether there is nothing to do.
@@ -418,17 +432,21 @@ impl Scheduler {
     }
 
     /// Those further behind and those who wait, by turns, until the budget is spent. Where there
-    /// is no room, who runs already waits for others' ends, and no newcomer overtakes another.
+    /// is no room, who runs already waits for others' ends, and no newcomer overtakes another. So
+    /// it is with who comes to a block that is computed in this step.
     fn plan_prompts(&mut self, budget: &mut usize, chunks: &mut Vec<Chunk>) {
         let mut behind = self.running.clone();
         behind.retain(|id| self.seqs[id].planned == 0);
-        let mut open = true;
+        let (mut open, mut begun) = (true, BTreeSet::new());
         while *budget > 0 {
             open &= self.running.len() < self.limits.running;
             let newcomer = self.fairness.next().filter(|_| open);
             let turn = |id: &SeqId| self.fairness.turn(self.seqs[id].rank, *id);
             let Some(id) = behind.iter().copied().chain(newcomer).min_by_key(turn) else { break };
-            let chunk = self.grow(id, budget);
+            let next = self.next_block(id);
+            let waits = next.as_ref().is_some_and(|(key, finds)| *finds && begun.contains(key));
+            let chunk = if waits { None } else { self.grow(id, budget) };
+            begun.extend(next.filter(|_| chunk.is_some()).map(|(key, _)| key));
             open &= chunk.is_some() || newcomer != Some(id);
             behind.retain(|&other| other != id);
             chunks.extend(chunk);
@@ -460,6 +478,20 @@ impl Scheduler {
         ended
     }
 
+    /// What the block will be found by that a sequence goes on with, where its tokens fill it; and
+    /// whether the sequence would take it from another.
+    fn next_block(&self, id: SeqId) -> Option<(blocks::Key, bool)> {
+        let (seq, block_tokens) = (&self.seqs[&id], self.limits.block_tokens);
+        seq.salt?;
+        let found = seq.findable(&self.pool, block_tokens);
+        let chain = found.last().map_or(seq.chain, |&last| self.pool.chain_of(last));
+        let at = seq.computed / block_tokens + found.len();
+        let tokens = seq.tokens.get(at * block_tokens..(at + 1) * block_tokens)?;
+        let whole = seq.computed == seq.blocks.len() * block_tokens;
+        let finds = whole && (at + 1) * block_tokens < seq.tokens.len();
+        Some((blocks::key(chain, tokens), finds))
+    }
+
     /// Gives a sequence the blocks for its next tokens, found ones first, or leaves it as it was.
     /// Who waited runs then.
     /// A newcomer needs room for all its tokens, beside what those who run still need for theirs:
@@ -472,7 +504,7 @@ impl Scheduler {
         let found = seq.findable(&self.pool, block_tokens);
         let held = seq.blocks.len() + found.len();
         let start = if found.is_empty() { seq.computed } else { held * block_tokens };
-        let end = seq.tokens.len().min(start.saturating_add(*budget));
+        let end = seq.tokens.len().min(start.saturating_add(seq.step_max.min(*budget)));
         let reach = if newcomer { seq.tokens.len() } else { end };
         let missing = reach.div_ceil(block_tokens) - held + reserved;
         if missing + self.pool.idle_among(&found) > self.pool.available() {

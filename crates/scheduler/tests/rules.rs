@@ -362,3 +362,40 @@ fn a_step_is_applied_before_the_next_is_planned() {
 fn every_limit_is_above_zero() {
     Scheduler::new(Limits { running: 0, ..LIMITS });
 }
+
+/// Who asks for what, in which salt, and what the steps compute of it until all have answered once.
+#[test]
+fn a_prompt_that_several_share_is_computed_once() {
+    type Steps<'a> = &'a [&'a [(usize, usize, usize)]];
+    let check = |asked: &[(u32, Option<Salt>)], expect: Steps<'_>| {
+        let mut scheduler = Scheduler::new(Limits { blocks: 24, step_tokens: 24, ..LIMITS });
+        let mut add = |&(length, salt): &(u32, Option<Salt>)| {
+            scheduler.add(prompt(length), 9, salt, Rank::default()).expect("fits")
+        };
+        let ids: Vec<SeqId> = asked.iter().map(&mut add).collect();
+        for step_expected in expect {
+            assert_eq!(step(&mut scheduler, &ids), *step_expected, "{asked:?}");
+        }
+    };
+    let three = [(10, ALL), (10, ALL), (10, ALL)];
+    check(&three, &[&[(0, 0, 10)], &[(0, 10, 11), (1, 8, 10), (2, 8, 10)]]);
+    check(&[(8, ALL), (8, ALL)], &[&[(0, 0, 8)], &[(0, 8, 9), (1, 4, 8)]]);
+    check(&[(4, ALL), (4, ALL)], &[&[(0, 0, 4), (1, 0, 4)]]);
+    check(&[(3, ALL), (3, ALL)], &[&[(0, 0, 3), (1, 0, 3)]]);
+    check(&[(10, ALL), (10, OTHERS)], &[&[(0, 0, 10), (1, 0, 10)]]);
+    check(&[(10, None), (10, None)], &[&[(0, 0, 10), (1, 0, 10)]]);
+    check(&[(6, ALL), (9, ALL)], &[&[(0, 0, 6)], &[(0, 6, 7), (1, 4, 9)]]);
+}
+
+#[test]
+fn a_bound_keeps_a_sequences_steps_short() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    let ids =
+        [9, 3].map(|length| scheduler.add(prompt(length), 4, None, Rank::default()).expect("fits"));
+    scheduler.bound(ids[0], 4);
+    assert_eq!(step(&mut scheduler, &ids), [(0, 0, 4), (1, 0, 3)]);
+    scheduler.bound(ids[0], 0);
+    assert_eq!(step(&mut scheduler, &ids), [(1, 3, 4), (0, 4, 5)]);
+    scheduler.bound(ids[0], usize::MAX);
+    assert_eq!(step(&mut scheduler, &ids), [(1, 4, 5), (0, 5, 9)]);
+}

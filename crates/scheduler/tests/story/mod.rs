@@ -11,6 +11,8 @@ pub(crate) struct Story {
     pub(crate) preempted: u64,
     pub(crate) evicted: u64,
     pub(crate) twins: u64,
+    /// Sequences that let another compute a block which they share.
+    pub(crate) awaited: u64,
     pub(crate) cancelled: u64,
     pub(crate) refused: u64,
     pub(crate) stopped: u64,
@@ -47,6 +49,7 @@ impl Story {
         self.preempted += other.preempted;
         self.evicted += other.evicted;
         self.twins += other.twins;
+        self.awaited += other.awaited;
         self.cancelled += other.cancelled;
         self.refused += other.refused;
         self.stopped += other.stopped;
@@ -63,5 +66,33 @@ impl Story {
         self.saved += other.saved;
         self.unfair_percent = self.unfair_percent.max(other.unfair_percent);
         (0..3).for_each(|at| self.cut[at] += other.cut[at]);
+    }
+    /// Everything that has to happen often.
+    pub(crate) fn counts(&self) -> [u64; 23] {
+        [
+            self.found,
+            self.found_midway,
+            self.preempted,
+            self.evicted,
+            self.twins,
+            self.cancelled,
+            self.refused,
+            self.stopped,
+            self.full,
+            self.accepted,
+            self.rejected,
+            self.cut[0],
+            self.cut[1],
+            self.cut[2],
+            self.given_back,
+            self.overtakes,
+            self.urgent,
+            self.left_out,
+            self.held_back,
+            self.adopted,
+            self.unadopted,
+            self.saved,
+            self.awaited,
+        ]
     }
 }
