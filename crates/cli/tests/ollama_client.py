@@ -154,7 +154,7 @@ def check_errors():
         ("POST", "/api/chat", {"model": MODEL, "options": {"top_q": 1}}, 400, "top_p"),
         ("POST", "/api/chat", {"messages": ASK}, 400, "'model' is missing"),
         ("POST", "/api/generate", {"model": MODEL, "context": [1]}, 400, "/api/chat"),
-        ("POST", "/api/generate", {"model": MODEL, "prompt": "x", "suffix": "y"}, 400, "suffix"),
+        ("POST", "/api/generate", {"model": MODEL, "prompt": "x", "suffix": "y"}, 400, "filling in"),
         ("POST", "/api/pull", {"model": "smollm2"}, 403, "--allow-pull"),
         ("DELETE", "/api/delete", {"model": "smollm2"}, 403, "--allow-pull"),
         ("POST", "/api/embed", {"model": MODEL, "input": "x"}, 501, "not built"),

@@ -341,6 +341,38 @@ def check_completions():
     assert fails_with(openai.BadRequestError, suffix).param == "suffix"
 
 
+def check_what_is_told_of_tokens():
+    prompt, options = "The capital of France is", {"model": MODEL, "temperature": 0, "max_tokens": 8}
+    create = lambda **more: CLIENT.completions.create(prompt=prompt, **{**options, **more})
+    extra = {"prompt_logprobs": 2, "return_token_ids": True}
+    whole = create(extra_body=extra).choices[0]
+    ids, scores = whole.prompt_token_ids, whole.prompt_logprobs
+    assert scores[0] is None and len(scores) == len(ids) > 3, whole
+    own = [entry[str(token)]["logprob"] for token, entry in zip(ids[1:], scores[1:])]
+    assert all(logprob <= 0 for logprob in own) and len(whole.token_ids) == 8, whole
+    stream = list(create(extra_body=extra, stream=True))
+    assert stream[0].choices[0].prompt_logprobs == scores, stream[0]
+    choices = [choice for chunk in stream for choice in chunk.choices]
+    told = [token for choice in choices for token in getattr(choice, "token_ids", [])]
+    assert told == whole.token_ids, (told, whole)
+    echo = create(echo=True, logprobs=2, max_tokens=0).choices[0]
+    assert (echo.text, echo.finish_reason) == (prompt, "length"), echo
+    assert echo.logprobs.token_logprobs == [None] + own, echo
+    named = create(logprobs=0, extra_body={"return_tokens_as_token_ids": True}).choices[0]
+    assert named.logprobs.tokens == [f"token_id:{token}" for token in told], named
+    answer = chat(extra_body=extra)
+    assert len(answer.prompt_logprobs) == len(answer.prompt_token_ids), answer
+    best = create(n=2, best_of=5, logprobs=0, temperature=1, seed=3)
+    mean = lambda choice: sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+    assert mean(best.choices[0]) >= mean(best.choices[1]) and len(best.choices) == 2, best
+    cut = create(extra_body={"truncate_prompt_tokens": 2})
+    assert cut.usage.prompt_tokens == 2 and "last 2 of" in cut.ingle["notes"][0], cut
+    order = {"samplers": ["top_k", "temperature"], "top_k": 1}
+    assert create(temperature=2, extra_body=order).choices[0].text == whole.text
+    order = lambda: create(extra_body={"samplers": ["top_k", "top_z"]})
+    assert fails_with(openai.BadRequestError, order).param == "samplers[1]"
+
+
 def check_tokens():
     body = {"prompt": "The sky is blue."}
     tokens = CLIENT.post("/tokenize", body=body, cast_to=object)["tokens"]

@@ -4,6 +4,7 @@
 
 mod guess;
 mod prefix;
+pub(crate) mod scored;
 
 use self::prefix::Kept;
 use crate::draft::Lookup;
@@ -13,7 +14,7 @@ use crate::pace::{Pace, Rows};
 use crate::prefix::Salts;
 use crate::sampling::Sampler;
 use crate::{Options, Speculation};
-use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Sample, Span, Ticket};
+use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Span, Ticket};
 use ingle_model::archs::Network;
 use ingle_protocol::{Fault, Token};
 use ingle_scheduler::{
@@ -40,7 +41,8 @@ const SALTS_MOST: usize = 4096;
 pub trait Watch: Send {
     /// The first of its tokens are being computed; so many were found in the prefix cache.
     fn started(&mut self, _cached: usize) {}
-    /// Logits of one position, the one before token `position` of the sequence.
+    /// Logits of one position, the one before token `position` of the sequence, where the job wants
+    /// them. Those of a sequence that had to make room come again.
     fn logits(&mut self, _position: usize, _logits: &[f32]) {}
     /// A token was chosen, from these logits.
     fn token(&mut self, token: Token, logits: &[f32]) -> Reply;
@@ -89,6 +91,9 @@ pub struct Job {
     pub new_max: usize,
     /// Chooses tokens; `None` only scores the prompt, each position's logits reported.
     pub sampler: Option<Sampler>,
+    /// Whether the logits of the prompt's other positions are reported, too. What is cached has
+    /// none, so that goes with no salt.
+    pub scores: bool,
     /// What the answer may say; `None` lets it say anything.
     pub guide: Option<Guide>,
     /// Cached prefixes are shared with jobs of the same salt; without one they are not used.
@@ -111,6 +116,7 @@ struct Live {
     started: bool,
     deadline: Option<Instant>,
     sampler: Option<Sampler>,
+    scores: bool,
     cancelled: Arc<AtomicBool>,
     /// It was cancelled in the middle of a draft that came true.
     withdrawn: bool,
@@ -374,7 +380,8 @@ impl Core {
 
     /// Hands a job to the scheduler.
     fn enter(&mut self, job: Job, salt: Option<Salt>, from_disk: usize) {
-        let Job { prompt, new_max, sampler, guide, rank, deadline, cancelled, watch, .. } = job;
+        let Job { prompt, new_max, sampler, scores, guide, .. } = job;
+        let Job { rank, deadline, cancelled, watch, .. } = job;
         let len = prompt.len();
         let ahead = self.scheduler.ahead(&prompt, salt, rank);
         if let Some(fault) = self.too_late(ahead, deadline) {
@@ -390,6 +397,7 @@ impl Core {
                     started: false,
                     deadline,
                     sampler,
+                    scores,
                     cancelled,
                     withdrawn: false,
                     failed: None,
@@ -460,6 +468,7 @@ impl Core {
         let beside = self.prefill_tokens;
         let beside = beside.unwrap_or_else(|| self.pace.prefill_tokens(self.scheduler.due()));
         self.draft_forced(beside);
+        self.bound_scored();
         let step = self.scheduler.plan(beside);
         if step.is_empty() {
             return;
@@ -509,16 +518,11 @@ impl Core {
     fn span(&self, chunk: &Chunk) -> Span {
         let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
         let own = chunk.positions.start..chunk.positions.end - chunk.draft.len();
-        let scored = self.live[&chunk.seq].sampler.is_none();
         Span {
             start: chunk.positions.start,
             tokens: [&tokens[own], &chunk.draft].concat(),
             blocks: chunk.blocks.iter().map(|block| block.0).collect(),
-            sample: match (scored, chunk.sample) {
-                (true, _) => Sample::All,
-                (false, true) => Sample::Tail(1 + chunk.draft.len()),
-                (false, false) => Sample::None,
-            },
+            sample: self.live[&chunk.seq].rows(chunk),
         }
     }
 
@@ -573,10 +577,8 @@ impl Core {
         for chunk in step {
             let live = self.live.get_mut(&chunk.seq).expect("planned, so it lives");
             let tokens = self.scheduler.tokens(chunk.seq).expect("planned, so it lives");
+            live.tell_rows(chunk, &mut rows);
             if live.sampler.is_none() {
-                for (position, row) in chunk.positions.clone().zip(&mut rows) {
-                    live.watch.logits(position + 1, row);
-                }
                 outcomes.extend(chunk.sample.then_some(Outcome::Stop));
                 continue;
             }

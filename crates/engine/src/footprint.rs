@@ -4,6 +4,7 @@
 
 use crate::Options;
 use crate::core::room;
+use crate::core::scored::rows_most;
 use crate::draft::pair;
 use crate::local::broken;
 use ingle_backend::Backend;
@@ -32,7 +33,7 @@ impl Footprint {
         let mut cpu = Cpu::new(options.kernels(), 1).with_kv(options.kv_type());
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;
-        let (step, running) = (options.step_tokens.max(1), options.running.max(1));
+        let (step, rows) = (options.step_tokens.max(1), rows_most(options.running));
         let mut memory = Forecast::default();
         let mut options = options.clone();
         if let Some(path) = options.draft.take() {
@@ -42,10 +43,10 @@ impl Footprint {
             let block_bytes = second.block_bytes();
             let bytes;
             (options, bytes) = pair::shares(&options, &network, block_bytes)?;
-            memory = second.forecast(&network.graph, bytes / block_bytes.max(1), step, running);
+            memory = second.forecast(&network.graph, bytes / block_bytes.max(1), step, rows);
         }
         let (blocks, context) = room(&options, &network, cpu.block_bytes())?;
-        let first = cpu.forecast(&network.graph, blocks, step, running);
+        let first = cpu.forecast(&network.graph, blocks, step, rows);
         memory.weights += first.weights;
         memory.cache += first.cache;
         memory.activations += first.activations;

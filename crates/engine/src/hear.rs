@@ -6,7 +6,7 @@ use crate::core::Reply;
 use crate::stop::{Pushed, StopText};
 use ingle_model::dialect::{Dialect, Listener, Said};
 use ingle_model::tokenizer::{Decoder, Special, Tokenizer};
-use ingle_protocol::{Chat, Event, Piece, Token, TokenScore};
+use ingle_protocol::{Chat, Event, Piece, Token};
 use std::collections::VecDeque;
 
 /// What is listened for.
@@ -88,8 +88,9 @@ impl Hearing {
         self.malformed.as_deref()
     }
 
-    /// Takes a token and its scores. All scores go with the first event that can carry them.
-    pub(crate) fn token(&mut self, token: Token, scores: Vec<TokenScore>) -> (Vec<Event>, Reply) {
+    /// Takes a token, and what is told of it beside its text: that goes with the first event that
+    /// can carry it.
+    pub(crate) fn token(&mut self, token: Token, beside: Piece) -> (Vec<Event>, Reply) {
         match self.forced.pop_front() {
             Some(forced) if forced != token => self.forced.clear(), // a grammar would not have it
             _ => {}
@@ -103,7 +104,7 @@ impl Hearing {
         self.thought += u32::from(before || self.thinking());
         self.bound();
         let (events, reply) = self.events(said);
-        (with_scores(events, scores), reply)
+        (with(events, beside), reply)
     }
 
     /// Nothing more comes; `complete`: because the model ended it.
@@ -168,7 +169,7 @@ impl Hearing {
                     }
                 },
                 Said::Thought(text) => {
-                    events.push(Event::Reasoning(Piece { text, scores: Vec::new() }));
+                    events.push(Event::Reasoning(Piece { text, ..Piece::default() }));
                 }
                 Said::Call { index, part } => events.push(Event::ToolCall { index, part }),
             }
@@ -179,25 +180,23 @@ impl Hearing {
 }
 
 fn text(text: String) -> Event {
-    Event::Text(Piece { text, scores: Vec::new() })
+    Event::Text(Piece { text, ..Piece::default() })
 }
 
-/// The same events, without empty ones, and with scores.
-fn with_scores(mut events: Vec<Event>, scores: Vec<TokenScore>) -> Vec<Event> {
-    if !scores.is_empty() {
+/// The same events, without empty ones, and with what is told beside text.
+fn with(mut events: Vec<Event>, beside: Piece) -> Vec<Event> {
+    if !beside.is_empty() {
         let carrier = events.iter_mut().find_map(|event| match event {
             Event::Text(piece) | Event::Reasoning(piece) => Some(piece),
             _ => None,
         });
         match carrier {
-            Some(piece) => piece.scores = scores,
-            None => events.push(Event::Text(Piece { text: String::new(), scores })),
+            Some(piece) => (piece.scores, piece.tokens) = (beside.scores, beside.tokens),
+            None => events.push(Event::Text(beside)),
         }
     }
     events.retain(|event| match event {
-        Event::Text(piece) | Event::Reasoning(piece) => {
-            !piece.text.is_empty() || !piece.scores.is_empty()
-        }
+        Event::Text(piece) | Event::Reasoning(piece) => !piece.is_empty(),
         _ => true,
     });
     events

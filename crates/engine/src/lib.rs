@@ -16,11 +16,13 @@ mod local;
 mod memory;
 mod pace;
 mod prefix;
+mod prompts;
 mod residency;
 pub mod sampling;
 mod score;
 pub mod stop;
 mod times;
+mod told;
 
 pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};

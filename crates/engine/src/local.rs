@@ -7,7 +7,9 @@ use crate::draft::pair;
 use crate::grammar::{Grammars, Guide};
 use crate::hear::{Hearing, Plan};
 use crate::prefix;
+use crate::prompts;
 use crate::sampling::{self, Sampler, Terms};
+use crate::told::Telling;
 use ingle_backend::Backend;
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::pool;
@@ -16,7 +18,7 @@ use ingle_model::gguf::Gguf;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{
-    Call, Chat, Event, Fault, Finish, Grammar, Input, Receipt, Request, Scored, Sink, Step,
+    Call, Chat, Event, Fault, Finish, Grammar, Input, Piece, Receipt, Request, Scored, Sink, Step,
     Timings, Token, TokenScore, Usage,
 };
 use ingle_scheduler::Rank;
@@ -207,6 +209,10 @@ impl Local {
                 Ok(self.tokenizer.encode_prompt(text, Special::Parse))
             }
             Input::Tokens(tokens) => Ok(tokens.clone()),
+            Input::Gap(gap) => {
+                self.may_fit(&[&*gap.prefix, &gap.suffix, &gap.begun].concat())?;
+                prompts::gap(&self.tokenizer, gap)
+            }
         }
     }
 
@@ -267,8 +273,10 @@ impl Local {
         let Arrival { at: arrived, load, cancelled } = arrival;
         sampling::validate(&request.sampling, self.info.vocabulary)?;
         let seed = request.sampling.seed.unwrap_or_else(|| self.fresh_seed());
-        let (prompt, plan, frame) = self.prepare(request, self.fresh_seed())?;
-        let (used, context) = (prompt.len(), self.info.context);
+        let (mut prompt, plan, frame) = self.prepare(request, self.fresh_seed())?;
+        let context = self.info.context;
+        let cut = prompts::truncate(&mut prompt, request.truncation, context, request.max_tokens)?;
+        let used = prompt.len();
         if used == 0 {
             return Err(Fault::caller("the prompt is empty"));
         }
@@ -282,8 +290,10 @@ impl Local {
             let message = format!("cache_salt is longer than {SALT_BYTES} bytes: hash it");
             return Err(Fault::caller(message).at("cache_salt"));
         }
+        let telling = Telling::of(request, &prompt, &self.tokenizer)?;
+        let scores = telling.as_ref().is_some_and(Telling::scores);
         let asked = request.max_tokens.map_or(usize::MAX, |n| n as usize);
-        if asked == 0 {
+        if asked == 0 && !scores {
             return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
         }
         let place = Place::take(&self.under_way, self.most)?;
@@ -295,6 +305,10 @@ impl Local {
             hearing: Hearing::new(&self.tokenizer, &request.stop, plan),
             constrained: guide.is_some(),
             logprobs: request.logprobs,
+            token_ids: request.token_ids,
+            telling,
+            cut,
+            silent: asked == 0,
             ignore_eos: request.sampling.ignore_eos,
             stop_tokens: request.sampling.stop_tokens.clone(),
             model: self.info.name.clone(),
@@ -304,13 +318,17 @@ impl Local {
             cancelled: Arc::clone(&cancelled),
             _place: place,
         };
-        let terms = Terms::of(&request.sampling, &self.tokenizer);
+        let sampler = (asked > 0).then(|| {
+            let terms = Terms::of(&request.sampling, &self.tokenizer);
+            Sampler::new(&request.sampling, seed).with(terms)
+        });
         let job = Job {
             prompt,
-            new_max: asked.min(context - used),
-            sampler: Some(Sampler::new(&request.sampling, seed).with(terms)),
+            new_max: asked.clamp(1, context - used),
+            sampler,
+            scores,
             guide,
-            salt: Some(request.cache_salt.clone()),
+            salt: (!scores).then(|| request.cache_salt.clone()),
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into())),
             cancelled,
@@ -442,6 +460,13 @@ struct Answer {
     /// Whether it has a grammar.
     constrained: bool,
     logprobs: Option<u8>,
+    token_ids: bool,
+    /// Until its prompt has been told of.
+    telling: Option<Telling>,
+    /// What was cut of its prompt, in words.
+    cut: Option<String>,
+    /// It has a prompt alone.
+    silent: bool,
     ignore_eos: bool,
     stop_tokens: Vec<Token>,
     model: String,
@@ -498,7 +523,7 @@ impl Answer {
         const CUT: &str = "it was cut short by the limit on its tokens, and may not match its \
                            grammar yet: allow more of them";
         let cut = (self.constrained && finish == Finish::Length).then(|| CUT.to_owned());
-        self.hearing.notes().into_iter().chain(cut).collect()
+        self.cut.iter().cloned().chain(self.hearing.notes()).chain(cut).collect()
     }
 }
 
@@ -506,6 +531,13 @@ impl Watch for Answer {
     fn started(&mut self, cached: usize) {
         self.usage.cached_tokens = cached as u32;
         self.timings.queued = self.arrived.elapsed();
+        let told = self.telling.as_mut().and_then(Telling::started);
+        self.tell(told.into_iter().collect());
+    }
+
+    fn logits(&mut self, position: usize, logits: &[f32]) {
+        let told = self.telling.as_mut().and_then(|telling| telling.logits(position, logits));
+        self.tell(told.into_iter().collect());
     }
 
     fn token(&mut self, token: Token, logits: &[f32]) -> Reply {
@@ -517,8 +549,9 @@ impl Watch for Answer {
             return Reply::Stop;
         }
         self.usage.completion_tokens += 1;
-        let scores = self.score(token, logits);
-        let (events, reply) = self.hearing.token(token, scores);
+        let tokens = if self.token_ids { vec![token] } else { Vec::new() };
+        let beside = Piece { scores: self.score(token, logits), tokens, ..Piece::default() };
+        let (events, reply) = self.hearing.token(token, beside);
         self.tell(events);
         reply
     }
@@ -534,6 +567,7 @@ impl Watch for Answer {
 
     fn ended(mut self: Box<Self>, how: Ending) {
         let mut finish = match how {
+            Ending::Stopped if self.silent => Finish::Length,
             Ending::Stopped => Finish::Stop,
             Ending::Full => Finish::Length,
             Ending::Cancelled => Finish::Cancelled,

@@ -12,10 +12,13 @@
 //!
 //! Where only some tokens are allowed, the others are impossible before every rule.
 //!
+//! This is the usual order of the rules; `order` has any other.
+//!
 //! Absent here: grammars, speculation, and the model.
 
 mod mirostat;
 mod more;
+mod order;
 
 pub use more::Terms;
 
@@ -32,6 +35,9 @@ const SKIP: usize = 256;
 
 /// The most entries of a logit bias; what the field's APIs take is below this.
 const BIASES_MAX: usize = 4096;
+
+/// Below this temperature all but exact ties go to the likeliest token anyway.
+const COLD: f32 = 1e-5;
 
 /// Checks that sampling can follow these rules in a vocabulary of this size.
 ///
@@ -59,8 +65,8 @@ pub fn validate(sampling: &Sampling, vocab: usize) -> Result<(), Fault> {
         }
     }
     let fault = |message| Err(Fault::caller(message).at("logit_bias"));
-    if sampling.logit_bias.len() > BIASES_MAX {
-        let count = sampling.logit_bias.len();
+    let count = sampling.logit_bias.len() + sampling.text_bias.len();
+    if count > BIASES_MAX {
         return fault(format!("logit_bias has {count} entries; give at most {BIASES_MAX}"));
     }
     more::validate(sampling, vocab)?;
@@ -71,13 +77,23 @@ pub fn validate(sampling: &Sampling, vocab: usize) -> Result<(), Fault> {
                 vocab.saturating_sub(1)
             ));
         }
-        if !(-100.0..=100.0).contains(&bias) {
+        if !sound_bias(bias) {
             return fault(format!(
                 "logit_bias of token {token} is {bias}; it must be from -100 to 100"
             ));
         }
     }
-    Ok(())
+    match sampling.text_bias.iter().find(|(_, bias)| !sound_bias(*bias)) {
+        Some((text, bias)) => {
+            fault(format!("logit_bias of {text:?} is {bias}; it must be from -100 to 100"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Minus infinity forbids a token.
+fn sound_bias(bias: f32) -> bool {
+    (-100.0..=100.0).contains(&bias) || bias == f32::NEG_INFINITY
 }
 
 /// Some of a vocabulary's tokens, a bit each: token `t` is bit `t % 32` of word `t / 32`.
@@ -165,6 +181,8 @@ pub struct Sampler {
     seen_to: (usize, usize),
     /// Logits after penalties and bias.
     adjusted: Vec<f32>,
+    /// What DRY takes off each logit, where it has a place of its own.
+    repeated: Vec<f32>,
     candidates: Vec<Candidate>,
     scratch: Vec<Candidate>,
 }
@@ -182,6 +200,7 @@ impl Sampler {
             seen: HashMap::new(),
             seen_to: (0, 0),
             adjusted: Vec::new(),
+            repeated: Vec::new(),
             candidates: Vec::new(),
             scratch: Vec::new(),
         }
@@ -237,12 +256,15 @@ impl Sampler {
     }
 
     fn adjusts(&self) -> bool {
-        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.rules;
-        let penalizes =
-            (repetition_penalty, frequency_penalty, presence_penalty) != (1.0, 0.0, 0.0);
         let repeats = self.rules.dry.multiplier > 0.0;
         let cuts = self.rules.top_n_sigma > 0.0 || self.terms.bans(&self.rules);
-        penalizes || repeats || cuts || !self.rules.logit_bias.is_empty()
+        let biased = !self.rules.logit_bias.is_empty() || !self.terms.bias.is_empty();
+        self.penalizes() || repeats || cuts || biased || self.reordered()
+    }
+
+    fn penalizes(&self) -> bool {
+        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.rules;
+        (repetition_penalty, frequency_penalty, presence_penalty) != (1.0, 0.0, 0.0)
     }
 
     /// Counts the tokens that came since the last call.
@@ -262,8 +284,16 @@ impl Sampler {
 
     /// All rules on logits alone, in their order.
     fn adjust(&mut self, logits: &mut [f32], prompt: &[Token], generated: &[Token]) {
+        if self.reordered() {
+            return self.prepare(logits, prompt, generated);
+        }
         self.note(prompt, generated);
-        self.penalize(logits);
+        for &token in self.seen.keys() {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit = self.penalized(token, *logit);
+            }
+        }
+        self.add_bias(logits);
         let rules = &self.rules;
         if rules.dry.multiplier > 0.0 {
             self.terms.dry(logits, &rules.dry, prompt, generated);
@@ -276,19 +306,21 @@ impl Sampler {
         }
     }
 
-    /// Penalties, then bias. The repetition penalty looks at prompt and answer (Keskar et al.,
-    /// 2019), the other two at the answer alone, as OpenAI's do.
-    fn penalize(&self, logits: &mut [f32]) {
+    /// A token's logit after the penalties. That of repetition looks at prompt and answer (Keskar
+    /// et al., 2019), the other two at the answer alone, as OpenAI's do.
+    fn penalized(&self, token: Token, logit: f32) -> f32 {
         let rules = &self.rules;
-        for (&token, &count) in &self.seen {
-            let Some(logit) = logits.get_mut(token as usize) else { continue };
-            let factor = rules.repetition_penalty;
-            *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
-            if count > 0 {
-                *logit -= rules.frequency_penalty * count as f32 + rules.presence_penalty;
-            }
+        let Some(&count) = self.seen.get(&token) else { return logit };
+        let factor = rules.repetition_penalty;
+        let logit = if logit > 0.0 { logit / factor } else { logit * factor };
+        match count {
+            0 => logit,
+            _ => logit - (rules.frequency_penalty * count as f32 + rules.presence_penalty),
         }
-        for &(token, bias) in &rules.logit_bias {
+    }
+
+    fn add_bias(&self, logits: &mut [f32]) {
+        for &(token, bias) in self.rules.logit_bias.iter().chain(&self.terms.bias) {
             if let Some(logit) = logits.get_mut(token as usize) {
                 *logit += bias;
             }
@@ -297,10 +329,12 @@ impl Sampler {
 
     /// Chooses by the rules after the penalties; `draw` is in `0..1`.
     fn choose(&mut self, logits: &[f32], draw: f64) -> Token {
+        if self.reordered() {
+            return self.choose_in_order(logits, draw);
+        }
         let rules = &self.rules;
         self.temperature = more::temperature(logits, rules.temperature, rules.dynamic_temperature);
-        // Below this, all but exact ties go to the likeliest token anyway.
-        if self.temperature < 1e-5 {
+        if self.temperature < COLD {
             return likeliest(logits);
         }
         if rules.mirostat.version > 0 {
@@ -469,6 +503,12 @@ fn log_probability(logits: &[f32], token: Token, log_sum: f64) -> f32 {
     let logit = logits.get(token as usize).map_or(f64::NEG_INFINITY, |&logit| f64::from(logit));
     let value = (logit - log_sum) as f32;
     if value.is_nan() { f32::NEG_INFINITY } else { value.min(0.0) }
+}
+
+/// How many tokens are likelier than this one, and one more.
+pub(crate) fn rank_of(logits: &[f32], token: Token) -> u32 {
+    let own = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    1 + logits.iter().filter(|logit| **logit > own).count() as u32
 }
 
 /// The token with the greatest logit; of equals the lowest.

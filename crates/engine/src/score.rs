@@ -97,6 +97,7 @@ impl Local {
             prompt: ids.to_vec(),
             new_max: 1,
             sampler: None,
+            scores: false,
             guide: None,
             salt: None,
             rank: Rank::default(),

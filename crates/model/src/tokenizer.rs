@@ -58,6 +58,7 @@ struct Shared {
     prefix: Option<Token>,
     suffix: Option<Token>,
     stops: Vec<Token>,
+    gap_marks: Option<[Token; 3]>,
     space_prefix: bool,
     swallow_after_special: bool,
 }
@@ -135,6 +136,18 @@ static STOPS: &[&str] = &[
     "<|file_sep|>",
 ];
 
+/// The marks of fill-in-the-middle in files that do not name them, by their text: before the text
+/// before a gap, before the text after it, before what fills it.
+static GAPS: &[[&str; 3]] = &[
+    ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
+    ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
+    ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
+    ["<PRE>", "<SUF>", "<MID>"],
+    ["▁<PRE>", "▁<SUF>", "▁<MID>"],
+    ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+    ["<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"],
+];
+
 /// Tokens that llama.cpp always shows, though files call them control: gpt-oss's channels.
 static SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
@@ -169,6 +182,7 @@ impl Tokenizer {
         stops.retain(|&id| (id as usize) < kinds.len());
         stops.sort_unstable();
         stops.dedup();
+        let gap_marks = gap_marks(&vocabulary);
         let (written, ends) = written(&vocabulary, &kinds, &family);
         let texts = vocabulary.tokens;
         let markup = Finder::new(&texts, &kinds, |kind| {
@@ -189,6 +203,7 @@ impl Tokenizer {
                 prefix: bos.filter(|_| add_bos),
                 suffix,
                 stops,
+                gap_marks,
                 space_prefix: vocabulary.add_space_prefix.unwrap_or(defaults.space_prefix),
                 swallow_after_special: vocabulary.swallow_after_special,
             }),
@@ -312,10 +327,29 @@ impl Tokenizer {
         self.shared.stops.binary_search(&token).is_ok()
     }
 
+    /// The tokens before the text before a gap, before the text after it, and before what fills it;
+    /// `None` for models that were not taught to fill gaps.
+    pub fn gap_marks(&self) -> Option<[Token; 3]> {
+        self.shared.gap_marks
+    }
+
     /// The tokens that end generation, ascending.
     pub fn ends(&self) -> &[Token] {
         &self.shared.stops
     }
+}
+
+/// The marks of a gap, as the file names them or as they are written.
+fn gap_marks(vocabulary: &Vocabulary) -> Option<[Token; 3]> {
+    let known = |id: &Token| (*id as usize) < vocabulary.tokens.len();
+    if let [Some(before), Some(after), Some(filling)] = vocabulary.fill_in_marks {
+        return Some([before, after, filling]).filter(|marks| marks.iter().all(known));
+    }
+    let id = |text: &str| vocabulary.tokens.iter().position(|token| token == text);
+    GAPS.iter().find_map(|marks| {
+        let (before, after, filling) = (id(marks[0])?, id(marks[1])?, id(marks[2])?);
+        Some([before, after, filling].map(|id| id as Token))
+    })
 }
 
 impl Shared {
@@ -523,6 +557,22 @@ mod tests {
         let tokenizer = Tokenizer::new(few).expect("sound without them");
         assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.ends()), (None, None, &[][..]));
         assert_eq!(tokenizer.encode_prompt("b", Special::Parse), [0, 0, 0, 0]); // `▁b` in bytes
+    }
+
+    #[test]
+    fn the_marks_of_a_gap_are_found() {
+        let check = |texts: &[&str], named: [Option<Token>; 3], expect: Option<[Token; 3]>| {
+            let texts = [&["<unk>"], texts].concat();
+            let all = Vocabulary { fill_in_marks: named, ..vocabulary("llama", &texts) };
+            assert_eq!(Tokenizer::new(all).expect("sound").gap_marks(), expect, "{texts:?}");
+        };
+        let (spelt, none) = (["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"], [None; 3]);
+        check(&spelt, none, Some([1, 2, 3]));
+        check(&spelt, [Some(3), Some(2), Some(0)], Some([3, 2, 0]));
+        check(&spelt, [Some(3), None, None], Some([1, 2, 3]));
+        check(&spelt, [Some(9), Some(9), Some(9)], None);
+        check(&spelt[..2], none, None);
+        check(&["<SUF>", "<PRE>", "<MID>"], none, Some([2, 1, 3]));
     }
 
     /// Merges that make what is no token, name what no text can spell, or are no pair.

@@ -5,12 +5,14 @@
 
 mod chat;
 mod keep_alive;
+mod prompt;
 mod sampling;
 pub mod wire;
 
 pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
-pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Xtc};
+pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
+pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -31,10 +33,18 @@ pub struct Request {
     pub sampling: Sampling,
     /// Generation ends before the first of these texts; none of it is returned.
     pub stop: Vec<String>,
-    /// The most tokens to generate; `None` means as many as the context still holds.
+    /// The most tokens to generate; `None` means as many as the context still holds. None are
+    /// generated where it is 0, which only a prompt to be reported may have.
     pub max_tokens: Option<u32>,
     /// `Some(k)`: report each generated token's log-probability and the `k` likeliest ones.
     pub logprobs: Option<u8>,
+    /// `Some(k)`: report each prompt token's log-probability, too, and the `k` likeliest ones in
+    /// its place. Its positions are all computed for it then, and nothing of it is cached.
+    pub prompt_logprobs: Option<u8>,
+    /// Report the ids of the prompt's tokens and of those generated.
+    pub token_ids: bool,
+    /// What is kept of a prompt that is too long; `None` refuses it.
+    pub truncation: Option<Truncation>,
     /// What the answer has to match, as far as it gets: stop texts and `max_tokens` cut it short.
     /// What a model reasons before its answer is none of it.
     pub grammar: Option<Grammar>,
@@ -61,6 +71,8 @@ pub enum Input {
     Text(String),
     /// Token ids, used as they stand.
     Tokens(Vec<Token>),
+    /// A gap between two texts, told by the model's own tokens for it.
+    Gap(Gap),
 }
 
 impl Default for Input {
@@ -87,6 +99,9 @@ pub enum Grammar {
 /// What happens while a request is answered. `Done` or `Failed` comes last, exactly once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The prompt's tokens, where they or their log-probabilities were asked for: once, before
+    /// anything of the answer.
+    Prompt(Vec<PromptToken>),
     /// More of the answer. Never splits a UTF-8 character.
     Text(Piece),
     /// More of what the model thinks before it answers, without the marks around it.
@@ -128,6 +143,15 @@ pub struct Piece {
     pub text: String,
     /// One entry a generated token, when log-probabilities were asked for.
     pub scores: Vec<TokenScore>,
+    /// One entry a generated token, when their ids were asked for.
+    pub tokens: Vec<Token>,
+}
+
+impl Piece {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.scores.is_empty() && self.tokens.is_empty()
+    }
 }
 
 /// A generated token and how likely it was.

@@ -6,7 +6,8 @@ use crate::Token;
 /// How the next token is chosen. Applied in this order: penalties, bias and DRY, tokens that may
 /// not come, top-n-sigma, temperature, top-k, typical, top-p, min-p, XTC (or Mirostat alone after
 /// the temperature), then a draw. Each rule weighs what the ones before it kept. Temperature comes
-/// before the cuts, as in vLLM and Transformers; llama.cpp, by default, has it last.
+/// before the cuts, as in vLLM and Transformers; llama.cpp, by default, has it last. Another
+/// [`order`](Self::order) may be asked for; bias, and tokens that may not come, go first then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by this; 0 means greedy.
@@ -25,8 +26,13 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// Subtracted once if the token occurred in the generated text.
     pub presence_penalty: f32,
-    /// Added to the logits of these tokens.
+    /// Added to the logits of these tokens; minus infinity forbids one.
     pub logit_bias: Vec<(Token, f32)>,
+    /// The same for each token that one of these texts is encoded to.
+    pub text_bias: Vec<(String, f32)>,
+    /// The rules in their order: what is not in it is not applied, and what is in it twice is
+    /// applied twice. Not with Mirostat, unless it is the usual one.
+    pub order: Vec<Stage>,
     /// Keep tokens whose logit is at most so many standard deviations below the greatest (Tang et
     /// al., 2024); 0 keeps all.
     pub top_n_sigma: f32,
@@ -66,6 +72,8 @@ impl Default for Sampling {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             logit_bias: Vec::new(),
+            text_bias: Vec::new(),
+            order: Stage::USUAL.to_vec(),
             top_n_sigma: 0.0,
             dynamic_temperature: DynamicTemperature::default(),
             xtc: Xtc::default(),
@@ -77,6 +85,74 @@ impl Default for Sampling {
             min_tokens: 0,
             seed: None,
             ignore_eos: false,
+        }
+    }
+}
+
+/// A rule that has a place in the [`order`](Sampling::order).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Those of repetition, frequency and presence.
+    Penalties,
+    /// Don't repeat yourself.
+    Dry,
+    /// A cut by standard deviations of the logits.
+    TopNSigma,
+    /// Temperature, dynamic or not.
+    Temperature,
+    /// A cut by count.
+    TopK,
+    /// Locally typical sampling.
+    Typical,
+    /// A cut by mass.
+    TopP,
+    /// A cut by the likeliest token's part.
+    MinP,
+    /// Exclude top choices.
+    Xtc,
+}
+
+impl Stage {
+    /// The order where no other is asked for.
+    pub const USUAL: [Self; 9] = [
+        Self::Penalties,
+        Self::Dry,
+        Self::TopNSigma,
+        Self::Temperature,
+        Self::TopK,
+        Self::Typical,
+        Self::TopP,
+        Self::MinP,
+        Self::Xtc,
+    ];
+
+    /// Its name, as llama.cpp has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Penalties => "penalties",
+            Self::Dry => "dry",
+            Self::TopNSigma => "top_n_sigma",
+            Self::Temperature => "temperature",
+            Self::TopK => "top_k",
+            Self::Typical => "typ_p",
+            Self::TopP => "top_p",
+            Self::MinP => "min_p",
+            Self::Xtc => "xtc",
+        }
+    }
+
+    /// Its letter, as llama.cpp has it.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Penalties => 'e',
+            Self::Dry => 'd',
+            Self::TopNSigma => 's',
+            Self::Temperature => 't',
+            Self::TopK => 'k',
+            Self::Typical => 'y',
+            Self::TopP => 'p',
+            Self::MinP => 'm',
+            Self::Xtc => 'x',
         }
     }
 }

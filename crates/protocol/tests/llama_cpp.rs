@@ -4,9 +4,9 @@
 mod support;
 
 use ingle_protocol::wire::Ask;
-use ingle_protocol::wire::llama_cpp::{Asked, Format, Gap, fields, read_request, read_tokenize};
+use ingle_protocol::wire::llama_cpp::{Asked, Format, fields, read_request, read_tokenize};
 use ingle_protocol::wire::llama_cpp::{write_pieces, write_slots};
-use ingle_protocol::{Event, Fault, Finish, Grammar, Input, Sampling};
+use ingle_protocol::{Event, Fault, Finish, Gap, Grammar, Input, Piece, Sampling, Stage};
 use serde_json::{Value, json};
 use support::{done, faults, means_what_it_says, scored, text, write};
 
@@ -34,7 +34,12 @@ fn honoured_fields_reach_the_request() {
         (r#""n_predict":-1"#, |a| a.request.max_tokens.is_none()),
         (r#""seed":-1"#, |a| a.request.sampling.seed.is_none()),
         (r#""seed":4294967295"#, |a| a.request.sampling.seed == Some(4_294_967_295)),
-        (r#""logit_bias":[[5,1.5],[7,false]]"#, |a| a.request.sampling.logit_bias == [(5, 1.5), (7, -100.0)]),
+        (r#""logit_bias":[[5,1.5],[7,false]]"#, |a| a.request.sampling.logit_bias == [(5, 1.5), (7, f32::NEG_INFINITY)]),
+        (r#""logit_bias":[["a b",1.5],[" c",false]]"#, |a| a.request.sampling.text_bias == [("a b".into(), 1.5), (" c".into(), f32::NEG_INFINITY)]),
+        (r#""samplers":["top_k","temperature"]"#, |a| a.request.sampling.order == [Stage::TopK, Stage::Temperature]),
+        (r#""sampler_seq":"edskypmxt""#, |a| a.request.sampling.order.len() == 9 && a.request.sampling.order[8] == Stage::Temperature),
+        (r#""return_tokens":true"#, |a| a.request.token_ids),
+        (r#""stream":true"#, |a| a.request.token_ids),
         (r#""logit_bias":{"5":2}"#, |a| a.request.sampling.logit_bias == [(5, 2.0)]),
         (r#""stop":["x"],"ignore_eos":true"#, |a| a.request.stop == ["x"] && a.request.sampling.ignore_eos),
         (r#""grammar":"root ::= \"a\"""#, |a| matches!(a.request.grammar, Some(Grammar::Gbnf(_)))),
@@ -57,7 +62,10 @@ fn honoured_fields_reach_the_request() {
 fn what_cannot_be_honoured_is_refused_by_name() {
     let rows: &[(&str, &str, &str)] = &[
         (r#""n_predict":0"#, "n_predict", "-1"),
-        (r#""samplers":["top_k"]"#, "samplers", "one order"),
+        (r#""samplers":["top_k","adaptive_p"]"#, "samplers[1]", "no sampler \"adaptive_p\""),
+        (r#""sampler_seq":["top_k"]"#, "sampler_seq", "a string"),
+        (r#""samplers":"k","mirostat":1"#, "samplers", "in their place"),
+        (r#""logit_bias":[[1,true]]"#, "logit_bias[0]", "a number"),
         (r#""mirostat":3"#, "mirostat", "from 0 to 2"),
         (r#""repeat_penalty":1.1,"repeat_last_n":64"#, "repeat_last_n", "only as -1"),
         (r#""logit_bias":[[1]]"#, "logit_bias[0]", "its bias"),
@@ -84,8 +92,7 @@ fn the_table_means_what_it_says() {
 fn a_gap_has_three_texts() {
     let asked = try_read(Format::Infill, r#""input_prefix":"a","input_suffix":"b""#);
     let gap = Gap { prefix: "a".into(), suffix: "b".into(), begun: "hi".into() };
-    assert_eq!(asked.expect("right").gap, Some(gap));
-    assert_eq!(read("").gap, None);
+    assert_eq!(asked.expect("right").request.input, Input::Gap(gap));
     let body = r#"{"prompt":[1]}"#;
     faults(read_request(Format::Infill, body.as_bytes()), body, "prompt", "a string");
 }
@@ -126,6 +133,9 @@ fn a_whole_answer_is_the_sum_of_its_stream() {
         assert_eq!(last["timings"]["prompt_ms"], 3.0);
         assert_eq!(last["timings"]["predicted_ms"], 4.0);
     }
+    let ids = Event::Text(Piece { text: "a".into(), tokens: vec![4, 5], ..Piece::default() });
+    let streamed = &events(&write(&read(r#""stream":true"#), &[ids, rows[0].0[2].clone()]));
+    assert_eq!((&streamed[0]["tokens"], &streamed[1]["tokens"]), (&json!([4, 5]), &json!([])));
     let probabilities = &events(&write(&read(r#""stream":true,"n_probs":1"#), rows[2].0))[0];
     assert_eq!(probabilities["completion_probabilities"][0]["id"], 4);
 }

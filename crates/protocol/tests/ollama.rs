@@ -77,6 +77,7 @@ fn honoured_fields_reach_the_request() {
             }),
         (chats, r#""options":{"repeat_penalty":1.5,"repeat_last_n":0}"#, |a| a.request.sampling.repetition_penalty == 1.0),
         (generate, r#""system":"s""#, |a| chat(&a.request).messages == [turn("system", "s"), turn("user", "hi")]),
+        (generate, r#""suffix":"x""#, |a| matches!(&a.request.input, Input::Gap(gap) if gap.prefix == "hi" && gap.suffix == "x")),
         (generate, r#""raw":true"#, |a| a.request.input == Input::Text("hi".into())),
         (generate, r#""images":[],"context":[],"suffix":"","template":"""#, |a| *a == read(Format::Generate, "")),
     ];
@@ -108,7 +109,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (chats, &message(r#""role":"user","tool_calls":[]"#), "messages[0].tool_calls", "assistant"),
         (chats, &message(r#""role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"x"}}]"#),
             "messages[0].tool_calls[0].function.arguments", "an object"),
-        (generate, r#""suffix":"x""#, "suffix", "/infill"),
+        (generate, r#""suffix":"x","system":"y""#, "system", "around a gap"),
         (generate, r#""context":[1]"#, "context", "/api/chat"),
         (generate, r#""template":"x""#, "template", "chat template"),
         (generate, r#""raw":true,"system":"x""#, "system", "raw"),

@@ -6,7 +6,7 @@ use ingle_protocol::wire::openai::{Asked, DONE, Format, Head, Options, Reader, T
 use ingle_protocol::wire::openai::{read_request, write_chunk};
 use ingle_protocol::wire::receipt;
 use ingle_protocol::{CallPart, Event, Fault, Finish, Piece, Receipt, Scored, Step, Timings};
-use ingle_protocol::{TokenScore, Usage};
+use ingle_protocol::{PromptScore, PromptToken, TokenScore, Usage};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ fn head(format: Format, options: &Options) -> Head {
         created_s: 7,
         model: "m".into(),
         include_usage: options.include_usage,
+        tokens_as_ids: options.tokens_as_ids,
     }
 }
 
@@ -29,7 +30,7 @@ fn ask(format: Format, extra: &str) -> Asked {
 }
 
 fn text(text: &str) -> Event {
-    Event::Text(Piece { text: text.into(), scores: vec![] })
+    Event::Text(Piece { text: text.into(), ..Piece::default() })
 }
 
 fn done(prompt_tokens: u32, completion_tokens: u32, finish: Finish) -> Event {
@@ -118,7 +119,7 @@ fn call(part: CallPart) -> Event {
 fn a_call() -> Vec<(u32, Event)> {
     let begin = CallPart::Begin { id: "call-1".into(), name: "f".into() };
     let part = |text: &str| call(CallPart::Arguments(text.into()));
-    let thought = Event::Reasoning(Piece { text: "Hm.".into(), scores: vec![] });
+    let thought = Event::Reasoning(Piece { text: "Hm.".into(), ..Piece::default() });
     let calls = [call(begin), part("{\"a\":"), part("1}"), call(CallPart::End)];
     let events = [thought].into_iter().chain(calls).chain([done(5, 9, Finish::ToolCalls)]);
     events.map(|event| (0, event)).collect()
@@ -229,8 +230,22 @@ fn scores_in_both_shapes() {
         top: vec![scored(9, b"z", -0.25), scored(token, bytes, f32::NEG_INFINITY)],
     };
     let events = [
-        (0, Event::Text(Piece { text: "é".into(), scores: vec![score(1, "é".as_bytes())] })),
-        (0, Event::Text(Piece { text: "ab".into(), scores: vec![score(2, b"a"), score(3, b"b")] })),
+        (
+            0,
+            Event::Text(Piece {
+                text: "é".into(),
+                scores: vec![score(1, "é".as_bytes())],
+                ..Piece::default()
+            }),
+        ),
+        (
+            0,
+            Event::Text(Piece {
+                text: "ab".into(),
+                scores: vec![score(2, b"a"), score(3, b"b")],
+                ..Piece::default()
+            }),
+        ),
         (0, done(1, 3, Finish::Stop)),
         (1, done(1, 0, Finish::Stop)),
     ];
@@ -247,6 +262,122 @@ fn scores_in_both_shapes() {
     assert_eq!(first["token"], "é");
     assert_eq!(first["bytes"], json!([0xc3, 0xa9]));
     assert_eq!(first["top_logprobs"].as_array().map(Vec::len), Some(2));
+}
+
+/// `pé` in two tokens behind a mark that begins it.
+fn told_prompt(scored_too: bool) -> Event {
+    let token = |token, bytes: &[u8], score: Option<(f32, u32)>| PromptToken {
+        token,
+        bytes: bytes.into(),
+        score: score.filter(|_| scored_too).map(|(logprob, rank)| PromptScore {
+            logprob,
+            rank,
+            top: vec![scored(2, b"p", -0.25)],
+        }),
+    };
+    let (p, e) = (token(2, b"p", Some((-0.25, 1))), token(3, "é".as_bytes(), Some((-2.5, 7))));
+    Event::Prompt(vec![token(1, b"<s>", None), p, e])
+}
+
+/// One letter a token, with these log-probabilities.
+fn answered(logprobs: &[f32]) -> Event {
+    let score = |&logprob: &f32| TokenScore { chosen: scored(9, b"x", logprob), top: vec![] };
+    let (text, scores) = ("x".repeat(logprobs.len()), logprobs.iter().map(score).collect());
+    Event::Text(Piece { text, scores, tokens: vec![9; logprobs.len()] })
+}
+
+#[test]
+fn a_prompt_is_told_of_in_both_formats() {
+    let expect = json!([
+        null,
+        { "2": { "logprob": -0.25, "rank": 1, "decoded_token": "p" } },
+        {
+            "2": { "logprob": -0.25, "rank": 1, "decoded_token": "p" },
+            "3": { "logprob": -2.5, "rank": 7, "decoded_token": "é" },
+        },
+    ]);
+    for format in [Format::Chat, Format::Completions] {
+        let choices = [(0, told_prompt(true)), (1, told_prompt(false))];
+        let ids = Piece { tokens: vec![9, 8], ..Piece::default() };
+        let said = (0..2).map(|i| (i, Event::Text(ids.clone())));
+        let ends = (0..2).map(|i| (i, done(3, 2, Finish::Stop)));
+        let events: Vec<(u32, Event)> = choices.into_iter().chain(said).chain(ends).collect();
+        let mut asked = ask(format, r#","n":2,"prompt_logprobs":1,"return_token_ids":true"#);
+        asked.requests.truncate(1);
+        let (chunks, whole) = write(format, &asked, &events);
+        let place = |answer: &Value, i: usize| match format {
+            Format::Chat => answer.clone(),
+            Format::Completions => answer["choices"][i].clone(),
+        };
+        for i in 0..2 {
+            assert_eq!(place(&whole, i)["prompt_logprobs"], expect, "{format:?}");
+            assert_eq!(place(&whole, i)["prompt_token_ids"], json!([1, 2, 3]));
+            assert_eq!(whole["choices"][i]["token_ids"], json!([9, 8]));
+            assert_eq!(whole["choices"][i]["logprobs"], Value::Null);
+        }
+        let first = place(&chunks[0], 0);
+        assert_eq!(first["prompt_logprobs"], expect, "{format:?}");
+        assert_eq!(first["prompt_token_ids"], json!([1, 2, 3]));
+        let has =
+            |name: &str| chunks.iter().filter(|chunk| place(chunk, 0).get(name).is_some()).count();
+        assert_eq!(has("prompt_logprobs"), 2, "at each choice's beginning");
+        let ids = |chunk: &&Value| chunk["choices"][0]["token_ids"] == json!([9, 8]);
+        assert_eq!(chunks.iter().filter(ids).count(), 2, "once a choice: {chunks:?}");
+    }
+}
+
+#[test]
+fn an_echo_has_the_prompts_scores() {
+    let events = [
+        (0, told_prompt(true)),
+        (0, answered(&[-0.5])),
+        (0, done(3, 1, Finish::Length)),
+        (1, told_prompt(true)),
+        (1, done(3, 0, Finish::Length)),
+    ];
+    let asked = ask(Format::Completions, r#","echo":true,"logprobs":1"#);
+    let (chunks, whole) = write(Format::Completions, &asked, &events);
+    let choice = &whole["choices"][0];
+    assert_eq!((&choice["text"], choice.get("prompt_logprobs")), (&json!("péx"), None));
+    let scores = &choice["logprobs"];
+    assert_eq!(scores["tokens"], json!(["<s>", "p", "é", "x"]));
+    assert_eq!(scores["token_logprobs"], json!([null, -0.25, -2.5, -0.5]));
+    assert_eq!(scores["top_logprobs"], json!([null, { "p": -0.25 }, { "p": -0.25 }, {}]));
+    assert_eq!(scores["text_offset"], json!([0, 0, 1, 2]));
+    let list = |name: &str| -> Vec<Value> {
+        let own = chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|one| one["index"] == 0);
+        own.filter_map(|one| one["logprobs"][name].as_array()).flatten().cloned().collect()
+    };
+    for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        assert_eq!(json!(list(name)), scores[name], "streamed");
+    }
+    let by_id = r#","echo":true,"logprobs":1,"return_tokens_as_token_ids":true"#;
+    let (_, whole) = write(Format::Completions, &ask(Format::Completions, by_id), &events);
+    let scores = &whole["choices"][0]["logprobs"];
+    let names = ["token_id:1", "token_id:2", "token_id:3", "token_id:9"];
+    assert_eq!(scores["tokens"], json!(names));
+    assert_eq!(scores["top_logprobs"][1], json!({ "token_id:2": -0.25 }));
+}
+
+/// Three are drawn to each of two prompts; the two with the highest means are returned.
+#[test]
+fn the_best_are_returned() {
+    let drawn: [&[f32]; 6] = [&[-3.0, -3.0], &[-1.0], &[-1.0, -3.0], &[], &[-0.5], &[-0.5, -0.5]];
+    let said = drawn.iter().zip(0..).map(|(logprobs, i)| (i, answered(logprobs)));
+    let ends = (0..6).map(|i| (i, done(3, 2, Finish::Stop)));
+    let events: Vec<(u32, Event)> = said.chain(ends).collect();
+    let asked = ask(Format::Completions, r#","n":2,"best_of":3"#);
+    let (_, whole) = write(Format::Completions, &asked, &events);
+    let choices = whole["choices"].as_array().expect("a list");
+    let found: Vec<Value> = choices.iter().map(|one| json!([one["index"], one["text"]])).collect();
+    assert_eq!(json!(found), json!([[0, "x"], [1, "xx"], [2, "x"], [3, "xx"]]));
+    assert!(choices.iter().all(|one| one["logprobs"].is_null()), "nobody asked for them");
+    assert_eq!(whole["usage"]["completion_tokens"], 12, "all that were drawn");
+    assert_eq!(whole["usage"]["prompt_tokens"], 6);
+    assert_eq!(whole["ingle"]["choices"].as_array().map(Vec::len), Some(4));
+    let asked = ask(Format::Completions, r#","n":2,"best_of":3,"logprobs":0"#);
+    let (_, whole) = write(Format::Completions, &asked, &events);
+    assert_eq!(whole["choices"][0]["logprobs"]["token_logprobs"], json!([-1.0]));
 }
 
 #[test]
@@ -306,7 +437,11 @@ fn any_piece(format: Format) -> impl Strategy<Value = Piece> {
     let score = (any_scored(), prop::collection::vec(any_scored(), 0..3))
         .prop_map(|(chosen, top)| TokenScore { chosen, top });
     let most = if format == Format::Chat { 3 } else { 1 };
-    (".+", prop::collection::vec(score, 0..most)).prop_map(|(text, scores)| Piece { text, scores })
+    (".+", prop::collection::vec(score, 0..most)).prop_map(|(text, scores)| Piece {
+        text,
+        scores,
+        ..Piece::default()
+    })
 }
 
 fn any_receipt() -> impl Strategy<Value = Receipt> {
@@ -378,7 +513,7 @@ fn any_events(format: Format) -> impl Strategy<Value = Vec<(u32, Event)>> {
         let mut events = Vec::new();
         for ((thoughts, pieces, calls, receipt), index) in choices.iter().zip(0..) {
             let thought =
-                |text: &String| Event::Reasoning(Piece { text: text.clone(), scores: vec![] });
+                |text: &String| Event::Reasoning(Piece { text: text.clone(), ..Piece::default() });
             events.extend(thoughts.iter().map(|text| (index, thought(text))));
             events.extend(pieces.iter().map(|piece| (index, Event::Text(piece.clone()))));
             let calls = call_events(calls, receipt.finish);

@@ -5,9 +5,9 @@ mod support;
 
 use ingle_protocol::wire::openai::{Asked, Format, Options, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
-use ingle_protocol::{Chat, Effort, Grammar, Input, KeepAlive, Message, Reasoning, Request};
-use ingle_protocol::{Dry, DynamicTemperature, Mirostat, Sampling, Xtc};
-use ingle_protocol::{Tool, ToolCall, ToolChoice};
+use ingle_protocol::{Chat, Effort, Gap, Grammar, Input, KeepAlive, Message, Reasoning, Request};
+use ingle_protocol::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
+use ingle_protocol::{Tool, ToolCall, ToolChoice, Truncation};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -52,11 +52,19 @@ fn a_plain_request_is_all_defaults() {
     assert_eq!(asked.requests[0].input, Input::Text("hi".into()));
 }
 
+type Check = fn(&Request, &Options) -> bool;
+
+fn reach(rows: &[(Format, &str, Check)]) {
+    for (format, extra, check) in rows {
+        let asked = read(*format, extra);
+        assert!(check(&asked.requests[0], &asked.options), "{extra}: {asked:?}");
+    }
+}
+
 #[test]
 #[rustfmt::skip]
 fn honoured_fields_reach_the_request() {
-    type Check = fn(&Request, &Options) -> bool;
-    let rows: &[(Format, &str, Check)] = &[
+    reach(&[
         (CHAT, r#""temperature":0.7"#, |r, _| r.sampling.temperature == 0.7),
         (CHAT, r#""temperature":null"#, |r, _| r.sampling.temperature == 1.0),
         (CHAT, r#""top_p":0.5"#, |r, _| r.sampling.top_p == 0.5),
@@ -105,18 +113,34 @@ fn honoured_fields_reach_the_request() {
         (CHAT, r#""logprobs":true,"top_logprobs":20"#, |r, _| r.logprobs == Some(20)),
         (TEXT, r#""logprobs":5"#, |r, _| r.logprobs == Some(5)),
         (TEXT, r#""echo":true"#, |_, o| o.echo),
-        (TEXT, r#""n":3,"best_of":3"#, |_, o| o.n == 3),
+        (TEXT, r#""n":3,"best_of":3"#, |_, o| o.n == 3 && o.best_of.is_none()),
         (CHAT, r#""n":16"#, |_, o| o.n == 16),
         (CHAT, r#""stream":true"#, |_, o| o.stream && !o.include_usage),
         (CHAT, r#""stream":true,"stream_options":{"include_usage":true}"#, |_, o| o.include_usage),
         (CHAT, r#""chat_template_kwargs":{"b":1,"a":true}"#,
             |r, _| matches!(&r.input, Input::Chat(c) if c.template_kwargs == r#"{"b":1,"a":true}"#)),
         (CHAT, r#""include_reasoning":false"#, |_, o| o.hide_reasoning),
-    ];
-    for (format, extra, check) in rows {
-        let asked = read(*format, extra);
-        assert!(check(&asked.requests[0], &asked.options), "{extra}: {asked:?}");
-    }
+    ]);
+}
+
+/// What is told of tokens, which of them are searched for, and in which order rules go.
+#[test]
+#[rustfmt::skip]
+fn fields_about_tokens_reach_the_request() {
+    reach(&[
+        (TEXT, r#""n":2,"best_of":5"#, |r, o| o.drawn() == 5 && o.hide_scores && r.logprobs == Some(0)),
+        (TEXT, r#""best_of":5,"logprobs":2"#, |r, o| !o.hide_scores && r.logprobs == Some(2)),
+        (TEXT, r#""echo":true,"logprobs":3,"max_tokens":0"#, |r, o| r.prompt_logprobs == Some(3) && !o.prompt_scores),
+        (TEXT, r#""prompt_logprobs":0"#, |r, o| r.prompt_logprobs == Some(0) && o.prompt_scores && r.logprobs.is_none()),
+        (CHAT, r#""return_token_ids":true,"return_tokens_as_token_ids":true"#, |r, o| r.token_ids && o.tokens_as_ids),
+        (CHAT, r#""truncate_prompt_tokens":-1,"truncation_side":"left""#, |r, _| r.truncation == Some(Truncation::Fitting)),
+        (CHAT, r#""truncate_prompt_tokens":7"#, |r, _| r.truncation == Some(Truncation::Last(7))),
+        (CHAT, r#""samplers":"tkk""#, |r, _| r.sampling.order == [Stage::Temperature, Stage::TopK, Stage::TopK]),
+        (CHAT, r#""samplers":["typical_p","temp","penalties"]"#, |r, _| r.sampling.order == [Stage::Typical, Stage::Temperature, Stage::Penalties]),
+        (CHAT, r#""samplers":[]"#, |r, _| r.sampling.order.is_empty()),
+        (TEXT, r#""suffix":"""#, |r, _| matches!(r.input, Input::Text(_))),
+        (TEXT, r#""suffix":"end""#, |r, _| matches!(&r.input, Input::Gap(gap) if gap.suffix == "end" && gap.begun.is_empty())),
+    ]);
 }
 
 /// The conversation that `extra` makes of a minimal request.
@@ -208,7 +232,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (CHAT, r#""keep_alive":1e12"#, "keep_alive", "ten years"),
         (CHAT, r#""n":0"#, "n", "from 1 to 16"),
         (CHAT, r#""n":1.5"#, "n", "whole number"),
-        (CHAT, r#""max_tokens":0"#, "max_tokens", "from 1"),
+        (CHAT, r#""max_tokens":0"#, "max_tokens", "at least 1"),
         (CHAT, r#""max_tokens":5,"max_completion_tokens":6"#, "max_tokens", "differs"),
         (CHAT, r#""top_logprobs":2"#, "top_logprobs", "logprobs"),
         (CHAT, r#""logprobs":true,"top_logprobs":21"#, "top_logprobs", "from 0 to 20"),
@@ -252,9 +276,27 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (CHAT, r#""tempratur":1"#, "tempratur", "did you mean temperature"),
         (CHAT, r#""prompt":"x""#, "prompt", "unknown"),
         (TEXT, r#""messages":[]"#, "messages", "unknown"),
-        (TEXT, r#""suffix":"x""#, "suffix", "middle"),
-        (TEXT, r#""best_of":2"#, "best_of", "equal 'n'"),
-        (TEXT, r#""echo":true,"logprobs":1"#, "echo", "prompt tokens"),
+    ];
+    for (format, extra, param, words) in rows {
+        refused(*format, extra, param, words);
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn fields_about_tokens_are_refused_by_name() {
+    let rows: &[(Format, &str, &str, &str)] = &[
+        (TEXT, r#""suffix":"x","echo":true"#, "echo", "around"),
+        (TEXT, r#""n":3,"best_of":2"#, "best_of", "at least 'n'"),
+        (TEXT, r#""best_of":2,"stream":true"#, "best_of", "at the end"),
+        (TEXT, r#""echo":true,"logprobs":1,"prompt_logprobs":2"#, "prompt_logprobs", "differs"),
+        (TEXT, r#""max_tokens":0,"echo":true"#, "max_tokens", "at least 1"),
+        (TEXT, r#""samplers":"kz""#, "samplers", "no sampler \"z\"; there is: penalties (e)"),
+        (CHAT, r#""samplers":["top_k","infill"]"#, "samplers[1]", "no sampler \"infill\""),
+        (CHAT, r#""samplers":"k","mirostat":2"#, "samplers", "in their place"),
+        (CHAT, r#""truncate_prompt_tokens":0"#, "truncate_prompt_tokens", "at least 1, or -1"),
+        (CHAT, r#""truncation_side":"right""#, "truncation_side", "the end"),
+        (CHAT, r#""prompt_logprobs":21"#, "prompt_logprobs", "from 0 to 20"),
     ];
     for (format, extra, param, words) in rows {
         refused(*format, extra, param, words);
@@ -374,7 +416,10 @@ fn any_sampling() -> impl Strategy<Value = Sampling> {
     let cuts = (0.0..=2.0f32, any::<u32>(), 0.0..=1.0f32, 0.0..=1.0f32, 0.0..=1.0f32);
     let bias = prop::collection::btree_map(any::<u32>(), -100.0..=100.0f32, 0..4);
     let rest = (bias, any::<Option<u64>>(), any::<bool>());
-    (cuts, penalties, rest, any_more()).prop_map(|(cuts, penalties, rest, more)| Sampling {
+    let order = prop::collection::vec(prop::sample::select(&Stage::USUAL[..]), 0..5);
+    let all = (cuts, penalties, rest, any_more(), prop::option::of(order));
+    all.prop_map(|(cuts, penalties, rest, more, order)| Sampling {
+        order: order.filter(|_| more.mirostat.version == 0).unwrap_or(Stage::USUAL.to_vec()),
         temperature: cuts.0,
         top_k: cuts.1,
         top_p: cuts.2,
@@ -502,20 +547,56 @@ fn any_keep_alive() -> impl Strategy<Value = Option<KeepAlive>> {
     prop::option::of(prop_oneof![Just(KeepAlive::Forever), time])
 }
 
+/// What is to be told of tokens: of prompts, their ids, what of them is cut, names by id, best of.
+type AnyTold = (Option<u8>, bool, Option<Truncation>, bool, Option<u32>);
+
+fn any_told() -> impl Strategy<Value = AnyTold> {
+    let last = (1..u32::MAX).prop_map(Truncation::Last);
+    let truncation = prop::option::of(prop_oneof![Just(Truncation::Fitting), last]);
+    let (top, best) = (prop::option::of(0..=20u8), prop::option::of(1..=16u32));
+    (top, any::<bool>(), truncation, any::<bool>(), best)
+}
+
+/// A request and its options, of which neither contradicts the other.
+fn agree(format: Format, request: &mut Request, options: &mut Options, told: AnyTold) {
+    let (top, ids, truncation, by_id, best) = told;
+    let legacy = format == Format::Completions;
+    options.tokens_as_ids = by_id;
+    options.best_of = best.filter(|best| legacy && !options.stream && *best > options.n);
+    options.echo &= legacy && !matches!(request.input, Input::Gap(_));
+    options.hide_reasoning &= !legacy;
+    options.include_usage &= options.stream;
+    let echoed = request.logprobs.filter(|_| options.echo);
+    options.prompt_scores = top.is_some();
+    request.prompt_logprobs = top.and(echoed.or(top)).or(echoed);
+    options.hide_scores = options.best_of.is_some() && request.logprobs.is_none();
+    request.logprobs = request.logprobs.or(options.hide_scores.then_some(0));
+    (request.token_ids, request.truncation) = (ids, truncation);
+}
+
 fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
+    let legacy = format == Format::Completions;
+    let gaps = (prop::collection::vec(".*", 1..4), ".+").prop_map(|(prefixes, suffix)| {
+        let gap = |prefix| Gap { prefix, suffix: suffix.clone(), begun: String::new() };
+        prefixes.into_iter().map(|prefix| Input::Gap(gap(prefix))).collect()
+    });
     let inputs = match format {
         Format::Chat => any_chat().prop_map(|input| vec![input]).boxed(),
-        Format::Completions => prop::collection::vec(any_prompt(), 1..4).boxed(),
+        Format::Completions => {
+            prop_oneof![3 => prop::collection::vec(any_prompt(), 1..4), 1 => gaps].boxed()
+        }
     };
     let limits = (1..u32::MAX, prop::option::of(0..=20u8), any::<bool>());
     let stops = prop::collection::vec(".+", 0..4);
     let options = (any::<bool>(), any::<bool>(), 1..=16u32, any::<bool>());
     let terms = (any::<i32>(), prop::option::of(1..u32::MAX), ".{0,20}", any_keep_alive());
-    let rules = (any_sampling(), any_grammar());
+    let rules = (any_sampling(), any_grammar(), any_told());
     (".*", inputs, rules, stops, limits, options, terms).prop_map(
         move |(model, inputs, rules, stop, (most, logprobs, endless), options, terms)| {
-            let legacy = format == Format::Completions;
-            let (sampling, grammar) = rules;
+            let (sampling, grammar, told) = rules;
+            let (stream, include_usage, n, flag) = options;
+            let base = Options { stream, include_usage, n, ..Options::default() };
+            let options = Options { echo: flag, hide_reasoning: flag, ..base };
             let request = |input| Request {
                 model: model.clone(),
                 input,
@@ -530,14 +611,11 @@ fn any_asked(format: Format) -> impl Strategy<Value = Asked> {
                 keep_alive: terms.3,
                 ..Request::default()
             };
-            let options = Options {
-                stream: options.0,
-                include_usage: options.0 && options.1,
-                n: options.2,
-                echo: options.3 && legacy && logprobs.is_none(),
-                hide_reasoning: options.3 && !legacy,
-            };
-            Asked { requests: inputs.into_iter().map(request).collect(), options }
+            let mut asked = Asked { requests: inputs.into_iter().map(request).collect(), options };
+            for request in &mut asked.requests {
+                agree(format, request, &mut asked.options, told);
+            }
+            asked
         },
     )
 }

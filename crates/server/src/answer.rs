@@ -136,7 +136,7 @@ impl Answer {
                 metrics.done(self.admitted.owner.name(), receipt, at - self.began);
                 self.traced.done(index, receipt, at);
             }
-            Event::Failed(_) => {}
+            Event::Prompt(_) | Event::Failed(_) => {}
         }
     }
 
@@ -207,13 +207,16 @@ impl Answer {
     }
 }
 
-/// A request for each choice, a prompt's side by side: the `i`th draws with `seed + i`.
+/// A request for each choice, a prompt's side by side: the `i`th draws with `seed + i`. Where no
+/// choice is read alone, the first one's prompt is told of for all of them.
 fn choices(asked: &dyn Ask, model: &str) -> impl Iterator<Item = Request> {
     asked.requests().iter().flat_map(move |request| {
         (0..asked.choices()).map(move |i| {
             let mut request = Request { model: model.to_owned(), ..request.clone() };
             let seed = request.sampling.seed;
             request.sampling.seed = seed.map(|seed| seed.wrapping_add(u64::from(i)));
+            let tells = i == 0 || asked.streamed() || request.max_tokens == Some(0);
+            request.prompt_logprobs = request.prompt_logprobs.filter(|_| tells);
             request
         })
     })

@@ -176,7 +176,7 @@ impl Traced {
         let (Some(mut draft), Some(first)) = (self.draft(), requests.first()) else { return };
         let operation = match first.input {
             Input::Chat(_) => names::CHAT,
-            Input::Text(_) | Input::Tokens(_) => names::COMPLETION,
+            Input::Text(_) | Input::Tokens(_) | Input::Gap(_) => names::COMPLETION,
         };
         draft.operation = Some(operation);
         draft.choices = choices.max(1) as usize;

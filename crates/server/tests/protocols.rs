@@ -94,7 +94,7 @@ async fn errors_have_the_shape_of_who_asks() {
         ("DELETE", "/api/delete", "", "{}", 415, "/error", "the body must be JSON"),
         ("POST", "/completion", JSON, "{}", 400, "/error/type", "invalid_request_error"),
         ("POST", "/completion", JSON, r#"{"prompt":"busy"}"#, 429, "/error/type", "unavailable_error"),
-        ("POST", "/infill", JSON, r#"{"input_prefix":"a"}"#, 501, "/error/type", "not_supported_error"),
+        ("POST", "/infill", JSON, r#"{"input_prefix":"a"}"#, 400, "/error/message", "this model has no tokens for filling"),
         ("POST", "/slots", JSON, "{}", 405, "/error/type", "invalid_request_error"),
     ];
     for (method, path, headers, body, status, place, kind) in rows {
@@ -241,7 +241,7 @@ async fn llama_cpps_routes() {
     assert_eq!((&whole["content"], &whole["stop"]), (&json!("one two"), &json!(true)));
     let body = r#"{"model":"owner/other","input_prefix":"a","input_suffix":"b","prompt":"c"}"#;
     let filled = server.post("/infill", body).await.json();
-    assert_eq!(filled["content"], "<a>b|c", "by the marks that the model's file names");
+    assert_eq!(filled["content"], "<a>b|c");
     // path, body, what is told
     let rows = [
         ("/tokenize", r#"{"content":"hi","parse_special":false}"#, json!({ "tokens": [104, 105] })),

@@ -24,6 +24,8 @@ pub struct Terms {
     breakers: HashSet<Token>,
     /// The only tokens that may come; empty for all.
     allowed: HashSet<Token>,
+    /// The bias of the tokens of texts.
+    pub(super) bias: Vec<(Token, f32)>,
 }
 
 impl Terms {
@@ -44,8 +46,12 @@ impl Terms {
         let looked_at = if rules.dry.multiplier > 0.0 { tokenizer.vocab_len() } else { 0 };
         let breakers = (0..looked_at as Token)
             .filter(|token| rules.dry.breakers.iter().any(|text| writes(token, text)));
+        let bias = rules.text_bias.iter().flat_map(|(text, bias)| {
+            tokenizer.encode_continuation(text).into_iter().map(move |token| (token, *bias))
+        });
         Self {
             ends,
+            bias: bias.collect(),
             bad: bad.collect(),
             breakers: breakers.collect(),
             allowed: rules.allowed_tokens.iter().copied().collect(),

@@ -1,6 +1,7 @@
 //! Sampling against a plain version of its rules, which sorts everything at every rule.
 
 use super::*;
+use ingle_protocol::{Dry, Stage, Xtc};
 
 const VOCAB: usize = 300;
 
@@ -153,7 +154,7 @@ fn penalties_and_bias_move_the_tokens_they_name() {
             sampler.note(&[0, 1, 99], &[2, 2, 99][..length]);
         }
         let mut adjusted = logits;
-        sampler.penalize(&mut adjusted);
+        sampler.adjust(&mut adjusted, &[0, 1, 99], &[2, 2, 99]);
         assert_eq!(adjusted, expected);
         let token = sampler.sample(&logits, &[0, 1, 99], &[2, 2, 99]);
         assert_eq!(token, likeliest(&expected));
@@ -368,4 +369,135 @@ fn to_allow_everything_is_to_allow_nothing_less() {
     some.remove(34);
     some.remove(999);
     assert_eq!(some.first(), Some(35));
+}
+
+/// The samplers one after another in `f64`, each on all that is left: what stays, and its weight.
+fn in_order(rules: &Sampling, logits: &[f32], seen: &[Token]) -> Vec<(Token, f64)> {
+    let mut left: Vec<(Token, f64)> = (0..).zip(logits.iter().map(|&l| f64::from(l))).collect();
+    for stage in &rules.order {
+        let max = left.iter().map(|one| one.1).fold(f64::NEG_INFINITY, f64::max);
+        let mass: f64 = left.iter().map(|one| (one.1 - max).exp()).sum();
+        let part = |logit: f64| (logit - max).exp() / mass;
+        // As many of the first as reach a part of the mass.
+        let reach = |sorted: &mut Vec<(Token, f64)>, goal: f32| {
+            let mut had = 0.0;
+            let enough = sorted.iter().position(|one| {
+                had += part(one.1);
+                had >= f64::from(goal)
+            });
+            sorted.truncate(enough.map_or(usize::MAX, |at| at + 1));
+        };
+        left.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        match stage {
+            Stage::Penalties => {
+                for one in left.iter_mut().filter(|one| seen.contains(&one.0)) {
+                    one.1 -= f64::from(rules.presence_penalty);
+                }
+            }
+            Stage::Temperature => {
+                left.iter_mut().for_each(|one| one.1 /= f64::from(rules.temperature));
+            }
+            Stage::TopK => left.truncate(rules.top_k as usize),
+            Stage::TopP => reach(&mut left, rules.top_p),
+            Stage::MinP => {
+                let least = part(left[0].1) * f64::from(rules.min_p);
+                left.retain(|one| part(one.1) >= least);
+            }
+            Stage::Typical => {
+                let entropy: f64 = left.iter().map(|one| -part(one.1) * part(one.1).ln()).sum();
+                let off = |one: &(Token, f64)| (-part(one.1).ln() - entropy).abs();
+                left.sort_by(|a, b| off(a).total_cmp(&off(b)).then(a.0.cmp(&b.0)));
+                reach(&mut left, rules.typical_p);
+            }
+            Stage::TopNSigma | Stage::Dry | Stage::Xtc => {}
+        }
+    }
+    left.sort_by_key(|one| one.0);
+    let max = left.iter().map(|one| one.1).fold(f64::NEG_INFINITY, f64::max);
+    left.into_iter().map(|(token, logit)| (token, (logit - max).exp())).collect()
+}
+
+fn stages(letters: &str) -> Vec<Stage> {
+    let known = |letter| Stage::USUAL.into_iter().find(|stage| stage.letter() == letter);
+    letters.chars().map(|letter| known(letter).expect("a stage")).collect()
+}
+
+fn every_rule() -> Sampling {
+    Sampling {
+        temperature: 1.7,
+        top_k: 12,
+        top_p: 0.8,
+        min_p: 0.1,
+        typical_p: 0.9,
+        presence_penalty: 1.5,
+        ..Sampling::default()
+    }
+}
+
+#[test]
+fn rules_go_in_the_order_that_is_asked_for() {
+    let seen: Vec<Token> = (0..VOCAB as Token).step_by(3).collect();
+    let mut differ = 0;
+    for order in ["", "t", "kt", "tk", "ptk", "kpyemt", "temykp", "ttk", "mept", "kk", "ytp"] {
+        let rules = Sampling { order: stages(order), ..every_rule() };
+        for case in 0..100 {
+            let logits = logits(case, VOCAB);
+            let expect = in_order(&rules, &logits, &seen);
+            let mass: f64 = expect.iter().map(|one| one.1).sum();
+            let mut sampler = Sampler::new(&rules, case);
+            let token = sampler.sample(&logits, &[], &seen);
+            let kept: Vec<Token> = sampler.candidates.iter().map(|one| one.token).collect();
+            let known: Vec<Token> = expect.iter().map(|one| one.0).collect();
+            assert_eq!(kept, known, "{order}, case {case}");
+            let draw = uniform(case, seen.len() as u64) * mass;
+            let before: f64 = expect.iter().take_while(|one| one.0 < token).map(|one| one.1).sum();
+            let own = expect.iter().find(|one| one.0 == token).map_or(0.0, |one| one.1);
+            let within = before - 1e-4 * mass..=before + own + 1e-4 * mass;
+            assert!(within.contains(&draw), "{order}, case {case}: {draw} in {within:?}");
+            differ +=
+                u64::from(token != Sampler::new(&every_rule(), case).sample(&logits, &[], &seen));
+        }
+    }
+    assert!(differ > 100, "an order makes a difference: {differ}");
+}
+
+/// What the faster way chooses is what the usual order chooses, said stage by stage.
+#[test]
+fn the_usual_order_is_the_usual_way() {
+    let xtc = Xtc { probability: 0.5, threshold: 0.05 };
+    let dry = Dry { multiplier: 1.0, ..Dry::default() };
+    let rules = [
+        Sampling::default(),
+        every_rule(),
+        Sampling { temperature: 0.0, ..every_rule() },
+        Sampling { top_n_sigma: 1.5, ..every_rule() },
+        Sampling { dry, frequency_penalty: 0.3, ..every_rule() },
+        Sampling { xtc, top_k: 0, top_p: 1.0, ..every_rule() },
+    ];
+    let said = [5, 6, 7, 8, 5, 6, 7];
+    for (at, rules) in rules.iter().enumerate() {
+        for case in 0..100 {
+            let logits = logits(case, VOCAB);
+            let mut sampler = Sampler::new(rules, case);
+            let usual = sampler.sample(&logits, &[5, 6], &said);
+            let mut adjusted = logits.clone();
+            sampler.prepare(&mut adjusted, &[5, 6], &said);
+            let staged = sampler.choose_in_order(&adjusted, uniform(case, said.len() as u64));
+            assert_eq!(usual, staged, "rules {at}, case {case}");
+        }
+    }
+}
+
+#[test]
+fn an_order_without_a_rule_leaves_it_out() {
+    let logits = logits(3, VOCAB);
+    let best = likeliest(&logits);
+    let draws = |order: &str, temperature: f32| {
+        let rules = Sampling { order: stages(order), temperature, ..Sampling::default() };
+        let draw = |seed| Sampler::new(&rules, seed).sample(&logits, &[], &[]);
+        (0..50).filter(|&seed| draw(seed) != best).count()
+    };
+    assert_eq!(draws("t", 0.0), 0, "the likeliest");
+    assert!(draws("kp", 0.0) > 10, "no temperature is applied");
+    assert_eq!(draws("etdt", 0.0), 0);
 }

@@ -200,6 +200,7 @@ impl Asked {
             prompt: self.prompt.clone(),
             new_max: self.new_max,
             sampler: Some(Sampler::new(&self.rules, self.seed)),
+            scores: false,
             guide: None,
             salt: Some(String::new()),
             rank: Rank::default(),

@@ -57,6 +57,7 @@ pub(crate) fn job(prompt: usize, new_max: usize) -> (Job, Arc<Mutex<Heard>>, Arc
         prompt: (0..prompt as Token).map(|at| at % 256).collect(),
         new_max,
         sampler: Some(Sampler::new(&rules, 0)),
+        scores: false,
         guide: None,
         salt: None,
         rank: Rank::default(),

@@ -68,6 +68,9 @@ pub struct Vocabulary {
     /// Tokens of fill-in-the-middle training that end an answer: its padding, repository name and
     /// file separator.
     pub fill_in_ends: Vec<Token>,
+    /// What stands before the text before a gap, before the text after it, and before what fills
+    /// it.
+    pub fill_in_marks: [Option<Token>; 3],
     /// Whether prompts begin with BOS.
     pub add_bos: Option<bool>,
     /// Whether prompts end with EOS.
@@ -125,6 +128,9 @@ impl Vocabulary {
             sep: id("seperator"), // GGUF's own spelling
             pad: id("padding"),
             fill_in_ends: ["fim_pad", "fim_rep", "fim_sep"].into_iter().filter_map(id).collect(),
+            // The second of the names is the older one.
+            fill_in_marks: [("fim_pre", "prefix"), ("fim_suf", "suffix"), ("fim_mid", "middle")]
+                .map(|(name, older)| id(name).or_else(|| id(older))),
             add_bos: flag("add_bos_token")?,
             add_eos: flag("add_eos_token")?,
             add_sep: flag("add_sep_token")?,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::check::{self, Read};
 use super::strict::Strict;
-use crate::{Fault, KeepAlive, NoKeepAlive, Sampling};
+use crate::{Fault, KeepAlive, NoKeepAlive, Sampling, Stage, Truncation};
 
 pub(super) fn model(at: &str, value: &Value) -> Read<String> {
     short(at, check::string(at, value)?)
@@ -102,6 +102,55 @@ fn text(at: &str, value: &Value) -> Read<String> {
     match check::string(at, value)? {
         "" => check::bad(at, "is empty; it needs at least one character"),
         text => short(at, text),
+    }
+}
+
+/// The order of the samplers: their names, or a text of their letters, as llama.cpp has them.
+pub(super) fn order(at: &str, value: &Value) -> Read<Vec<Stage>> {
+    const MOST: usize = 32;
+    let known = |wanted: &dyn Fn(Stage) -> bool| Stage::USUAL.into_iter().find(|one| wanted(*one));
+    let unknown = |at: &str, what: String| {
+        let known = Stage::USUAL.map(|one| format!("{} ({})", one.name(), one.letter())).join(", ");
+        check::bad(at, format!("has no sampler {what:?}; there is: {known}"))
+    };
+    if let Value::String(letters) = value {
+        if letters.len() > MOST {
+            return check::bad(at, format!("has more than {MOST} samplers"));
+        }
+        let read = |letter: char| match known(&|one| one.letter() == letter) {
+            Some(one) => Ok(one),
+            None => unknown(at, letter.to_string()),
+        };
+        return letters.chars().map(read).collect();
+    }
+    let read = |(i, value): (usize, &Value)| {
+        let at = format!("{at}[{i}]");
+        let name = match check::string(&at, value)? {
+            "typical_p" => Stage::Typical.name(),
+            "temp" => Stage::Temperature.name(),
+            name => name,
+        };
+        match known(&|one| one.name() == name) {
+            Some(one) => Ok(one),
+            None => unknown(&at, name.chars().take(32).collect()),
+        }
+    };
+    check::array(at, value, MOST)?.iter().enumerate().map(read).collect()
+}
+
+/// Mirostat is in the place of the samplers, so that they have no order.
+pub(super) fn ordered(at: &str, sampling: &Sampling) -> Read<()> {
+    if sampling.mirostat.version > 0 && sampling.order != Stage::USUAL {
+        return check::bad(at, "cannot be had with 'mirostat', which stands in their place");
+    }
+    Ok(())
+}
+
+/// vLLM's: so many of a prompt's last tokens, or -1 for as many as there is room for.
+pub(super) fn truncation(at: &str, value: &Value) -> Read<Truncation> {
+    match check::whole(at, value, -1, u32::MAX.into())? {
+        0 => check::bad(at, "must be at least 1, or -1 for as many as there is room for"),
+        most => Ok(u32::try_from(most).map_or(Truncation::Fitting, Truncation::Last)),
     }
 }
 

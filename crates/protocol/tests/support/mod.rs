@@ -8,17 +8,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(crate) fn text(text: &str) -> Event {
-    Event::Text(Piece { text: text.into(), scores: vec![] })
+    Event::Text(Piece { text: text.into(), ..Piece::default() })
 }
 
 pub(crate) fn thought(text: &str) -> Event {
-    Event::Reasoning(Piece { text: text.into(), scores: vec![] })
+    Event::Reasoning(Piece { text: text.into(), ..Piece::default() })
 }
 
 pub(crate) fn scored(text: &str, token: u32) -> Event {
     let chosen = Scored { token, bytes: text.as_bytes().to_vec(), logprob: -0.5 };
     let scores = vec![TokenScore { top: vec![chosen.clone()], chosen }];
-    Event::Text(Piece { text: text.into(), scores })
+    Event::Text(Piece { text: text.into(), scores, ..Piece::default() })
 }
 
 /// A call of `f` in parts; one that does not end was cut off.

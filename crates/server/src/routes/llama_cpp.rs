@@ -6,19 +6,18 @@ use axum::Router;
 use axum::extract::{Extension, Request, State as Shared};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use ingle_gateway::Provider;
-use ingle_protocol::wire::Kind;
-use ingle_protocol::wire::llama_cpp::{self, Format, Gap, Props};
+use ingle_protocol::wire::llama_cpp::{self, Format, Props};
 use ingle_protocol::wire::openai;
-use ingle_protocol::{Fault, Input, Token};
+use ingle_protocol::{Fault, Input};
 
-use super::{Outcome, answer, blocking, body, card, cards, generate, provider, taken};
+use super::{Outcome, blocking, body, card, cards, generate, provider};
 use crate::State;
 use crate::keys::Owner;
-use crate::refusal::{Refusal, json};
+use crate::refusal::json;
 
 pub(super) fn routes() -> Router<Arc<State>> {
     let completion = |state, request| generate(completion_request, state, request);
+    let infill = |state, request| generate(infill_request, state, request);
     Router::new()
         .route("/completion", post(completion))
         .route("/infill", post(infill))
@@ -33,49 +32,8 @@ fn completion_request(body: &[u8]) -> Result<llama_cpp::Asked, Fault> {
     llama_cpp::read_request(Format::Completion, body)
 }
 
-async fn infill(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
-    let read = |body: &[u8]| llama_cpp::read_request(Format::Infill, body);
-    let (owner, mut asked) = taken(read, &state, request).await?;
-    let gap = asked.gap.take().unwrap_or_default();
-    let provider = Arc::clone(provider(&state)?);
-    let name = card(&owner, &provider, &asked.request.model).await?.name;
-    let tokens = blocking(move || fill(&*provider, &name, &gap)).await?;
-    let Some(tokens) = tokens else {
-        let message = "this model has no tokens for filling in the middle; ask a model that was \
-                       taught it";
-        return Err(Refusal::new(Kind::NotBuilt, message));
-    };
-    asked.request.input = Input::Tokens(tokens);
-    answer(state, owner, asked).await
-}
-
-/// The tokens by which models are asked to fill a gap: as their files name them, and, for files
-/// that do not, as they are written.
-const MARKS: [(&str, &[&str]); 3] = [
-    ("tokenizer.ggml.fim_pre_token_id", &["<|fim_prefix|>", "<fim_prefix>"]),
-    ("tokenizer.ggml.fim_suf_token_id", &["<|fim_suffix|>", "<fim_suffix>"]),
-    ("tokenizer.ggml.fim_mid_token_id", &["<|fim_middle|>", "<fim_middle>"]),
-];
-
-/// A gap's prompt, prefix first; `None` where the model knows no gaps.
-fn fill(provider: &dyn Provider, model: &str, gap: &Gap) -> Result<Option<Vec<Token>>, Fault> {
-    let sheet = provider.sheet(model)?;
-    let mut tokens = Vec::new();
-    for ((key, spellings), text) in MARKS.iter().zip([&gap.prefix, &gap.suffix, &gap.begun]) {
-        let named = sheet.metadata.iter().find(|row| row.0 == *key);
-        let mut mark = named.and_then(|row| row.1.parse::<Token>().ok());
-        for spelling in *spellings {
-            if mark.is_none()
-                && let [one] = *provider.tokenize(model, spelling, true)?
-            {
-                mark = Some(one);
-            }
-        }
-        let Some(mark) = mark else { return Ok(None) };
-        tokens.push(mark);
-        tokens.extend(provider.tokenize(model, text, false)?);
-    }
-    Ok(Some(tokens))
+fn infill_request(body: &[u8]) -> Result<llama_cpp::Asked, Fault> {
+    llama_cpp::read_request(Format::Infill, body)
 }
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {

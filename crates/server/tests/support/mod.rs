@@ -60,16 +60,8 @@ impl Provider for Script {
         Ok(())
     }
 
-    /// One of the two models can fill gaps.
-    fn sheet(&self, model: &str) -> Result<Sheet, Fault> {
-        let mut metadata = vec![("general.name".to_owned(), "\"Script\"".to_owned())];
-        if model != "script" {
-            let marks = [("pre", '<'), ("suf", '>'), ("mid", '|')];
-            metadata.extend(marks.map(|(name, mark)| {
-                let id = u32::from(mark).to_string();
-                (format!("tokenizer.ggml.fim_{name}_token_id"), id)
-            }));
-        }
+    fn sheet(&self, _: &str) -> Result<Sheet, Fault> {
+        let metadata = vec![("general.name".to_owned(), "\"Script\"".to_owned())];
         let template = "{{ messages }}{{ tools }}".to_owned();
         Ok(Sheet { template, metadata, tools: true, thinking: false })
     }
@@ -103,6 +95,11 @@ impl Provider for Script {
             Input::Chat(chat) => chat.messages.last().expect("checked").content.clone(),
             Input::Text(text) => text.clone(),
             Input::Tokens(tokens) => self.detokenize("", tokens)?,
+            // One of the two models can fill gaps.
+            Input::Gap(_) if request.model == "script" => {
+                return Err(Fault::caller("this model has no tokens for filling in the middle"));
+            }
+            Input::Gap(gap) => format!("<{}>{}|{}", gap.prefix, gap.suffix, gap.begun),
         };
         self.0.seeds.lock().expect("no panic while locked").push(request.sampling.seed);
         let terms = (request.owner, request.priority, request.timeout_ms);
@@ -149,7 +146,7 @@ impl Provider for Script {
 
 fn play(world: &World, model: &str, text: &str, mut sink: Sink, cancelled: &AtomicBool) {
     let mut say = |event| sink(event) == ControlFlow::Continue(());
-    let word = |text: &str| Event::Text(Piece { text: text.to_owned(), scores: vec![] });
+    let word = |text: &str| Event::Text(Piece { text: text.to_owned(), ..Piece::default() });
     let wait = |say: &mut dyn FnMut(Event) -> bool| {
         while !world.released.load(Ordering::SeqCst) {
             if cancelled.load(Ordering::Acquire) {

@@ -7,7 +7,7 @@ use super::Asked;
 use crate::wire::ask::{COMMENT, JSON, SSE, sse};
 use crate::wire::openai::chat_score;
 use crate::wire::{Dialect, Kind, Stamp, Writer, receipt};
-use crate::{Event, Fault, Finish, Receipt, TokenScore};
+use crate::{Event, Fault, Finish, Piece, Receipt, Token};
 
 pub(super) struct Answer {
     model: String,
@@ -17,6 +17,7 @@ pub(super) struct Answer {
     /// Of a whole answer, all of it.
     text: String,
     scores: Vec<Value>,
+    tokens: Vec<Token>,
 }
 
 impl Answer {
@@ -28,14 +29,16 @@ impl Answer {
             new_line: false,
             text: String::new(),
             scores: Vec::new(),
+            tokens: Vec::new(),
         }
     }
 
-    fn take_piece(&mut self, text: &str, scores: &[TokenScore]) -> String {
-        self.text.push_str(text);
-        self.new_line |= text.contains('\n');
-        self.scores.extend(scores.iter().map(chat_score));
-        if !self.streamed || (text.is_empty() && scores.is_empty()) {
+    fn take_piece(&mut self, piece: &Piece) -> String {
+        self.text.push_str(&piece.text);
+        self.new_line |= piece.text.contains('\n');
+        self.scores.extend(piece.scores.iter().map(chat_score));
+        self.tokens.extend(&piece.tokens);
+        if !self.streamed || piece.is_empty() {
             return String::new();
         }
         let piece = self.piece();
@@ -47,7 +50,7 @@ impl Answer {
         let mut out = json!({
             "index": 0,
             "content": std::mem::take(&mut self.text),
-            "tokens": [],
+            "tokens": std::mem::take(&mut self.tokens),
             "id_slot": -1,
             "stop": false,
         });
@@ -112,10 +115,8 @@ impl Writer for Answer {
     fn take(&mut self, _: u32, event: Event) -> Result<String, Fault> {
         match event {
             // A prompt that is no conversation has no thoughts or calls told apart.
-            Event::Text(piece) | Event::Reasoning(piece) => {
-                Ok(self.take_piece(&piece.text, &piece.scores))
-            }
-            Event::ToolCall { .. } => Ok(String::new()),
+            Event::Text(piece) | Event::Reasoning(piece) => Ok(self.take_piece(&piece)),
+            Event::ToolCall { .. } | Event::Prompt(_) => Ok(String::new()),
             Event::Done(receipt) => Ok(self.end(&receipt)),
             Event::Failed(fault) => Err(fault),
         }

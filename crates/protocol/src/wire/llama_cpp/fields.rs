@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Format, Gap};
+use super::{Asked, Format};
 use crate::wire::check::{self, Read};
 use crate::wire::constraint;
 use crate::wire::table::{self, Row, honoured, inert, neutral, refused};
 use crate::wire::values::{
-    bias, keep_alive, model, more, penalty_window, read_object, seed, set, stop, tokens, top,
+    bias, keep_alive, model, more, order, ordered, penalty_window, read_object, seed, set, short,
+    stop, tokens, top,
 };
-use crate::{Fault, Grammar, Input, KeepAlive, Request, Sampling};
+use crate::{Fault, Gap, Grammar, Input, KeepAlive, Request, Sampling, Token};
 
 type Field = table::Field<Draft, Format>;
 
@@ -29,6 +30,7 @@ struct Draft {
     stop: Vec<String>,
     n_predict: Option<u32>,
     n_probs: u8,
+    return_tokens: bool,
     repeat_last_n: Option<i64>,
     grammar: Option<Grammar>,
     keep_alive: Option<KeepAlive>,
@@ -53,13 +55,12 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     let mut draft = Draft { sampling, ..Draft::default() };
     table::read_fields(FIELDS, format, "", &body, &mut draft)?;
     penalty_window("repeat_last_n", draft.repeat_last_n, &mut draft.sampling)?;
-    let (input, gap) = match (format, draft.prompt) {
-        (Format::Completion, Some(input)) => (input, None),
+    ordered("samplers", &draft.sampling)?;
+    let input = match (format, draft.prompt) {
+        (Format::Completion, Some(input)) => input,
         (Format::Completion, None) => return check::bad("prompt", "is missing"),
-        (Format::Infill, Some(Input::Text(begun))) => {
-            (Input::default(), Some(Gap { begun, ..draft.gap }))
-        }
-        (Format::Infill, None) => (Input::default(), Some(draft.gap)),
+        (Format::Infill, Some(Input::Text(begun))) => Input::Gap(Gap { begun, ..draft.gap }),
+        (Format::Infill, None) => Input::Gap(draft.gap),
         (Format::Infill, Some(_)) => return check::bad("prompt", "must be a string here"),
     };
     let request = Request {
@@ -69,18 +70,20 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         stop: draft.stop,
         max_tokens: draft.n_predict,
         logprobs: Some(draft.n_probs).filter(|count| *count > 0),
+        // A stream has them always, as llama.cpp's has.
+        token_ids: draft.return_tokens || draft.stream,
         grammar: draft.grammar,
         keep_alive: draft.keep_alive,
         ..Request::default()
     };
-    Ok(Asked { request, gap, stream: draft.stream })
+    Ok(Asked { request, stream: draft.stream })
 }
 
 const BOTH: &[Format] = &[Format::Completion, Format::Infill];
 const INFILL: &[Format] = &[Format::Infill];
 const FALSE: &[&str] = &["false"];
 const ZERO: &[&str] = &["0"];
-const SAMPLER: &str = "samplers go in one order, and each is set by its own numbers";
+const SAMPLER: &str = "adaptive-p is not built";
 const SHAPE: &str = "the answer has one shape";
 const SLOTS: &str = "there are no slots to choose";
 
@@ -111,7 +114,13 @@ static FIELDS: &[Field] = &[
         d.sampling.seed = if *v == json!(-1) { None } else { Some(seed(at, v)?) };
         Ok(())
     }),
-    honoured(BOTH, "logit_bias", |d, at, v| { d.sampling.logit_bias = biases(at, v)?; Ok(()) }),
+    honoured(BOTH, "logit_bias", |d, at, v| biases(&mut d.sampling, at, v)),
+    honoured(BOTH, "samplers", |d, at, v| { d.sampling.order = order(at, v)?; Ok(()) }),
+    honoured(BOTH, "sampler_seq", |d, at, v| {
+        check::string(at, v)?;
+        d.sampling.order = order(at, v)?;
+        Ok(())
+    }),
     honoured(BOTH, "ignore_eos", |d, at, v| { d.sampling.ignore_eos = check::boolean(at, v)?; Ok(()) }),
     honoured(BOTH, "stop", |d, at, v| { d.stop = stop(at, v)?; Ok(()) }),
     honoured(BOTH, "n_predict", |d, at, v| {
@@ -135,8 +144,22 @@ static FIELDS: &[Field] = &[
     neutral(BOTH, "id_slot", &["-1"], SLOTS),
     neutral(BOTH, "slot_id", &["-1"], SLOTS),
     neutral(BOTH, "n_cmpl", &["1"], "ask /v1/completions for several answers"),
-    neutral(BOTH, "n_indent", ZERO, SAMPLER),
-    neutral(BOTH, "min_keep", ZERO, SAMPLER),
+    neutral(BOTH, "n_indent", ZERO, "a line's indent is the model's own"),
+    neutral(BOTH, "min_keep", ZERO, "each sampler keeps one token at least"),
+    neutral(BOTH, "n_cache_reuse", ZERO, "only prompts that begin alike share their cache"),
+    neutral(BOTH, "adaptive_target", &["-1"], SAMPLER),
+    neutral(BOTH, "adaptive_decay", &["0.9"], SAMPLER),
+    inert(BOTH, "sse_ping_interval"),
+    // What is guessed beforehand changes no answer.
+    inert(BOTH, "speculative.n_max"),
+    inert(BOTH, "speculative.n_min"),
+    inert(BOTH, "speculative.p_min"),
+    neutral(BOTH, "grammar_lazy", FALSE, "a grammar holds from the answer's beginning"),
+    neutral(BOTH, "grammar_triggers", &["[]"], "a grammar holds from the answer's beginning"),
+    neutral(BOTH, "preserved_tokens", &["[]"], "control tokens are not written as text"),
+    neutral(BOTH, "image_data", &["[]"], "models here read and write text alone"),
+    neutral(BOTH, "tfs_z", &["1"], "tail-free sampling is not built"),
+    neutral(BOTH, "penalize_nl", &["true"], "a penalty counts all tokens"),
     honoured(BOTH, "mirostat", |d, at, v| more(&mut d.sampling, at, v)),
     honoured(BOTH, "dynatemp_range", |d, at, v| more(&mut d.sampling, at, v)),
     honoured(BOTH, "xtc_probability", |d, at, v| more(&mut d.sampling, at, v)),
@@ -151,12 +174,11 @@ static FIELDS: &[Field] = &[
     honoured(BOTH, "dry_penalty_last_n", |d, at, v| more(&mut d.sampling, at, v)),
     honoured(BOTH, "dry_sequence_breakers", |d, at, v| more(&mut d.sampling, at, v)),
     neutral(BOTH, "t_max_predict_ms", &["0", "-1"], "there is 'timeout_ms' on /v1/completions"),
-    neutral(BOTH, "return_tokens", FALSE, SHAPE),
+    honoured(BOTH, "return_tokens", |d, at, v| { d.return_tokens = check::boolean(at, v)?; Ok(()) }),
     neutral(BOTH, "return_progress", FALSE, SHAPE),
     neutral(BOTH, "timings_per_token", FALSE, "the last event holds the timings"),
     neutral(BOTH, "post_sampling_probs", FALSE, "probabilities are the model's own"),
     neutral(BOTH, "lora", &["[]"], "no adapters are loaded"),
-    refused(BOTH, "samplers", SAMPLER),
     refused(BOTH, "response_fields", SHAPE),
 ];
 
@@ -171,22 +193,32 @@ fn prompt(at: &str, value: &Value) -> Read<Input> {
     }
 }
 
-/// OpenAI's object, or llama.cpp's pairs: `[[15043, 1.0], [29991, false]]`, where `false` forbids.
-fn biases(at: &str, value: &Value) -> Read<Vec<(u32, f32)>> {
-    let Value::Array(pairs) = value else { return bias(at, value) };
+/// OpenAI's object, or llama.cpp's pairs: `[[15043, 1.0], [29991, false], [" a text", -0.5]]`,
+/// where `false` forbids, and a text is all of its tokens.
+fn biases(sampling: &mut Sampling, at: &str, value: &Value) -> Read<()> {
+    let Value::Array(pairs) = value else {
+        sampling.logit_bias = bias(at, value)?;
+        return Ok(());
+    };
     if pairs.len() > 1024 {
         return check::bad(at, "names more than 1024 tokens");
     }
-    let read = |(i, pair): (usize, &Value)| {
+    for (i, pair) in pairs.iter().enumerate() {
         let at = format!("{at}[{i}]");
-        let [token, bias] = check::array(&at, pair, 2)? else {
-            return check::bad(&at, "must be a token's id and its bias");
+        let [named, bias] = check::array(&at, pair, 2)? else {
+            return check::bad(&at, "must be a token's id or a text, and its bias");
         };
-        let token = check::count(&at, token, 0, u32::MAX)?;
-        match bias {
-            Value::Bool(false) => Ok((token, -100.0)),
-            other => Ok((token, check::number(&at, other, -100.0, 100.0)?)),
+        let bias = match bias {
+            Value::Bool(false) => f32::NEG_INFINITY,
+            other => check::number(&at, other, -100.0, 100.0)?,
+        };
+        match named {
+            Value::String(text) => sampling.text_bias.push((short(&at, text)?, bias)),
+            token => {
+                let token: Token = check::count(&at, token, 0, u32::MAX)?;
+                sampling.logit_bias.push((token, bias));
+            }
         }
-    };
-    pairs.iter().enumerate().map(read).collect()
+    }
+    Ok(())
 }

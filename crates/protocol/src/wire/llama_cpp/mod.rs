@@ -2,8 +2,9 @@
 //! its clients ask beside them. Its chat is OpenAI's.
 //!
 //! Every field of a request is a row of one table (`fields`). Sampling has llama.cpp's defaults, in
-//! this crate's order: temperature comes before the cuts. Absent: slots to choose, save or erase,
-//! settings that are changed while the server runs, and writing requests and reading answers.
+//! this crate's order unless another is asked for: temperature comes before the cuts. Absent: slots
+//! to choose, save or erase, settings that are changed while the server runs, and writing requests
+//! and reading answers.
 
 mod answer;
 mod fields;
@@ -28,24 +29,11 @@ pub enum Format {
     Infill,
 }
 
-/// What is to be filled in: the text before it, the text after it, and how it begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gap {
-    /// What stands before the gap.
-    pub prefix: String,
-    /// What stands after it.
-    pub suffix: String,
-    /// What the gap begins with.
-    pub begun: String,
-}
-
 /// A request as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
-    /// What is asked of the model; its input is empty where a gap is to be filled.
+    /// What is asked of the model.
     pub request: Request,
-    /// The gap; its tokens are the model's own business, so whoever knows it makes the input.
-    pub gap: Option<Gap>,
     /// Answer in server-sent events.
     pub stream: bool,
 }

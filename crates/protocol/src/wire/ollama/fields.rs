@@ -10,7 +10,7 @@ use crate::wire::values::{
     keep_alive, model, more, penalty_window, read_object, seed, set, stop, top,
 };
 use crate::wire::{constraint, tools};
-use crate::{Chat, Effort, Fault, Grammar, Input, KeepAlive, Message, Request, Sampling};
+use crate::{Chat, Effort, Fault, Gap, Grammar, Input, KeepAlive, Message, Request, Sampling};
 
 type Field = table::Field<Draft, Format>;
 
@@ -26,6 +26,7 @@ struct Draft {
     chat: Chat,
     prompt: String,
     system: String,
+    suffix: String,
     raw: bool,
     sampling: Sampling,
     stop: Vec<String>,
@@ -59,9 +60,13 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     fits(&mut draft)?;
     let idle = match format {
         Format::Chat => draft.chat.messages.is_empty(),
-        Format::Generate => draft.prompt.is_empty(),
+        Format::Generate => draft.prompt.is_empty() && draft.suffix.is_empty(),
     };
     let input = match format {
+        Format::Generate if !draft.suffix.is_empty() => {
+            let (prefix, suffix) = (draft.prompt, draft.suffix);
+            Input::Gap(Gap { prefix, suffix, begun: String::new() })
+        }
         Format::Generate if draft.raw => Input::Text(draft.prompt),
         Format::Generate => {
             let turn = |role: &str, content: String| Message {
@@ -99,6 +104,9 @@ fn fits(draft: &mut Draft) -> Read<()> {
     if draft.raw && !draft.system.is_empty() {
         return check::bad("system", "is no part of a raw prompt; write it into the prompt");
     }
+    if !draft.suffix.is_empty() && !draft.system.is_empty() {
+        return check::bad("system", "is no part of what stands around a gap; leave it out");
+    }
     if draft.top_logprobs.is_some() && !draft.logprobs {
         return check::bad("top_logprobs", "needs 'logprobs' to be true");
     }
@@ -124,6 +132,7 @@ static FIELDS: &[Field] = &[
     honoured(CHAT, "messages", |d, at, v| { d.chat.messages = messages::read(at, v)?; Ok(()) }),
     honoured(GENERATE, "prompt", |d, at, v| { d.prompt = check::string(at, v)?.to_owned(); Ok(()) }),
     honoured(GENERATE, "system", |d, at, v| { d.system = check::string(at, v)?.to_owned(); Ok(()) }),
+    honoured(GENERATE, "suffix", |d, at, v| { d.suffix = check::string(at, v)?.to_owned(); Ok(()) }),
     honoured(GENERATE, "raw", |d, at, v| { d.raw = check::boolean(at, v)?; Ok(()) }),
     honoured(CHAT, "tools", |d, at, v| { d.chat.tools = tools::read(at, v)?; Ok(()) }),
     // OpenAI's: Ollama's clients leave the choice to the model.
@@ -138,7 +147,6 @@ static FIELDS: &[Field] = &[
     honoured(BOTH, "logprobs", |d, at, v| { d.logprobs = check::boolean(at, v)?; Ok(()) }),
     honoured(BOTH, "top_logprobs", |d, at, v| { d.top_logprobs = Some(top(at, v)?); Ok(()) }),
     neutral(GENERATE, "images", &["[]"], MEDIA),
-    neutral(GENERATE, "suffix", &["\"\""], "filling in the middle is llama.cpp's /infill here"),
     neutral(GENERATE, "context", &["[]"], "send the conversation to /api/chat"),
     neutral(GENERATE, "template", &["\"\""], "the model's own chat template is used; raw leaves it out"),
     neutral(BOTH, "truncate", FALSE, WHOLE),

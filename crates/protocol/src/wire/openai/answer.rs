@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::request::short;
+use super::scores::{self, Naming};
 use super::{Asked, Format, Options, messages};
 use crate::Usage;
 use crate::wire::receipt;
-use crate::{CallPart, Event, Fault, Finish, Input, Piece, Receipt, Scored, TokenScore, ToolCall};
+use crate::{CallPart, Event, Fault, Finish, Input, Piece, PromptToken, Receipt, ToolCall};
 
 /// What all parts of one answer have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,14 @@ pub struct Head {
     pub model: String,
     /// Whether a stream ends with its usage.
     pub include_usage: bool,
+    /// Whether log-probabilities name tokens by their ids.
+    pub tokens_as_ids: bool,
+}
+
+impl Head {
+    fn naming(&self) -> Naming {
+        Naming { by_id: self.tokens_as_ids }
+    }
 }
 
 /// One step of an answer.
@@ -37,6 +45,8 @@ pub struct Delta {
 struct Change {
     index: u32,
     begins: bool,
+    /// What it begins with, where that was asked for.
+    prompt: Option<Prompt>,
     piece: Piece,
     /// Whether the piece is what the model thought, not what it answers.
     reasons: bool,
@@ -45,6 +55,14 @@ struct Change {
     /// Characters of this choice before the piece.
     offset: usize,
     finish: Option<Finish>,
+}
+
+/// A prompt that is told of, and in which shapes.
+#[derive(Clone, Debug, PartialEq)]
+struct Prompt {
+    tokens: Vec<PromptToken>,
+    ids: bool,
+    scores: bool,
 }
 
 /// All choices have ended.
@@ -70,10 +88,12 @@ pub struct Tally {
     /// Prompts to return before their completions, one a prompt; empty without `echo`.
     echoes: Vec<String>,
     choices: Vec<Choice>,
+    /// Whether prompts' ids are wanted.
+    ids: bool,
 }
 
 impl Tally {
-    /// For the answer to `asked`: `n` choices a prompt, a prompt's choices side by side. `decode`
+    /// For the answer to `asked`: a prompt's choices side by side, all that are drawn. `decode`
     /// gives the text of a prompt of tokens, and is called only where prompts are returned.
     pub fn new(
         format: Format,
@@ -85,22 +105,30 @@ impl Tally {
             echoes.push(match &request.input {
                 Input::Text(text) => text.clone(),
                 Input::Tokens(tokens) => decode(tokens)?,
-                Input::Chat(_) => String::new(),
+                Input::Chat(_) | Input::Gap(_) => String::new(),
             });
         }
-        let count = asked.requests.len() * asked.options.n as usize;
+        let count = asked.requests.len() * asked.options.drawn() as usize;
         let choices = (0..count).map(|_| Choice::default()).collect();
-        Ok(Self { format, options: asked.options.clone(), echoes, choices })
+        let ids = asked.requests.iter().any(|request| request.token_ids);
+        Ok(Self { format, options: asked.options.clone(), echoes, choices, ids })
     }
 
     /// Takes choice `index`'s next event. A failure of one choice is the whole answer's.
     pub fn take(&mut self, index: u32, event: Event) -> Result<Vec<Delta>, Fault> {
         let mut deltas = Vec::new();
-        self.begin(index, &mut deltas);
+        let event = match event {
+            Event::Prompt(tokens) => {
+                self.begin(index, Some(tokens), &mut deltas);
+                return Ok(deltas);
+            }
+            other => other,
+        };
+        self.begin(index, None, &mut deltas);
         let choice = &mut self.choices[index as usize];
         match event {
-            Event::Text(piece) | Event::Reasoning(piece)
-                if piece.text.is_empty() && piece.scores.is_empty() => {}
+            Event::Prompt(_) => {}
+            Event::Text(piece) | Event::Reasoning(piece) if piece.is_empty() => {}
             Event::Text(piece) => {
                 let offset = choice.chars;
                 choice.chars += piece.text.chars().count();
@@ -111,7 +139,7 @@ impl Tally {
                     piece.text.clear();
                 }
                 let (reasons, offset) = (true, choice.chars);
-                if !piece.text.is_empty() || !piece.scores.is_empty() {
+                if !piece.is_empty() {
                     let change = Change { index, piece, reasons, offset, ..Change::default() };
                     deltas.push(changed(change));
                 }
@@ -139,17 +167,25 @@ impl Tally {
     }
 
     /// A chat's choice begins with its role; a completion's with its prompt, if that is wanted.
-    fn begin(&mut self, index: u32, deltas: &mut Vec<Delta>) {
-        let echo = self.echoes.get((index / self.options.n) as usize);
+    fn begin(&mut self, index: u32, prompt: Option<Vec<PromptToken>>, deltas: &mut Vec<Delta>) {
+        let echo = self.echoes.get((index / self.options.drawn()) as usize);
         let choice = &mut self.choices[index as usize];
         if std::mem::replace(&mut choice.begun, true) {
             return;
         }
         let text = echo.cloned().unwrap_or_default();
         choice.chars = text.chars().count();
-        if self.format == Format::Chat || !text.is_empty() {
-            let piece = Piece { text, scores: Vec::new() };
-            deltas.push(changed(Change { index, begins: true, piece, ..Change::default() }));
+        let (ids, scores) = (self.ids, self.options.prompt_scores);
+        let prompt = prompt.map(|tokens| Prompt { tokens, ids, scores });
+        if self.format == Format::Chat || !text.is_empty() || prompt.is_some() {
+            let piece = Piece { text, ..Piece::default() };
+            deltas.push(changed(Change {
+                index,
+                begins: true,
+                prompt,
+                piece,
+                ..Change::default()
+            }));
         }
     }
 
@@ -157,7 +193,7 @@ impl Tally {
         let receipts: Option<Vec<Receipt>> =
             self.choices.iter().map(|choice| choice.receipt.clone()).collect();
         let Some(receipts) = receipts else { return };
-        let whole = merged(&receipts, self.options.n as usize);
+        let whole = merged(&receipts, self.options.drawn() as usize);
         let closing = Some(Closing { receipts, whole });
         match deltas.last_mut() {
             // Clients that asked for no usage expect no chunk without a choice.
@@ -171,7 +207,7 @@ fn changed(change: Change) -> Delta {
     Delta { change: Some(change), closing: None }
 }
 
-/// One receipt for the whole answer: a prompt's tokens count once for its `n` choices, money and
+/// One receipt for the whole answer: a prompt's tokens count once for its choices, money and
 /// generated tokens add up, times span all, and the gravest finish stands.
 fn merged(receipts: &[Receipt], n: usize) -> Receipt {
     let mut whole = receipts[0].clone();
@@ -214,6 +250,10 @@ fn merged(receipts: &[Receipt], n: usize) -> Receipt {
 pub fn write_chunk(head: &Head, delta: &Delta) -> String {
     let choices: Vec<Value> = delta.change.iter().map(|c| chunk_choice(head, c)).collect();
     let mut out = frame(head, "chat.completion.chunk", choices);
+    if let Some(prompt) = delta.change.iter().find_map(|change| change.prompt.as_ref()) {
+        let place = if head.format == Format::Chat { &mut out } else { &mut out["choices"][0] };
+        write_prompt(place, head, prompt);
+    }
     if head.include_usage {
         out["usage"] = Value::Null;
     }
@@ -225,8 +265,12 @@ pub fn write_chunk(head: &Head, delta: &Delta) -> String {
 
 fn chunk_choice(head: &Head, change: &Change) -> Value {
     let finish = change.finish.map(receipt::finish_name);
-    let logprobs = write_scores(head.format, &[(change.offset, &change.piece)]);
     let text = &change.piece.text;
+    // What a completion begins with is its prompt.
+    let echo = change.prompt.as_ref().filter(|_| !text.is_empty());
+    let echo = echo.map(|prompt| (&*prompt.tokens, text.as_str()));
+    let logprobs =
+        scores::write(head.format, head.naming(), echo, &[(change.offset, &change.piece)]);
     let mut choice = json!({ "index": change.index });
     match head.format {
         Format::Completions => choice["text"] = json!(text),
@@ -238,7 +282,21 @@ fn chunk_choice(head: &Head, change: &Change) -> Value {
     }
     choice["logprobs"] = logprobs;
     choice["finish_reason"] = json!(finish);
+    if !change.piece.tokens.is_empty() {
+        choice["token_ids"] = json!(change.piece.tokens);
+    }
     choice
+}
+
+/// What was asked for of a prompt, where each format has it: a chat beside its choices, a
+/// completion in each of them.
+fn write_prompt(place: &mut Value, head: &Head, prompt: &Prompt) {
+    if prompt.ids {
+        place["prompt_token_ids"] = scores::prompt_ids(&prompt.tokens);
+    }
+    if prompt.scores {
+        place["prompt_logprobs"] = scores::write_prompt(head.naming(), &prompt.tokens);
+    }
 }
 
 fn delta(change: &Change) -> Value {
@@ -301,12 +359,16 @@ fn write_usage(usage: &Usage) -> Value {
 /// The sum of an answer's deltas.
 #[derive(Debug)]
 pub struct Whole {
+    options: Options,
     choices: Vec<Sum>,
     closing: Option<Closing>,
 }
 
 #[derive(Debug, Default)]
 struct Sum {
+    prompt: Option<Prompt>,
+    /// How much of the text is the prompt's, in bytes.
+    echoed: usize,
     text: String,
     reasoning: String,
     calls: Vec<ToolCall>,
@@ -317,7 +379,8 @@ struct Sum {
 impl Whole {
     /// Nothing yet, of this tally's choices.
     pub fn new(tally: &Tally) -> Self {
-        Self { choices: tally.choices.iter().map(|_| Sum::default()).collect(), closing: None }
+        let choices = tally.choices.iter().map(|_| Sum::default()).collect();
+        Self { options: tally.options.clone(), choices, closing: None }
     }
 
     /// Adds one delta.
@@ -326,6 +389,9 @@ impl Whole {
             let sum = &mut self.choices[change.index as usize];
             let text = if change.reasons { &mut sum.reasoning } else { &mut sum.text };
             text.push_str(&change.piece.text);
+            if change.begins {
+                (sum.prompt, sum.echoed) = (change.prompt, sum.text.len());
+            }
             match change.call {
                 Some((_, CallPart::Begin { id, name })) => {
                     sum.calls.push(ToolCall { id, name, arguments: String::new() });
@@ -336,7 +402,7 @@ impl Whole {
                 _ => {}
             }
             sum.finish = sum.finish.or(change.finish);
-            if !change.piece.scores.is_empty() {
+            if !change.piece.scores.is_empty() || !change.piece.tokens.is_empty() {
                 sum.pieces.push((change.offset, change.piece));
             }
         }
@@ -348,23 +414,62 @@ impl Whole {
         let Some(closing) = &self.closing else {
             return Err(Fault::ours("the answer ended before it was complete"));
         };
-        let choices = self.choices.iter().zip(0..).map(|(sum, i)| sum.write(head.format, i));
-        let mut out = frame(head, "chat.completion", choices.collect());
-        close(&mut out, closing, true);
+        let picked = self.picked();
+        let write = |(&at, index)| self.write_choice(head, at, index);
+        let mut out = frame(head, "chat.completion", picked.iter().zip(0..).map(write).collect());
+        if let (Format::Chat, Some(prompt)) = (head.format, self.prompt(0)) {
+            write_prompt(&mut out, head, prompt);
+        }
+        let receipts = picked.iter().map(|&at| closing.receipts[at].clone()).collect();
+        close(&mut out, &Closing { receipts, whole: closing.whole.clone() }, true);
         Ok(out.to_string())
     }
-}
 
-impl Sum {
-    fn write(&self, format: Format, index: u32) -> Value {
-        let pieces: Vec<(usize, &Piece)> = self.pieces.iter().map(|(at, p)| (*at, p)).collect();
+    /// Which of the choices are returned: of each prompt's the likeliest by their mean, and of
+    /// those that are as likely the first.
+    fn picked(&self) -> Vec<usize> {
+        let drawn = self.options.drawn() as usize;
+        let best = |prompt: usize| {
+            let mut group: Vec<usize> = (prompt * drawn..(prompt + 1) * drawn).collect();
+            if self.options.best_of.is_some() {
+                let mean = |at: &usize| scores::mean(&self.choices[*at].pieces);
+                group.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+            }
+            group.truncate(self.options.n as usize);
+            group
+        };
+        (0..self.choices.len() / drawn).flat_map(best).collect()
+    }
+
+    /// What is told of a choice's prompt: one of those who share it may tell for all.
+    fn prompt(&self, at: usize) -> Option<&Prompt> {
+        let drawn = self.options.drawn() as usize;
+        let first = self.choices.get(at / drawn * drawn)?;
+        first.prompt.as_ref()
+    }
+
+    fn write_choice(&self, head: &Head, at: usize, index: u32) -> Value {
+        let (sum, prompt) = (&self.choices[at], self.prompt(at));
         let mut choice = json!({ "index": index });
-        match format {
-            Format::Completions => choice["text"] = json!(self.text),
-            Format::Chat => choice["message"] = self.message(),
+        match head.format {
+            Format::Completions => choice["text"] = json!(sum.text),
+            Format::Chat => choice["message"] = sum.message(),
         }
-        choice["logprobs"] = write_scores(format, &pieces);
-        choice["finish_reason"] = json!(self.finish.map(receipt::finish_name));
+        let pieces: Vec<(usize, &Piece)> = sum.pieces.iter().map(|(at, p)| (*at, p)).collect();
+        let echo = prompt.filter(|_| sum.echoed > 0);
+        let echo = echo.map(|prompt| (&*prompt.tokens, &sum.text[..sum.echoed]));
+        choice["logprobs"] = match self.options.hide_scores {
+            true => Value::Null,
+            false => scores::write(head.format, head.naming(), echo, &pieces),
+        };
+        choice["finish_reason"] = json!(sum.finish.map(receipt::finish_name));
+        if let (Format::Completions, Some(prompt)) = (head.format, prompt) {
+            write_prompt(&mut choice, head, prompt);
+        }
+        if prompt.is_some_and(|prompt| prompt.ids) {
+            let tokens = pieces.iter().flat_map(|(_, piece)| &piece.tokens);
+            choice["token_ids"] = tokens.copied().collect();
+        }
         choice
     }
 }
@@ -383,65 +488,4 @@ impl Sum {
         }
         out
     }
-}
-
-/// Log-probabilities; null where there are none.
-fn write_scores(format: Format, pieces: &[(usize, &Piece)]) -> Value {
-    if pieces.iter().all(|(_, piece)| piece.scores.is_empty()) {
-        return Value::Null;
-    }
-    match format {
-        Format::Chat => {
-            let scores = pieces.iter().flat_map(|(_, piece)| &piece.scores);
-            let content: Vec<Value> = scores.map(chat_score).collect();
-            json!({ "content": content, "refusal": null })
-        }
-        Format::Completions => legacy_scores(pieces),
-    }
-}
-
-pub(in crate::wire) fn chat_score(score: &TokenScore) -> Value {
-    let mut out = chat_scored(&score.chosen);
-    out["top_logprobs"] = score.top.iter().map(chat_scored).collect();
-    out
-}
-
-/// `id` is ours: OpenAI's shape tells only what a token writes, and two may write the same.
-fn chat_scored(scored: &Scored) -> Value {
-    json!({
-        "token": String::from_utf8_lossy(&scored.bytes),
-        "logprob": write_logprob(scored.logprob),
-        "bytes": scored.bytes,
-        "id": scored.token,
-    })
-}
-
-/// JSON knows no infinity: OpenAI writes -9999 for what can hardly be.
-fn write_logprob(logprob: f32) -> Value {
-    if logprob.is_finite() { short(logprob) } else { json!(-9999.0) }
-}
-
-/// The legacy shape names tokens by their text alone, so tokens that write the same share a key.
-fn legacy_scores(pieces: &[(usize, &Piece)]) -> Value {
-    let text = |scored: &Scored| String::from_utf8_lossy(&scored.bytes).into_owned();
-    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
-    let (mut tops, mut offsets) = (Vec::new(), Vec::new());
-    for (start, piece) in pieces {
-        let mut offset = *start;
-        for score in &piece.scores {
-            let token = text(&score.chosen);
-            offsets.push(offset);
-            offset += token.chars().count();
-            tokens.push(token);
-            logprobs.push(write_logprob(score.chosen.logprob));
-            let pair = |scored: &Scored| (text(scored), write_logprob(scored.logprob));
-            tops.push(Value::Object(score.top.iter().map(pair).collect()));
-        }
-    }
-    json!({
-        "tokens": tokens,
-        "token_logprobs": logprobs,
-        "top_logprobs": tops,
-        "text_offset": offsets,
-    })
 }

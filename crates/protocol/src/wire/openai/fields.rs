@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::check::{self, Read};
 use super::table::{self, Row, honoured, inert, neutral, refused};
-use super::values::{bias, keep_alive, model, more, seed, set, short, stop, tokens, top};
+use super::values::truncation;
+use super::values::{bias, keep_alive, model, more, order, seed, set, short, stop, tokens, top};
 use super::{Format, Options, constraint, messages, tools};
-use crate::{Chat, Effort, Grammar, Input, KeepAlive, Sampling};
+use crate::{Chat, Effort, Grammar, Input, KeepAlive, Sampling, Truncation};
 
 type Field = table::Field<Draft, Format>;
 
@@ -26,7 +27,10 @@ pub(super) struct Draft {
     pub(super) max_completion_tokens: Option<u32>,
     pub(super) logprobs: Option<u8>,
     pub(super) top_logprobs: Option<u8>,
-    pub(super) best_of: Option<u32>,
+    pub(super) prompt_logprobs: Option<u8>,
+    pub(super) token_ids: bool,
+    pub(super) truncation: Option<Truncation>,
+    pub(super) suffix: Option<String>,
     pub(super) priority: i32,
     pub(super) timeout_ms: Option<u32>,
     pub(super) cache_salt: String,
@@ -54,13 +58,13 @@ const COMPLETIONS: &[Format] = &[Format::Completions];
 const TOOLS: &str = "an old name; give 'tools' and 'tool_choice'";
 const MEDIA: &str = "this server reads and writes text alone";
 const HOSTED: &str = "a feature of OpenAI's hosted service";
-const SAMPLER: &str = "this sampler is not built, and the order of the others is fixed";
+const SAMPLER: &str = "no code of the caller's is run; the samplers' own numbers are fields";
 const BEAMS: &str = "beam search is not built";
 const TEMPLATE: &str = "the model's own chat template is used; chat_template_kwargs sets its \
                         variables";
-const SCORES: &str = "log-probabilities of prompt tokens are not reported yet";
 const SHAPE: &str = "the answer has one shape";
-const WHOLE_PROMPT: &str = "a prompt is never cut; shorten it before sending";
+const UNBUILT: &str = "adaptive-p is not built";
+const ZERO: &[&str] = &["0"];
 const FALSE: &[&str] = &["false"];
 const TRUE: &[&str] = &["true"];
 const ONE: &[&str] = &["1"];
@@ -72,7 +76,15 @@ static FIELDS: &[Field] = &[
     honoured(BOTH, "model", |d, at, v| { d.model = model(at, v)?; Ok(()) }),
     honoured(CHAT, "messages", |d, at, v| { d.chat.messages = messages::read(at, v)?; Ok(()) }),
     honoured(COMPLETIONS, "prompt", |d, at, v| { d.prompts = prompts(at, v)?; Ok(()) }),
+    honoured(COMPLETIONS, "suffix", |d, at, v| {
+        d.suffix = Some(check::string(at, v)?.to_owned());
+        Ok(())
+    }),
     honoured(COMPLETIONS, "echo", |d, at, v| { d.options.echo = check::boolean(at, v)?; Ok(()) }),
+    honoured(BOTH, "truncate_prompt_tokens", |d, at, v| {
+        d.truncation = Some(truncation(at, v)?);
+        Ok(())
+    }),
     honoured(CHAT, "chat_template_kwargs", |d, at, v| {
         check::object(at, v)?;
         d.chat.template_kwargs = v.to_string();
@@ -102,7 +114,7 @@ static FIELDS: &[Field] = &[
         Ok(())
     }),
     // What the answer has to match.
-    honoured(CHAT, "response_format", |d, at, v| {
+    honoured(BOTH, "response_format", |d, at, v| {
         constrain(d, at, constraint::response_format(at, v)?)
     }),
     honoured(BOTH, "structured_outputs", |d, at, v| {
@@ -164,6 +176,7 @@ static FIELDS: &[Field] = &[
     honoured(BOTH, "bad_words", |d, at, v| more(&mut d.sampling, at, v)),
     honoured(BOTH, "stop_token_ids", |d, at, v| more(&mut d.sampling, at, v)),
     honoured(BOTH, "min_tokens", |d, at, v| more(&mut d.sampling, at, v)),
+    honoured(BOTH, "samplers", |d, at, v| { d.sampling.order = order(at, v)?; Ok(()) }),
     honoured(BOTH, "seed", |d, at, v| { d.sampling.seed = Some(seed(at, v)?); Ok(()) }),
     honoured(BOTH, "ignore_eos", |d, at, v| {
         d.sampling.ignore_eos = check::boolean(at, v)?;
@@ -172,7 +185,7 @@ static FIELDS: &[Field] = &[
     // When to end.
     honoured(BOTH, "stop", |d, at, v| { d.stop = stop(at, v)?; Ok(()) }),
     honoured(BOTH, "max_tokens", |d, at, v| {
-        d.max_tokens = Some(check::count(at, v, 1, u32::MAX)?);
+        d.max_tokens = Some(check::count(at, v, 0, u32::MAX)?);
         Ok(())
     }),
     honoured(CHAT, "max_completion_tokens", |d, at, v| {
@@ -197,7 +210,7 @@ static FIELDS: &[Field] = &[
     // What the answer looks like.
     honoured(BOTH, "n", |d, at, v| { d.options.n = check::count(at, v, 1, 16)?; Ok(()) }),
     honoured(COMPLETIONS, "best_of", |d, at, v| {
-        d.best_of = Some(check::count(at, v, 1, 16)?);
+        d.options.best_of = Some(check::count(at, v, 1, 16)?);
         Ok(())
     }),
     honoured(BOTH, "stream", |d, at, v| { d.options.stream = check::boolean(at, v)?; Ok(()) }),
@@ -208,6 +221,16 @@ static FIELDS: &[Field] = &[
     }),
     honoured(CHAT, "top_logprobs", |d, at, v| { d.top_logprobs = Some(top(at, v)?); Ok(()) }),
     honoured(COMPLETIONS, "logprobs", |d, at, v| { d.logprobs = Some(top(at, v)?); Ok(()) }),
+    honoured(BOTH, "prompt_logprobs", |d, at, v| {
+        d.prompt_logprobs = Some(top(at, v)?);
+        d.options.prompt_scores = true;
+        Ok(())
+    }),
+    honoured(BOTH, "return_token_ids", |d, at, v| { d.token_ids = check::boolean(at, v)?; Ok(()) }),
+    honoured(BOTH, "return_tokens_as_token_ids", |d, at, v| {
+        d.options.tokens_as_ids = check::boolean(at, v)?;
+        Ok(())
+    }),
     // About the caller.
     inert(BOTH, "user"),
     inert(CHAT, "metadata"),
@@ -225,23 +248,35 @@ static FIELDS: &[Field] = &[
     refused(CHAT, "audio", MEDIA),
     refused(CHAT, "prediction", "predicted outputs are not built"),
     refused(CHAT, "web_search_options", "nothing is looked up on the web"),
-    refused(COMPLETIONS, "suffix", "filling in the middle is not built yet"),
     // vLLM's.
     neutral(BOTH, "use_beam_search", FALSE, BEAMS),
     neutral(BOTH, "length_penalty", ONE, BEAMS),
     neutral(BOTH, "include_stop_str_in_output", FALSE, "stop texts are never returned"),
     neutral(BOTH, "skip_special_tokens", TRUE, "control tokens are not written as text"),
     neutral(BOTH, "spaces_between_special_tokens", &["true", "false"], SHAPE),
-    neutral(BOTH, "return_token_ids", FALSE, SHAPE),
-    neutral(BOTH, "return_tokens_as_token_ids", FALSE, SHAPE),
     neutral(CHAT, "echo", FALSE, "a conversation is not returned"),
     neutral(CHAT, "add_generation_prompt", &["true", "false"], "'continue_final_message' says it"),
     neutral(CHAT, "add_special_tokens", FALSE, TEMPLATE),
     neutral(COMPLETIONS, "add_special_tokens", TRUE, "send tokens in 'prompt' to leave them out"),
     neutral(CHAT, "documents", EMPTY, TEMPLATE),
     refused(CHAT, "chat_template", TEMPLATE),
-    refused(BOTH, "truncate_prompt_tokens", WHOLE_PROMPT),
-    refused(BOTH, "prompt_logprobs", SCORES),
+    neutral(CHAT, "best_of", ONE, "/v1/completions has it"),
+    neutral(BOTH, "flat_logprobs", FALSE, SHAPE),
+    neutral(BOTH, "logprob_token_ids", EMPTY, "the likeliest tokens have them: 'top_logprobs'"),
+    neutral(BOTH, "return_prompt_text", FALSE, "/apply-template gives it"),
+    neutral(BOTH, "return_token_offsets", FALSE, SHAPE),
+    neutral(BOTH, "stream_interval", ONE, "a piece is sent when it comes"),
+    neutral(BOTH, "vllm_xargs", &["{}"], "there are no plugins to give them to"),
+    neutral(CHAT, "media_io_kwargs", &["{}"], MEDIA),
+    neutral(CHAT, "mm_processor_kwargs", &["{}"], MEDIA),
+    neutral(BOTH, "guided_decoding_backend", &["\"auto\"", "\"guidance\""], "llguidance it is"),
+    inert(BOTH, "session_id"),
+    refused(BOTH, "guided_whitespace_pattern", "a schema's white space is as JSON has it"),
+    refused(BOTH, "repetition_detection", "the penalties and 'dry_multiplier' are against it"),
+    refused(BOTH, "watermarking", "answers bear no marks"),
+    refused(BOTH, "kv_transfer_params", "keys and values stay in this process"),
+    refused(COMPLETIONS, "prompt_embeds", "prompts are texts or tokens"),
+    neutral(BOTH, "truncation_side", &["\"left\""], "the end of a prompt is what is kept"),
     refused(BOTH, "logits_processors", SAMPLER),
     // llama.cpp's.
     neutral(BOTH, "cache_prompt", TRUE, "prompts always share their prefixes' cache"),
@@ -250,7 +285,26 @@ static FIELDS: &[Field] = &[
     refused(BOTH, "n_predict", "its name here is 'max_tokens'"),
     refused(BOTH, "repeat_penalty", "its name here is 'repetition_penalty'"),
     refused(BOTH, "n_probs", "its name here is 'logprobs'"),
-    refused(BOTH, "samplers", SAMPLER),
+    refused(BOTH, "return_tokens", "its name here is 'return_token_ids'"),
+    refused(BOTH, "response_fields", SHAPE),
+    // Nothing of a prompt is left out but what 'truncate_prompt_tokens' says.
+    inert(BOTH, "n_keep"),
+    inert(BOTH, "n_discard"),
+    inert(BOTH, "sse_ping_interval"),
+    neutral(BOTH, "n_cmpl", ONE, "its name here is 'n'"),
+    neutral(BOTH, "n_indent", ZERO, "a line's indent is the model's own"),
+    neutral(BOTH, "n_cache_reuse", ZERO, "only prompts that begin alike share their cache"),
+    neutral(BOTH, "min_keep", ZERO, "each sampler keeps one token at least"),
+    neutral(BOTH, "repeat_last_n", &["-1"], "a penalty counts all tokens"),
+    neutral(BOTH, "t_max_predict_ms", &["0", "-1"], "its name here is 'timeout_ms'"),
+    neutral(BOTH, "adaptive_target", &["-1"], UNBUILT),
+    neutral(BOTH, "adaptive_decay", &["0.9"], UNBUILT),
+    neutral(BOTH, "post_sampling_probs", FALSE, "probabilities are the model's own"),
+    neutral(BOTH, "return_progress", FALSE, SHAPE),
+    neutral(BOTH, "lora", EMPTY, "no adapters are loaded"),
+    neutral(CHAT, "parse_tool_calls", TRUE, "calls are never passed on as text"),
+    neutral(CHAT, "reasoning_format", &["\"auto\"", "\"deepseek\""], "'reasoning_content' has it"),
+    neutral(CHAT, "reasoning_control", FALSE, "'thinking_token_budget' ends thoughts"),
 ];
 
 fn salt(at: &str, value: &Value) -> Read<String> {

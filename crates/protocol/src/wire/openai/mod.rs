@@ -16,6 +16,7 @@ mod lists;
 mod messages;
 mod reader;
 mod request;
+mod scores;
 mod writer;
 
 pub use answer::{Delta, Head, Tally, Whole, write_chunk};
@@ -27,7 +28,7 @@ pub use lists::{
 pub use reader::Reader;
 pub use request::{read_request, write_request};
 
-pub(super) use answer::chat_score;
+pub(super) use scores::chat_score;
 
 use super::{check, constraint, table, tools, values};
 use crate::Request;
@@ -53,16 +54,43 @@ pub struct Options {
     pub include_usage: bool,
     /// Answers to each prompt, 1 to 16. The `i`th draws with `seed + i`.
     pub n: u32,
-    /// Return the prompt before its completion (completions only).
+    /// Answers that are drawn to each prompt, at most 16, of which the `n` likeliest by their mean
+    /// log-probability are returned; `None` where all are (completions only).
+    pub best_of: Option<u32>,
+    /// Return the prompt before its completion (completions only). With log-probabilities, its
+    /// tokens have them, too.
     pub echo: bool,
     /// Leave out what the model thought before its answer.
     pub hide_reasoning: bool,
+    /// Leave out log-probabilities, which only `best_of` goes by.
+    pub hide_scores: bool,
+    /// Return those of the prompt's tokens in vLLM's shape.
+    pub prompt_scores: bool,
+    /// Name tokens by their ids where there are log-probabilities.
+    pub tokens_as_ids: bool,
+}
+
+impl Options {
+    /// Answers that are drawn to each prompt.
+    pub fn drawn(&self) -> u32 {
+        self.best_of.unwrap_or(self.n).max(self.n)
+    }
 }
 
 impl Default for Options {
     /// One whole answer.
     fn default() -> Self {
-        Self { stream: false, include_usage: false, n: 1, echo: false, hide_reasoning: false }
+        Self {
+            stream: false,
+            include_usage: false,
+            n: 1,
+            best_of: None,
+            echo: false,
+            hide_reasoning: false,
+            hide_scores: false,
+            prompt_scores: false,
+            tokens_as_ids: false,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{DONE, Format};
 use crate::wire::receipt;
 use crate::{Blame, CallPart, Event, Fault, Finish, Piece, Receipt, Retry};
-use crate::{Scored, Timings, TokenScore, Usage};
+use crate::{Scored, Timings, Token, TokenScore, Usage};
 
 /// Choices an answer may have; a hostile server could name any index.
 const CHOICES_MAX: usize = 1024;
@@ -89,16 +89,22 @@ impl Reader {
             Format::Chat => read_scores(&choice["logprobs"]["content"])?,
             Format::Completions => Vec::new(),
         };
-        let mut piece = Piece { text: text.as_str().unwrap_or_default().to_owned(), scores };
+        let mut piece = Piece {
+            text: text.as_str().unwrap_or_default().to_owned(),
+            scores,
+            tokens: read_ids(&choice["token_ids"]),
+        };
         let thought = ["reasoning_content", "reasoning"].map(|key| turn[key].as_str());
         if let Some(text) = thought.into_iter().flatten().find(|text| !text.is_empty()) {
             // Which of the scores are whose is told only where all are the same one's.
-            let only =
-                if piece.text.is_empty() { std::mem::take(&mut piece.scores) } else { vec![] };
-            let piece = Piece { text: text.to_owned(), scores: only };
-            events.push((at, Event::Reasoning(piece)));
+            let mut thought = Piece { text: text.to_owned(), ..Piece::default() };
+            if piece.text.is_empty() {
+                thought.scores = std::mem::take(&mut piece.scores);
+                thought.tokens = std::mem::take(&mut piece.tokens);
+            }
+            events.push((at, Event::Reasoning(thought)));
         }
-        if !piece.text.is_empty() || !piece.scores.is_empty() {
+        if !piece.is_empty() {
             events.push((at, Event::Text(piece)));
         }
         for call in turn["tool_calls"].as_array().into_iter().flatten() {
@@ -201,6 +207,11 @@ fn read_usage(usage: &Value) -> Usage {
         accepted_tokens: count(&completion["accepted_prediction_tokens"]),
         rejected_tokens: count(&completion["rejected_prediction_tokens"]),
     }
+}
+
+fn read_ids(ids: &Value) -> Vec<Token> {
+    let ids = ids.as_array().into_iter().flatten();
+    ids.filter_map(|id| id.as_u64().and_then(|id| Token::try_from(id).ok())).collect()
 }
 
 fn read_scores(content: &Value) -> Result<Vec<TokenScore>, Fault> {

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::check::{self, Read};
 use super::fields::{Draft, read_fields};
-use super::values::read_object;
+use super::values::{ordered, read_object};
 use super::{Asked, Format, Options, constraint, messages, tools};
-use crate::{Chat, Fault, Input, KeepAlive, Request, Sampling};
+use crate::{Chat, Fault, Gap, Input, KeepAlive, Request, Sampling, Truncation};
 
 /// OpenAI's default of a completion's `max_tokens`.
 const COMPLETION_TOKENS: u32 = 16;
@@ -17,13 +17,17 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     let body = read_object(body)?;
     let mut draft = read_fields(format, &body)?;
     lift_thinking(&mut draft.chat)?;
-    fits(format, &draft)?;
-    let logprobs = draft.top_logprobs.or(draft.logprobs);
+    draft.options.best_of = draft.options.best_of.filter(|best| *best != draft.options.n);
+    let given = draft.top_logprobs.or(draft.logprobs);
+    let echoed = given.filter(|_| draft.options.echo);
+    fits(format, &draft, echoed)?;
+    draft.options.hide_scores = draft.options.best_of.is_some() && given.is_none();
+    let logprobs = given.or(draft.options.hide_scores.then_some(0));
     let default = (format == Format::Completions).then_some(COMPLETION_TOKENS);
     let max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
     let inputs = match format {
         Format::Chat => vec![Input::Chat(draft.chat)],
-        Format::Completions => draft.prompts,
+        Format::Completions => gaps(draft.prompts, draft.suffix.as_deref())?,
     };
     let request = |input| Request {
         model: draft.model.clone(),
@@ -32,6 +36,9 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         stop: draft.stop.clone(),
         max_tokens,
         logprobs,
+        prompt_logprobs: draft.prompt_logprobs.or(echoed),
+        token_ids: draft.token_ids,
+        truncation: draft.truncation,
         grammar: draft.grammar.clone(),
         priority: draft.priority,
         timeout_ms: draft.timeout_ms,
@@ -62,8 +69,21 @@ fn lift_thinking(chat: &mut Chat) -> Read<()> {
     Ok(())
 }
 
-/// What no field's row can check alone.
-fn fits(format: Format, draft: &Draft) -> Read<()> {
+/// Prompts that are what stands before a gap, where there is something after it.
+fn gaps(prompts: Vec<Input>, suffix: Option<&str>) -> Read<Vec<Input>> {
+    let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else { return Ok(prompts) };
+    let gap = |prompt| match prompt {
+        Input::Text(prefix) => {
+            Ok(Input::Gap(Gap { prefix, suffix: suffix.to_owned(), begun: String::new() }))
+        }
+        _ => check::bad("suffix", "needs the prompt to be a text"),
+    };
+    prompts.into_iter().map(gap).collect()
+}
+
+/// What no field's row can check alone. `echoed`: log-probabilities of the prompt, since it is
+/// returned with those of its completion.
+fn fits(format: Format, draft: &Draft, echoed: Option<u8>) -> Read<()> {
     match (draft.max_tokens, draft.max_completion_tokens) {
         (Some(old), Some(new)) if old != new => {
             return check::bad("max_tokens", "differs from 'max_completion_tokens'; give one");
@@ -73,16 +93,29 @@ fn fits(format: Format, draft: &Draft) -> Read<()> {
     if draft.top_logprobs.is_some() && draft.logprobs.is_none() {
         return check::bad("top_logprobs", "needs 'logprobs' to be true");
     }
-    if draft.best_of.is_some_and(|best| best != draft.options.n) {
-        return check::bad("best_of", "must equal 'n': answers are not ranked");
+    if draft.options.best_of.is_some_and(|best| best < draft.options.n) {
+        return check::bad("best_of", "must be at least 'n'");
     }
+    if draft.options.best_of.is_some() && draft.options.stream {
+        return check::bad("best_of", "cannot be streamed: the best are known at the end");
+    }
+    if draft.prompt_logprobs.is_some_and(|top| echoed.is_some_and(|other| other != top)) {
+        let why = "differs from 'logprobs', which 'echo' has for the prompt, too";
+        return check::bad("prompt_logprobs", why);
+    }
+    let scored = draft.prompt_logprobs.or(echoed).is_some();
+    if !scored && (draft.max_tokens, draft.max_completion_tokens) == (Some(0), None) {
+        let why = "must be at least 1 where the prompt's log-probabilities are not asked for";
+        return check::bad("max_tokens", why);
+    }
+    ordered("samplers", &draft.sampling)?;
     if draft.stream_options && !draft.options.stream {
         return check::bad("stream_options", "needs 'stream' to be true");
     }
     draft.chat.validate()?;
-    if draft.options.echo && draft.logprobs.is_some() {
-        let why = "cannot be had with 'logprobs': those of prompt tokens are not reported yet";
-        return check::bad("echo", why);
+    let gap = draft.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty());
+    if draft.options.echo && gap {
+        return check::bad("echo", "cannot be had with 'suffix': the text is around the answer");
     }
     match format {
         Format::Chat if draft.chat.messages.is_empty() => check::bad("messages", "is missing"),
@@ -100,10 +133,11 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     match format {
-        Format::Chat => write_chat(&mut body, request)?,
-        Format::Completions => write_completion(&mut body, &asked.requests)?,
+        Format::Chat => write_chat(&mut body, request, &asked.options)?,
+        Format::Completions => write_completion(&mut body, asked)?,
     }
     write_sampling(&mut body, &request.sampling);
+    write_told(&mut body, request, &asked.options);
     if !request.stop.is_empty() {
         body.insert("stop".into(), json!(request.stop));
     }
@@ -128,7 +162,7 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
     Ok(Value::Object(body).to_string())
 }
 
-fn write_chat(body: &mut Map<String, Value>, request: &Request) -> Read<()> {
+fn write_chat(body: &mut Map<String, Value>, request: &Request, options: &Options) -> Read<()> {
     let Input::Chat(chat) = &request.input else {
         return Err(Fault::caller("a chat request needs a conversation").at("messages"));
     };
@@ -137,7 +171,7 @@ fn write_chat(body: &mut Map<String, Value>, request: &Request) -> Read<()> {
     if let Some(most) = request.max_tokens {
         body.insert("max_tokens".into(), json!(most));
     }
-    if let Some(top) = request.logprobs {
+    if let Some(top) = request.logprobs.filter(|_| !options.hide_scores) {
         body.insert("logprobs".into(), json!(true));
         body.insert("top_logprobs".into(), json!(top));
     }
@@ -185,23 +219,46 @@ fn write_template(body: &mut Map<String, Value>, chat: &Chat) -> Read<()> {
     Ok(())
 }
 
-fn write_completion(body: &mut Map<String, Value>, requests: &[Request]) -> Read<()> {
+fn write_completion(body: &mut Map<String, Value>, asked: &Asked) -> Read<()> {
+    let Asked { requests, options } = asked;
     let prompt = |request: &Request| match &request.input {
         Input::Text(text) => Ok(json!(text)),
         Input::Tokens(tokens) => Ok(json!(tokens)),
+        Input::Gap(gap) if gap.begun.is_empty() => Ok(json!(gap.prefix)),
+        Input::Gap(_) => Err(Fault::caller("what fills a gap cannot be begun").at("suffix")),
         Input::Chat(_) => Err(Fault::caller("a completion needs a text or tokens").at("prompt")),
     };
     let prompts: Read<Vec<Value>> = requests.iter().map(prompt).collect();
     body.insert("prompt".into(), json!(prompts?));
     let request = &requests[0];
+    if let Input::Gap(gap) = &request.input {
+        body.insert("suffix".into(), json!(gap.suffix));
+    }
     let Some(most) = request.max_tokens else {
         return Err(Fault::caller("a completion needs a limit").at("max_tokens"));
     };
     body.insert("max_tokens".into(), json!(most));
-    if let Some(top) = request.logprobs {
+    if let Some(top) = request.logprobs.filter(|_| !options.hide_scores) {
         body.insert("logprobs".into(), json!(top));
     }
     Ok(())
+}
+
+/// What is to be told of the tokens.
+fn write_told(body: &mut Map<String, Value>, request: &Request, options: &Options) {
+    if let Some(top) = request.prompt_logprobs.filter(|_| options.prompt_scores) {
+        body.insert("prompt_logprobs".into(), json!(top));
+    }
+    if request.token_ids {
+        body.insert("return_token_ids".into(), json!(true));
+    }
+    match request.truncation {
+        Some(Truncation::Last(most)) => {
+            drop(body.insert("truncate_prompt_tokens".into(), json!(most)))
+        }
+        Some(Truncation::Fitting) => drop(body.insert("truncate_prompt_tokens".into(), json!(-1))),
+        None => {}
+    }
 }
 
 fn write_sampling(body: &mut Map<String, Value>, sampling: &Sampling) {
@@ -236,6 +293,10 @@ fn write_sampling(body: &mut Map<String, Value>, sampling: &Sampling) {
         let pair = |(token, bias): &(u32, f32)| (token.to_string(), short(*bias));
         let map: Map<String, Value> = sampling.logit_bias.iter().map(pair).collect();
         body.insert("logit_bias".into(), Value::Object(map));
+    }
+    if sampling.order != usual.order {
+        let names = sampling.order.iter().map(|stage| json!(stage.name()));
+        body.insert("samplers".into(), names.collect());
     }
     let counts = [
         ("dry_allowed_length", sampling.dry.allowed_length, usual.dry.allowed_length),
@@ -272,8 +333,12 @@ fn write_options(body: &mut Map<String, Value>, options: &Options) {
     if options.n != 1 {
         body.insert("n".into(), json!(options.n));
     }
-    if options.echo {
-        body.insert("echo".into(), json!(true));
+    if let Some(best) = options.best_of {
+        body.insert("best_of".into(), json!(best));
+    }
+    let flags = [("echo", options.echo), ("return_tokens_as_token_ids", options.tokens_as_ids)];
+    for (name, _) in flags.into_iter().filter(|flag| flag.1) {
+        body.insert(name.into(), json!(true));
     }
     if options.hide_reasoning {
         body.insert("include_reasoning".into(), json!(false));

@@ -15,7 +15,7 @@ impl Ask for Asked {
     }
 
     fn choices(&self) -> u32 {
-        self.options.n
+        self.options.drawn()
     }
 
     fn streamed(&self) -> bool {
@@ -41,6 +41,7 @@ impl Ask for Asked {
             created_s: stamp.created_ms / 1000,
             model: stamp.model,
             include_usage: self.options.include_usage,
+            tokens_as_ids: self.options.tokens_as_ids,
         };
         let tally = Tally::new(format, self, decode)?;
         let whole = (!self.options.stream).then(|| Whole::new(&tally));
