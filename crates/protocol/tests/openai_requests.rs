@@ -5,6 +5,7 @@ mod support;
 
 use ingle_protocol::wire::openai::{Asked, Format, Options, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
+use ingle_protocol::wire::responses;
 use ingle_protocol::{Chat, Effort, Gap, Grammar, Input, KeepAlive, Message, Reasoning, Request};
 use ingle_protocol::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
 use ingle_protocol::{Tool, ToolCall, ToolChoice, Truncation};
@@ -406,8 +407,13 @@ fn the_table_means_what_it_says() {
 
 #[test]
 fn the_page_shows_the_table() {
-    let columns =
-        [("chat completions", fields(CHAT).collect()), ("completions", fields(TEXT).collect())];
+    let responses = |format| responses::fields(format).collect();
+    let columns = [
+        ("chat completions", fields(CHAT).collect()),
+        ("completions", fields(TEXT).collect()),
+        ("responses", responses(responses::Format::Create)),
+        ("responses/input_tokens", responses(responses::Format::Count)),
+    ];
     support::ends_with("OPENAI.md", "| field |", &support::table(&columns));
 }
 

@@ -43,6 +43,17 @@ pub(super) fn response_format(at: &str, value: &Value) -> Read<Option<Grammar>> 
     }
 }
 
+/// The same as responses have it: what stands in `json_schema` elsewhere stands beside the type.
+pub(super) fn text_format(at: &str, value: &Value) -> Read<Option<Grammar>> {
+    let map = check::object(at, value)?;
+    if map.get("type").is_none_or(|kind| kind != "json_schema") {
+        return response_format(at, value);
+    }
+    let mut map = map.clone();
+    map.shift_remove("type");
+    named_schema(at, Some(&Value::Object(map))).map(Some)
+}
+
 /// OpenAI's wrapping of a schema. It is enforced whether `strict` is said or not.
 fn named_schema(at: &str, value: Option<&Value>) -> Read<Grammar> {
     let Some(value) = value else { return check::bad(at, "is missing") };

@@ -20,6 +20,7 @@ pub mod ollama;
 pub mod openai;
 pub mod openapi;
 pub mod receipt;
+pub mod responses;
 mod strict;
 mod table;
 mod time;

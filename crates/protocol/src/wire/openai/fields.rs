@@ -16,17 +16,17 @@ type Field = table::Field<Draft, Format>;
 
 /// A request while its fields are being read.
 #[derive(Default)]
-pub(super) struct Draft {
-    pub(super) model: String,
-    pub(super) chat: Chat,
+pub(in crate::wire) struct Draft {
+    pub(in crate::wire) model: String,
+    pub(in crate::wire) chat: Chat,
     pub(super) prompts: Vec<Input>,
-    pub(super) sampling: Sampling,
-    pub(super) options: Options,
+    pub(in crate::wire) sampling: Sampling,
+    pub(in crate::wire) options: Options,
     pub(super) stop: Vec<String>,
-    pub(super) max_tokens: Option<u32>,
+    pub(in crate::wire) max_tokens: Option<u32>,
     pub(super) max_completion_tokens: Option<u32>,
     pub(super) logprobs: Option<u8>,
-    pub(super) top_logprobs: Option<u8>,
+    pub(in crate::wire) top_logprobs: Option<u8>,
     pub(super) prompt_logprobs: Option<u8>,
     pub(super) token_ids: bool,
     pub(super) truncation: Option<Truncation>,
@@ -35,7 +35,7 @@ pub(super) struct Draft {
     pub(super) timeout_ms: Option<u32>,
     pub(super) cache_salt: String,
     pub(super) keep_alive: Option<KeepAlive>,
-    pub(super) grammar: Option<Grammar>,
+    pub(in crate::wire) grammar: Option<Grammar>,
     pub(super) stream_options: bool,
 }
 
@@ -49,6 +49,16 @@ pub(super) fn read_fields(format: Format, body: &Map<String, Value>) -> Read<Dra
     let mut draft = Draft::default();
     table::read_fields(FIELDS, format, "", body, &mut draft)?;
     Ok(draft)
+}
+
+/// The chat's rows of these names: what other formats share with it.
+pub(in crate::wire) fn shared(names: &'static [&'static str]) -> impl Iterator<Item = Row> {
+    fields(Format::Chat).filter(|row| names.contains(&row.name))
+}
+
+/// Reads fields that a format shares with the chat.
+pub(in crate::wire) fn read_shared(body: &Map<String, Value>, draft: &mut Draft) -> Read<()> {
+    table::read_fields(FIELDS, Format::Chat, "", body, draft)
 }
 
 const BOTH: &[Format] = &[Format::Chat, Format::Completions];
@@ -332,12 +342,16 @@ fn prompts(at: &str, value: &Value) -> Read<Vec<Input>> {
     items.iter().enumerate().map(read).collect()
 }
 
-fn constrain(draft: &mut Draft, at: &str, grammar: Option<Grammar>) -> Read<()> {
+pub(in crate::wire) fn constrain(
+    draft: &mut Draft,
+    at: &str,
+    grammar: Option<Grammar>,
+) -> Read<()> {
     grammar.map_or(Ok(()), |grammar| constraint::one(at, &mut draft.grammar, grammar))
 }
 
 /// `none` switches reasoning off; any other effort leaves it to the template whether there is any.
-fn reasoning_effort(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
+pub(in crate::wire) fn reasoning_effort(draft: &mut Draft, at: &str, value: &Value) -> Read<()> {
     let reasoning = &mut draft.chat.reasoning;
     match check::string(at, value)? {
         "none" => reasoning.on = Some(false),

@@ -22,36 +22,46 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     let echoed = given.filter(|_| draft.options.echo);
     fits(format, &draft, echoed)?;
     draft.options.hide_scores = draft.options.best_of.is_some() && given.is_none();
-    let logprobs = given.or(draft.options.hide_scores.then_some(0));
+    draft.top_logprobs = given.or(draft.options.hide_scores.then_some(0));
+    draft.prompt_logprobs = draft.prompt_logprobs.or(echoed);
     let default = (format == Format::Completions).then_some(COMPLETION_TOKENS);
-    let max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
+    draft.max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
     let inputs = match format {
-        Format::Chat => vec![Input::Chat(draft.chat)],
-        Format::Completions => gaps(draft.prompts, draft.suffix.as_deref())?,
+        Format::Chat => vec![Input::Chat(std::mem::take(&mut draft.chat))],
+        Format::Completions => {
+            gaps(std::mem::take(&mut draft.prompts), draft.suffix.as_deref())?
+        }
     };
-    let request = |input| Request {
-        model: draft.model.clone(),
-        input,
-        sampling: draft.sampling.clone(),
-        stop: draft.stop.clone(),
-        max_tokens,
-        logprobs,
-        prompt_logprobs: draft.prompt_logprobs.or(echoed),
-        token_ids: draft.token_ids,
-        truncation: draft.truncation,
-        grammar: draft.grammar.clone(),
-        priority: draft.priority,
-        timeout_ms: draft.timeout_ms,
-        cache_salt: draft.cache_salt.clone(),
-        keep_alive: draft.keep_alive,
-        ..Request::default()
-    };
-    Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
+    let requests = inputs.into_iter().map(|input| draft.request(input)).collect();
+    Ok(Asked { requests, options: draft.options })
+}
+
+impl Draft {
+    /// What all prompts of a draft have in common, for one of them.
+    pub(in crate::wire) fn request(&self, input: Input) -> Request {
+        Request {
+            model: self.model.clone(),
+            input,
+            sampling: self.sampling.clone(),
+            stop: self.stop.clone(),
+            max_tokens: self.max_tokens,
+            logprobs: self.top_logprobs.or(self.logprobs),
+            prompt_logprobs: self.prompt_logprobs,
+            token_ids: self.token_ids,
+            truncation: self.truncation,
+            grammar: self.grammar.clone(),
+            priority: self.priority,
+            timeout_ms: self.timeout_ms,
+            cache_salt: self.cache_salt.clone(),
+            keep_alive: self.keep_alive,
+            ..Request::default()
+        }
+    }
 }
 
 /// The one variable of templates that is more than that: whether the model reasons is asked for
 /// this way by most of its servers' clients.
-fn lift_thinking(chat: &mut Chat) -> Read<()> {
+pub(in crate::wire) fn lift_thinking(chat: &mut Chat) -> Read<()> {
     const AT: &str = "chat_template_kwargs";
     const NAME: &str = "enable_thinking";
     if chat.template_kwargs.is_empty() {
@@ -325,7 +335,7 @@ fn write_sampling(body: &mut Map<String, Value>, sampling: &Sampling) {
 }
 
 /// An `f32` in its own shortest digits: 0.7, not 0.699999988079071.
-pub(super) fn short(value: f32) -> Value {
+pub(in crate::wire) fn short(value: f32) -> Value {
     json!(value.to_string().parse::<f64>().unwrap_or(f64::from(value)))
 }
 
