@@ -49,10 +49,10 @@ fn passed(command: &mut Command, least: usize) {
     assert!(checks >= least, "all checks ran: {said}");
 }
 
-/// Runs `PACKAGE_client.py`.
-fn check_python(package: &str, least: usize) {
+/// Runs a script that needs a package.
+fn check_python(package: &str, script: &str, least: usize) {
     match python(package) {
-        Ok(python) => check(&python, &format!("{package}_client.py"), &[], least),
+        Ok(python) => check(&python, script, &[], least),
         Err(error) => eprintln!("SKIPPED, there is no Python with `{package}`: {error}"),
     }
 }
@@ -61,7 +61,7 @@ fn check_python(package: &str, least: usize) {
 fn openais_own_node_client() {
     match node() {
         Ok(home) => {
-            check(Path::new("node"), "openai_client.mjs", &[&home.to_string_lossy()], 5);
+            check(Path::new("node"), "openai_client.mjs", &[&home.to_string_lossy()], 8);
         }
         Err(error) => eprintln!("SKIPPED, there is no Node with `openai`: {error}"),
     }
@@ -69,7 +69,12 @@ fn openais_own_node_client() {
 
 #[test]
 fn openais_own_client() {
-    check_python("openai", 20);
+    check_python("openai", "openai_client.py", 20);
+}
+
+#[test]
+fn openais_own_client_with_responses() {
+    check_python("openai", "openai_responses.py", 14);
 }
 
 /// A few checks over TLS, with a certificate that this test made and its client is told of.
@@ -91,10 +96,10 @@ fn openais_own_client_over_tls() {
 
 #[test]
 fn anthropics_own_client() {
-    check_python("anthropic", 15);
+    check_python("anthropic", "anthropic_client.py", 15);
 }
 
 #[test]
 fn ollamas_own_client() {
-    check_python("ollama", 12);
+    check_python("ollama", "ollama_client.py", 12);
 }

@@ -63,6 +63,63 @@ const CHECKS = {
     assert.match(JSON.parse(answer.choices[0].message.content).size, /^(big|small)$/);
   },
 
+  async responses() {
+    const wanted = { model, input: "Reply with the single word: yes", temperature: 0 };
+    const whole = await client.responses.create(wanted);
+    assert.equal(whole.status, "completed");
+    let said = "";
+    let last;
+    for await (const event of await client.responses.create({ ...wanted, stream: true })) {
+      if (event.type === "response.output_text.delta") said += event.delta;
+      last = event;
+    }
+    assert.equal(last.type, "response.completed");
+    assert.equal(said, whole.output_text);
+    assert.deepEqual(await client.responses.retrieve(last.response.id), {
+      ...last.response,
+      output_text: said,
+    });
+    const after = { ...wanted, input: "Go on.", previous_response_id: whole.id };
+    const next = await client.responses.create({ ...after, max_output_tokens: 4 });
+    const items = await client.responses.inputItems.list(next.id);
+    assert.equal(items.data[0].content[0].text, "Go on.");
+    await client.responses.delete(whole.id);
+    await fails(OpenAI.NotFoundError, () => client.responses.retrieve(whole.id));
+    const broken = await fails(OpenAI.BadRequestError, () => client.responses.create(after));
+    assert.equal(broken.code, "previous_response_not_found");
+  },
+
+  async responsesWithTools() {
+    const parameters = { type: "object", properties: { place: { type: "string", maxLength: 9 } } };
+    const tool = { type: "function", name: "weather", parameters, strict: false };
+    let input = "What is the weather in Bern?";
+    let previous_response_id;
+    for (let turn = 0; turn < 3; turn += 1) {
+      const more = { tools: [tool], tool_choice: "required", parallel_tool_calls: false };
+      const wanted = { model, input, temperature: 0, max_output_tokens: 100, ...more };
+      const answer = await client.responses.create({ ...wanted, previous_response_id });
+      const call = answer.output.find((item) => item.type === "function_call");
+      JSON.parse(call.arguments);
+      input = [{ type: "function_call_output", call_id: call.call_id, output: `${turn} degrees` }];
+      previous_response_id = answer.id;
+    }
+  },
+
+  async responsesInTheBackground() {
+    const wanted = { model, input: "Why is the sky blue?", temperature: 0, max_output_tokens: 8 };
+    let response = await client.responses.create({ ...wanted, background: true });
+    const end = Date.now() + 60_000;
+    while (["queued", "in_progress"].includes(response.status)) {
+      assert.ok(Date.now() < end, "it does not end");
+      await new Promise((wake) => setTimeout(wake, 20));
+      response = await client.responses.retrieve(response.id);
+    }
+    assert.equal(response.output_text, (await client.responses.create(wanted)).output_text);
+    const endless = { ...wanted, background: true, max_output_tokens: 4000, ignore_eos: true };
+    const running = await client.responses.create(endless);
+    assert.equal((await client.responses.cancel(running.id)).status, "cancelled");
+  },
+
   async errors() {
     const create = (more) => () => client.chat.completions.create({ ...ask, ...more });
     const wrong = await fails(OpenAI.BadRequestError, create({ temperature: 3 }));

@@ -131,10 +131,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 
 #[test]
 fn the_table_means_what_it_says() {
-    means_what_it_says(fields(Format::Create), &["input"], "", |extra| {
+    means_what_it_says(fields(Format::Create), &["model", "input"], "", |extra| {
         read_open(body(extra).as_bytes())
     });
-    means_what_it_says(fields(Format::Count), &["input"], "", |extra| {
+    means_what_it_says(fields(Format::Count), &["model", "input"], "", |extra| {
         read_count(body(extra).as_bytes())
     });
     for format in [Format::Create, Format::Count] {
@@ -432,7 +432,7 @@ fn accumulate(events: &[(String, Value)]) -> Vec<Value> {
             "output_text.delta" | "reasoning_text.delta" => {
                 let part = &mut items[at.expect("an index")]["content"][0];
                 part["text"] = more(&part["text"]);
-                if let Some(scores) = part["logprobs"].as_array_mut() {
+                if let Some(Value::Array(scores)) = part.get_mut("logprobs") {
                     scores.extend(data["logprobs"].as_array().expect("a list").iter().cloned());
                 }
             }

@@ -13,7 +13,9 @@ mod disk;
 mod error;
 mod files;
 mod page;
+mod responses;
 mod schema;
+mod serving;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -21,4 +23,6 @@ mod testing;
 pub use error::{Error, Result};
 pub use files::{Deleted, FileLimits, FileRecord, Kept, Upload};
 pub use page::{Listed, Page};
+pub use responses::{Chain, ChainLimits, ResponseLimits, ResponseRecord};
+pub use serving::Serving;
 pub use store::Records;

@@ -8,8 +8,10 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(crate) const APPLICATION_ID: u32 = 0x496e_676c;
 
 /// One row a step: what it brings, and its SQL.
-pub(crate) const STEPS: &[(&str, &str)] =
-    &[("files and batches", include_str!("schema/batches.sql"))];
+pub(crate) const STEPS: &[(&str, &str)] = &[
+    ("files and batches", include_str!("schema/batches.sql")),
+    ("responses", include_str!("schema/responses.sql")),
+];
 
 /// Takes the steps that the file has not seen. Two processes may open it at once: the version is
 /// read again inside of each transaction.

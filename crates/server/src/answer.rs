@@ -140,8 +140,18 @@ impl Answer {
         }
     }
 
+    /// Whether all choices have ended.
+    pub(crate) fn complete(&self) -> bool {
+        self.writer.complete()
+    }
+
+    /// The end of a stream that fails by this.
+    pub(crate) fn failure(&self, refusal: &Refusal) -> String {
+        refusal.end(&*self.writer)
+    }
+
     /// What comes next and is not empty.
-    async fn text(&mut self) -> Result<Option<Bytes>, Refusal> {
+    pub(crate) async fn text(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
             match self.next().await? {
                 Some(text) if text.is_empty() => {}

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_records::Records;
+use ingle_records::{ChainLimits, Records, ResponseLimits};
 
 use crate::keys::{self, Key};
 use crate::{Collector, Manager, TlsFiles};
@@ -40,6 +40,8 @@ pub struct Config {
     pub traces: Option<Collector>,
     /// Who is told how the server is.
     pub manager: Manager,
+    /// Keep responses, as OpenAI does, where there are records to keep them in.
+    pub store: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             tls: None,
             traces: None,
             manager: Manager::default(),
+            store: true,
             limits: Limits::default(),
         }
     }
@@ -91,6 +94,10 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long running answers may go on once the server is told to stop.
     pub drain: Duration,
+    /// Responses that are kept, of each key.
+    pub responses: ResponseLimits,
+    /// Responses before one, that it builds on.
+    pub chain: ChainLimits,
     /// What `Retry-After` says where the fault does not.
     pub retry_after: Duration,
 }
@@ -110,6 +117,8 @@ impl Default for Limits {
             stall: Duration::from_secs(60),
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),
+            responses: ResponseLimits { count: 10_000, bytes: 256 << 20, age_s: 30 * 86_400 },
+            chain: ChainLimits { count: 1024, bytes: 16 << 20 },
             retry_after: Duration::from_secs(1),
         }
     }

@@ -22,6 +22,7 @@ mod metrics;
 mod notify;
 mod places;
 mod refusal;
+mod responses;
 mod routes;
 mod scopes;
 mod slot;
@@ -58,6 +59,8 @@ pub struct State {
     pub(crate) answers: Arc<Places>,
     /// One place a byte of the bodies that are being received and read.
     pub(crate) bodies: Arc<Places>,
+    /// Those under way in the background, and those that are kept.
+    pub(crate) responses: responses::Responses,
     pub(crate) stop: watch::Sender<Stop>,
     /// Where connections are encrypted.
     pub(crate) tls: Option<Arc<tls::Tls>>,
@@ -83,6 +86,7 @@ impl State {
         let slot = Slot::new(&config.manager);
         let accounts = Accounts::new(&config.keys, None);
         Ok(Self {
+            responses: responses::Responses::new(&config),
             live: RwLock::new(Arc::new(Live { config: Arc::new(config), accounts })),
             answers: Arc::default(),
             bodies: Arc::default(),

@@ -213,7 +213,10 @@ async fn converse(
 async fn end(state: &State, connections: &mut JoinSet<()>, mut stop: watch::Receiver<Stop>) {
     state.slot.notify().stopping();
     state.stop.send_replace(Stop::Drain);
-    let all_done = async { while connections.join_next().await.is_some() {} };
+    let all_done = async {
+        while connections.join_next().await.is_some() {}
+        state.responses.idle().await;
+    };
     let drain = state.config().limits.drain;
     tokio::select! {
         _ = timeout(drain, all_done) => {}
@@ -221,7 +224,10 @@ async fn end(state: &State, connections: &mut JoinSet<()>, mut stop: watch::Rece
     }
     state.stop.send_replace(Stop::Now);
     // Long enough to write a last event, too short to be waited for.
-    let last = async { while connections.join_next().await.is_some() {} };
+    let last = async {
+        while connections.join_next().await.is_some() {}
+        state.responses.idle().await;
+    };
     let _ = timeout(Duration::from_secs(1), last).await;
     connections.shutdown().await;
 }

@@ -6,6 +6,7 @@ mod anthropic;
 mod decisions;
 mod llama_cpp;
 mod ollama;
+mod responses;
 
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ pub fn router(state: Arc<State>) -> Router {
         .merge(decisions::routes())
         .merge(llama_cpp::routes())
         .merge(ollama::routes())
+        .merge(responses::routes())
         .fallback(async || Refusal::new(Kind::NoRoute, "there is no such path; see /v1/models"))
         .method_not_allowed_fallback(async || {
             Refusal::new(Kind::Method, "this path does not know this method")
@@ -71,7 +73,7 @@ fn cors(state: Arc<State>) -> CorsLayer {
     });
     CorsLayer::new()
         .allow_origin(known)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER])
 }

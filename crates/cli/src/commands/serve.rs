@@ -102,6 +102,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     records: Option<PathBuf>,
 
+    /// Keep no responses, so that none can be fetched again, built upon by its id, or computed in
+    /// the background
+    #[arg(long)]
+    no_store: bool,
+
     /// The most answers under way; a request beyond gets status 429
     #[arg(long, value_name = "N", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -260,6 +265,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         hosts: args.allow_host.clone(),
         manage_models: args.allow_pull,
         records: records(args.records.as_deref())?,
+        store: !args.no_store,
         limits: Limits {
             answers: args.max_answers.into(),
             drain: Duration::from_secs(args.drain.into()),

@@ -293,7 +293,7 @@ impl Answer {
 }
 
 /// An event with its number. Names are told twice, as OpenAI does.
-fn numbered(name: &str, data: Value, sequence: u64) -> String {
+pub(super) fn numbered(name: &str, data: Value, sequence: u64) -> String {
     let mut whole = json!({ "type": name, "sequence_number": sequence });
     if let Value::Object(data) = data {
         data.into_iter().for_each(|(key, value)| whole[key] = value);

@@ -4,11 +4,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Past;
 use super::items::{self, Given};
+use super::{Past, answer};
 use crate::Fault;
-use crate::wire::Kind;
+use crate::wire::ask::sse;
 use crate::wire::check::{self, Read};
+use crate::wire::{Kind, Stamp};
 
 /// Where a response stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,11 @@ pub struct Snapshot {
 /// The id of the response with that stamp.
 pub(super) fn response_id(stamp: &str) -> String {
     format!("resp_{stamp}")
+}
+
+/// The id of the response with this stamp.
+pub fn id_of(stamp: &Stamp) -> String {
+    response_id(&stamp.id)
 }
 
 /// The id of the response that the item of that id is part of.
@@ -133,6 +139,30 @@ pub fn end(response: &str, status: Status, why: Option<(Kind, &Fault)>) -> Resul
         out.insert("error".into(), write_error(kind, fault));
     }
     Ok(Value::Object(out).to_string())
+}
+
+/// The event that ends a stream of events, `number` of them, by telling that the response failed.
+///
+/// # Errors
+/// Where it is no response.
+pub fn write_failed(response: &str, number: u64) -> Result<String, Fault> {
+    let response = parse_kept(response)?;
+    Ok(answer::numbered("response.failed", json!({ "response": response }), number))
+}
+
+/// The same events, the response of which says that it is not kept.
+pub fn write_unkept(text: &str) -> String {
+    let rewritten = |frame: &str| {
+        let name = frame.lines().next().and_then(|line| line.strip_prefix("event: "));
+        match (name, data(frame)) {
+            (Some(name), Some(mut data)) if data["response"].is_object() => {
+                data["response"]["store"] = json!(false);
+                sse(Some(name), &data.to_string())
+            }
+            _ => frame.to_owned(),
+        }
+    };
+    frames(text).map(rewritten).collect()
 }
 
 fn parse_kept(response: &str) -> Read<Map<String, Value>> {

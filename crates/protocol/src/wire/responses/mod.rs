@@ -22,8 +22,8 @@ mod tools;
 
 pub use fields::{fields, read_count, read_open, read_request};
 pub use kept::{
-    Listing, Retrieve, Snapshot, Status, end, frames, gather, read_listing, read_retrieve,
-    response_of, sequence, write_count, write_deleted, write_items,
+    Listing, Retrieve, Snapshot, Status, end, frames, gather, id_of, read_listing, read_retrieve,
+    response_of, sequence, write_count, write_deleted, write_failed, write_items, write_unkept,
 };
 
 use serde_json::{Map, Value};
