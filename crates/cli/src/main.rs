@@ -36,7 +36,7 @@ Examples:
   ingle show smollm2            Show what is in a model file
 
 Environment:
-  INGLE_HOME       Where models are kept (default: the platform's data directory)
+  INGLE_HOME       Where models and records are kept (default: the platform's data directory)
   INGLE_OFFLINE    Set to 1 to never fetch anything
   NO_COLOR         Set to anything to switch colour off
 

@@ -34,7 +34,7 @@ fn a_plain_request_is_all_defaults() {
     let input = Input::Chat(Chat { messages: vec![turn("user", "hi")], ..Chat::default() });
     let request = Request { model: "m".into(), input, ..Request::default() };
     assert_eq!(asked.request, request);
-    assert_eq!((asked.stream, asked.background, asked.store), (false, false, None));
+    assert_eq!((asked.stream, asked.background, asked.store), (false, false, Some(false)), "nothing is kept here");
 }
 
 const TOOLS: &str = r#""tools":[{"type":"function","name":"f","description":"d",
@@ -397,7 +397,7 @@ fn a_response_says_what_was_asked_for() {
         ("reasoning", json!({ "effort": "low", "summary": null })),
         ("text", json!({ "format": format, "verbosity": "medium" })),
         ("truncation", json!("disabled")),
-        ("store", json!(true)),
+        ("store", json!(false)),
         ("error", Value::Null),
         ("completed_at", Value::Null),
     ];

@@ -55,13 +55,15 @@ pub fn read_open(body: &[u8]) -> Result<Open, Fault> {
     Ok(draft.open(&body))
 }
 
-/// Reads a request that builds on nothing that was kept.
+/// Reads a request that builds on nothing that was kept, and is not kept itself.
 pub fn read_request(body: &[u8]) -> Result<Asked, Fault> {
     let open = read_open(body)?;
     if open.previous().is_some() {
         return check::bad("previous_response_id", "names a response, and none is kept here");
     }
-    open.close(&[], &[])
+    let mut asked = open.close(&[], &[])?;
+    asked.set_store(false);
+    Ok(asked)
 }
 
 /// Reads the body of a request for the number of its input tokens. What is counted is the
