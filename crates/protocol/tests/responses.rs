@@ -9,7 +9,8 @@ use ingle_protocol::wire::responses::{
     write_items,
 };
 use ingle_protocol::wire::{Ask, Kind, Stamp};
-use ingle_protocol::{Chat, Effort, Event, Fault, Finish, Grammar, Input, Request, ToolChoice};
+use ingle_protocol::{CallPart, Chat, Effort, Event, Fault, Finish, Grammar, Input};
+use ingle_protocol::{Request, ToolChoice};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::{call, chat, done, faults, means_what_it_says, scored, text, thought, turn, turns};
@@ -34,7 +35,11 @@ fn a_plain_request_is_all_defaults() {
     let input = Input::Chat(Chat { messages: vec![turn("user", "hi")], ..Chat::default() });
     let request = Request { model: "m".into(), input, ..Request::default() };
     assert_eq!(asked.request, request);
-    assert_eq!((asked.stream, asked.background, asked.store), (false, false, Some(false)), "nothing is kept here");
+    assert_eq!(
+        (asked.stream, asked.background, asked.store),
+        (false, false, Some(false)),
+        "nothing is kept here"
+    );
 }
 
 const TOOLS: &str = r#""tools":[{"type":"function","name":"f","description":"d",
@@ -474,8 +479,12 @@ fn any_answer() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
+fn cases() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(cases())]
 
     /// A whole answer, the sum of a stream, its last event, and what is gathered of it are one.
     #[test]
@@ -504,7 +513,8 @@ proptest! {
         let asked = open.close(&[kept], &[]).expect("closes");
         let turns = &chat(&asked.request).messages;
         prop_assert!(turns.len() <= 3);
-        let calls = said.iter().filter(|event| matches!(event, Event::ToolCall { part: ingle_protocol::CallPart::End, .. }));
+        let ends = |event: &&Event| matches!(event, Event::ToolCall { part: CallPart::End, .. });
+        let calls = said.iter().filter(ends);
         let told: usize = turns.iter().map(|turn| turn.tool_calls.len()).sum();
         prop_assert_eq!(told, calls.count());
         let words = |text: &str| text.replace('\n', "");
@@ -513,7 +523,8 @@ proptest! {
             _ => None,
         }).collect();
         let answer = turns.iter().find(|turn| turn.role == "assistant");
-        prop_assert_eq!(words(&answer.map_or(String::new(), |turn| turn.content.clone())), words(&text));
+        let answer = answer.map_or(String::new(), |turn| turn.content.clone());
+        prop_assert_eq!(words(&answer), words(&text));
     }
 }
 

@@ -1,13 +1,17 @@
-//! Who is alive: each process that computes what is kept here holds a lock under its own name, which
-//! the system takes back when the process is gone, however it went.
+//! Who is alive: each process that computes what is kept here holds a lock under its own name,
+//! which the system takes back when the process is gone, however it went.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::{Error, Records, Result, disk};
 
 /// The folder of locks.
 const FOLDER: &str = "serving";
+
+/// A sign without a lock is one that is just being given, unless it is as old as this.
+const STRAY: Duration = Duration::from_secs(3600);
 
 /// A sign of life, until it is dropped.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Records {
     pub fn serving(&self, name: &str) -> Result<Serving> {
         let path = self.sign(name);
         disk::make_folder(&self.folder().join(FOLDER))?;
+        self.sweep_signs();
         let file = disk::open_private(&path, OpenOptions::new().create(true).append(true))?;
         match file.try_lock() {
             Ok(()) => Ok(Serving { name: name.to_owned(), path, _file: file }),
@@ -53,18 +58,19 @@ impl Records {
     /// Where that cannot be told.
     pub fn serves(&self, name: &str) -> Result<bool> {
         let path = self.sign(name);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::io(path, error)),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => {
+        is_held(&path).map_err(|error| Error::io(path, error))
+    }
+
+    /// Removes the signs of those who were killed. One that cannot be removed is in nobody's way.
+    fn sweep_signs(&self) {
+        let entries = fs::read_dir(self.folder().join(FOLDER)).into_iter().flatten();
+        for entry in entries.filter_map(std::io::Result::ok) {
+            let given = entry.metadata().and_then(|known| known.modified());
+            let age = given.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            let path = entry.path();
+            if age.is_some_and(|age| age >= STRAY) && is_held(&path).is_ok_and(|held| !held) {
                 let _ = disk::remove(&path);
-                Ok(false)
             }
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(Error::io(path, error)),
         }
     }
 
@@ -74,8 +80,23 @@ impl Records {
     }
 }
 
+/// Whether somebody holds the lock of this file.
+fn is_held(path: &Path) -> std::io::Result<bool> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use crate::Records;
     use crate::testing::Folder;
 
@@ -90,8 +111,14 @@ mod tests {
         assert!(other.serving("a").is_err(), "a name is one's own");
         drop(alive);
         assert!(!other.serves("a").expect("asks"));
-        std::fs::write(folder.path().join("serving/b"), "").expect("writes");
-        assert!(!one.serves("b").expect("asks"), "left by one that was killed");
-        assert!(!folder.path().join("serving/b").exists(), "and swept away");
+        for (name, hours) in [("new", 0), ("old", 2)] {
+            let file = std::fs::File::create(folder.path().join("serving").join(name));
+            let given = SystemTime::now() - Duration::from_secs(hours * 3600);
+            file.and_then(|file| file.set_modified(given)).expect("is written");
+            assert!(!one.serves(name).expect("asks"), "left by one that was killed");
+        }
+        let alive = one.serving("b").expect("is given");
+        let left = |name: &str| folder.path().join("serving").join(name).exists();
+        assert_eq!((left("new"), left("old"), left(alive.name())), (true, false, true));
     }
 }

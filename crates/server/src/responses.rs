@@ -1,8 +1,8 @@
 //! Responses under way, and those that are kept.
 //!
 //! A response is computed by a task of its own, which writes its events into a log; whoever wants
-//! them reads there: the caller who asked, and, of a response in the background, anyone of its owner
-//! who asks later, from any event on. One in the foreground ends with its reader, one in the
+//! them reads there: the caller who asked, and, of a response in the background, whoever asks for
+//! it later with its owner's key, from any event on. One in the foreground ends with its reader, one in the
 //! background does not. What is kept is on the disk before its last event is told, so that the next
 //! request can build on it.
 //!
@@ -111,6 +111,13 @@ impl Live {
         }
     }
 
+    /// What is kept of it while it is computed.
+    pub(crate) fn begun(&self, record: ResponseRecord) -> Result<ResponseRecord, Refusal> {
+        let Snapshot { status, response } = self.snapshot()?;
+        let (status, events) = (status.name().to_owned(), self.log().frames.concat());
+        Ok(ResponseRecord { status, response, events, ..record })
+    }
+
     /// The response once nothing more will come.
     pub(crate) async fn ended(&self) -> Result<Snapshot, Refusal> {
         let mut grown = self.grown.subscribe();
@@ -176,6 +183,41 @@ impl Responses {
         self.count.send_replace(map.len());
     }
 
+    /// A response that was kept.
+    pub(crate) fn find(&self, owner: &str, id: &str) -> Result<Option<ResponseRecord>, Fault> {
+        let Some(store) = &self.store else { return Ok(None) };
+        // Asked first: what ends meanwhile is on the disk before it leaves the map.
+        let here = self.map().contains_key(id);
+        let found = store.records.response(owner, id).map_err(|error| wrong(&error))?;
+        let settled = |record| if here { Ok(record) } else { store.settled(record) };
+        found.map(settled).transpose()
+    }
+
+    /// Keeps a response that will be computed in the background, here.
+    pub(crate) fn begin(&self, record: ResponseRecord) -> Result<(), Fault> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let server = Some(store.serving.name().to_owned());
+        if store.keep(&ResponseRecord { server, ..record })? {
+            return Ok(());
+        }
+        let message = "the input is larger than all that is kept of responses";
+        Err(Fault::caller(message).at("background"))
+    }
+
+    /// Those of these responses that were kept, to build on their items.
+    pub(crate) fn named(&self, owner: &str, ids: &[String]) -> Result<Vec<Past>, Refusal> {
+        let Some(store) = &self.store else { return Ok(Vec::new()) };
+        let (mut named, mut bytes) = (Vec::new(), 0);
+        for id in ids {
+            named.extend(self.find(owner, id)?.map(past));
+            bytes += named.last().map_or(0, |past| (past.input.len() + past.response.len()) as u64);
+            if named.len() > store.chain.count || bytes > store.chain.bytes {
+                return Err(store.too_long("input"));
+            }
+        }
+        Ok(named)
+    }
+
     /// Waits until nothing is computed in the background.
     pub(crate) async fn idle(&self) {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
@@ -183,24 +225,13 @@ impl Responses {
 }
 
 impl Store {
-    /// A response that was not kept yet, under way here.
-    pub(crate) fn begun(&self, record: ResponseRecord) -> ResponseRecord {
-        ResponseRecord { server: Some(self.serving.name().to_owned()), ..record }
-    }
-
     /// Keeps a response; `false` where it is larger than all that may be kept.
-    pub(crate) fn keep(&self, record: &ResponseRecord) -> Result<bool, Fault> {
+    fn keep(&self, record: &ResponseRecord) -> Result<bool, Fault> {
         self.records.keep_response(record, self.limits).map_err(|error| wrong(&error))
     }
 
     fn end(&self, record: &ResponseRecord) -> Result<bool, Fault> {
         self.records.end_response(record, self.limits).map_err(|error| wrong(&error))
-    }
-
-    /// A response that was kept; nobody here computes it.
-    pub(crate) fn find(&self, owner: &str, id: &str) -> Result<Option<ResponseRecord>, Fault> {
-        let found = self.records.response(owner, id).map_err(|error| wrong(&error))?;
-        found.map(|record| self.settled(record)).transpose()
     }
 
     pub(crate) fn delete(&self, owner: &str, id: &str) -> Result<bool, Fault> {
@@ -214,14 +245,7 @@ impl Store {
         let chain = match chain.map_err(|error| wrong(&error))? {
             Chain::Whole(chain) => chain,
             Chain::Unknown(unknown) => return Err(no_previous(&unknown)),
-            Chain::TooLong => {
-                let ChainLimits { count, bytes } = self.chain;
-                let message = format!(
-                    "the responses before this one are more than {count}, or larger than {bytes} \
-                     bytes, together: begin a new conversation with what matters of it"
-                );
-                return Err(Fault::caller(message).at(AT).into());
-            }
+            Chain::TooLong => return Err(self.too_long(AT)),
         };
         for record in &chain {
             let status = Status::named(&record.status);
@@ -233,10 +257,21 @@ impl Store {
         Ok(chain.into_iter().map(past).collect())
     }
 
-    /// A response of which no server says that it lives has failed.
+    fn too_long(&self, at: &str) -> Refusal {
+        let ChainLimits { count, bytes } = self.chain;
+        let message = format!(
+            "the responses that this one builds on are more than {count}, or larger than {bytes} \
+             bytes, together: begin a new conversation with what matters of it"
+        );
+        Fault::caller(message).at(at).into()
+    }
+
+    /// A response that is not computed here, and of whose server there is no sign of life, has
+    /// failed.
     fn settled(&self, mut record: ResponseRecord) -> Result<ResponseRecord, Fault> {
         let Some(server) = &record.server else { return Ok(record) };
-        if self.records.serves(server).map_err(|error| wrong(&error))? {
+        let other = server != self.serving.name();
+        if other && self.records.serves(server).map_err(|error| wrong(&error))? {
             return Ok(record);
         }
         let message = "the server ended before the response was complete; ask again";
@@ -257,7 +292,7 @@ impl Store {
 }
 
 /// What was kept, as a request builds on it.
-pub(crate) fn past(record: ResponseRecord) -> Past {
+fn past(record: ResponseRecord) -> Past {
     Past { id: record.id, input: record.input, response: record.response }
 }
 

@@ -18,7 +18,7 @@ use crate::State;
 use crate::answer::{Admitted, Answer, stamp};
 use crate::keys::Owner;
 use crate::refusal::{Refusal, json};
-use crate::responses::{Live, Reader, events, no_previous, past, spawn};
+use crate::responses::{Live, Reader, events, no_previous, spawn};
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -67,23 +67,13 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     let record = (asked.store == Some(true)).then_some(record);
     // One way for both: a whole response is its last event's.
     asked.stream = true;
-    let begun = match &record {
-        Some(record) if background => Some((live.snapshot()?, record.clone())),
-        _ => None,
-    };
-    let here = Arc::clone(&state);
+    let begun = record.clone().filter(|_| background).map(|record| live.begun(record));
+    let (begun, here) = (begun.transpose()?, Arc::clone(&state));
     let start = move || {
         let context = card.context_tokens;
         let answer =
             Answer::start(Arc::clone(&here), &*provider, stamp, &asked, context, admitted)?;
-        if let (Some((snapshot, record)), Some(store)) = (begun, here.responses.store()) {
-            let (status, response) = (snapshot.status.name().to_owned(), snapshot.response);
-            let record = store.begun(ResponseRecord { status, response, ..record });
-            if !store.keep(&record)? {
-                let message = "the input is larger than all that is kept of responses";
-                return Err(Fault::caller(message).at("background"));
-            }
-        }
+        begun.map_or(Ok(()), |record| here.responses.begin(record))?;
         Ok(answer)
     };
     let answer = blocking(start).await?;
@@ -110,12 +100,7 @@ fn close_blocking(state: &State, account: &str, open: Open) -> Result<Asked, Ref
         (Some(id), Some(store)) => store.chain(account, id)?,
         (Some(id), None) => return Err(no_previous(id)),
     };
-    let mut named = Vec::new();
-    if let Some(store) = store {
-        for id in open.references() {
-            named.extend(store.find(account, &id)?.map(past));
-        }
-    }
+    let named = state.responses.named(account, &open.references())?;
     Ok(open.close(&chain, &named)?)
 }
 
@@ -156,8 +141,7 @@ async fn compact() -> Outcome {
 /// A response that was kept and that nobody computes here.
 async fn kept(state: &Arc<State>, account: &str, id: &str) -> Result<ResponseRecord, Refusal> {
     let (here, of, wanted) = (Arc::clone(state), account.to_owned(), id.to_owned());
-    let find = move || here.responses.store().map_or(Ok(None), |store| store.find(&of, &wanted));
-    blocking(find).await?.ok_or_else(|| unknown(id))
+    blocking(move || here.responses.find(&of, &wanted)).await?.ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Refusal {
