@@ -147,6 +147,7 @@ impl Answer {
 
     /// The end of a stream that fails by this.
     pub(crate) fn failure(&self, refusal: &Refusal) -> String {
+        self.traced.failed(refusal.status());
         refusal.end(&*self.writer)
     }
 
@@ -209,8 +210,7 @@ impl Answer {
                 Ok(Ok(next)) => return next,
                 Ok(Err(refusal)) => {
                     self.state.metrics.stream_errors.fetch_add(1, Ordering::Relaxed);
-                    self.traced.failed(refusal.status());
-                    return Some(refusal.end(&*self.writer).into());
+                    return Some(self.failure(&refusal).into());
                 }
             }
         }

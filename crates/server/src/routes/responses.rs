@@ -19,6 +19,7 @@ use crate::answer::{Admitted, Answer, stamp};
 use crate::keys::Owner;
 use crate::refusal::{Refusal, json};
 use crate::responses::{Live, Reader, events, no_previous, spawn};
+use crate::traces::Traced;
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -50,7 +51,8 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     let provider = Arc::clone(provider(&state)?);
     let card = card(&owner, &provider, &asked.request.model).await?;
     let admitted = Admitted { _place: admit(&state, &asked)?, owner };
-    let stamp = stamp(&card.name);
+    let (stamp, traced) = (stamp(&card.name), Traced::served());
+    traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);
     let record = ResponseRecord {
         id: responses::id_of(&stamp),
         owner: account.clone(),
@@ -76,7 +78,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
         begun.map_or(Ok(()), |record| here.responses.begin(record))?;
         Ok(answer)
     };
-    let answer = blocking(start).await?;
+    let answer = blocking(start).await?.traced(traced);
     let task = spawn(Arc::clone(&state), answer, Arc::clone(&live), record, background);
     let reader = Reader::new(Arc::clone(&live), 0, (!background).then_some(task));
     match (streamed, background) {
