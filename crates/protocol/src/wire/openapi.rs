@@ -205,7 +205,12 @@ impl Operation {
                 "schema": { "type": "string", "minLength": 1 },
             })
         });
-        path.collect()
+        let place = format!("{} {}", self.method, self.path);
+        let queries = operations::QUERIES.iter().filter(|row| row.0 == place).flat_map(|row| row.1);
+        let query = queries.map(|(name, schema)| {
+            json!({ "name": name, "in": "query", "required": false, "schema": parsed(schema) })
+        });
+        path.chain(query).collect()
     }
 
     fn responses(&self) -> Value {

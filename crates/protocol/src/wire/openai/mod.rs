@@ -30,8 +30,8 @@ pub use reader::Reader;
 pub use request::{read_request, write_request};
 
 pub(super) use answer::write_usage;
-pub(super) use messages::read as read_messages;
 pub(super) use fields::{Draft, constrain, read_shared, reasoning_effort, shared};
+pub(super) use messages::read as read_messages;
 pub(super) use request::{lift_thinking, short};
 pub(super) use scores::chat_score;
 

@@ -28,9 +28,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     draft.max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
     let inputs = match format {
         Format::Chat => vec![Input::Chat(std::mem::take(&mut draft.chat))],
-        Format::Completions => {
-            gaps(std::mem::take(&mut draft.prompts), draft.suffix.as_deref())?
-        }
+        Format::Completions => gaps(std::mem::take(&mut draft.prompts), draft.suffix.as_deref())?,
     };
     let requests = inputs.into_iter().map(|input| draft.request(input)).collect();
     Ok(Asked { requests, options: draft.options })

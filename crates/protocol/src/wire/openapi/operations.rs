@@ -3,7 +3,7 @@
 use super::{Content, Form, JSON, Operation, Takes};
 use crate::wire::errors::Dialect;
 use crate::wire::openai::moderations;
-use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai};
+use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai, responses};
 
 pub(super) static FORMS: &[Form] = &[
     Form {
@@ -29,6 +29,18 @@ pub(super) static FORMS: &[Form] = &[
         places: &["moderations", "openai", "shared"],
         rows: || moderations::fields(moderations::Format::Moderations).collect(),
         required: &["input"],
+    },
+    Form {
+        name: "ResponseRequest",
+        places: &["responses", "openai", "shared"],
+        rows: || responses::fields(responses::Format::Create).collect(),
+        required: &[],
+    },
+    Form {
+        name: "ResponseCountRequest",
+        places: &["responses", "openai", "shared"],
+        rows: || responses::fields(responses::Format::Count).collect(),
+        required: &[],
     },
     Form {
         name: "AnthropicRequest",
@@ -72,6 +84,27 @@ pub(super) static FORMS: &[Form] = &[
         rows: || llama_cpp::fields(llama_cpp::Format::Infill).collect(),
         required: &[],
     },
+];
+
+/// What the URLs of some paths may ask for by their queries: a name, and its value's schema.
+type Query = (&'static str, &'static str);
+
+pub(super) static QUERIES: &[(&str, &[Query])] = &[
+    (
+        "GET /v1/responses/{id}",
+        &[
+            ("stream", r#"{"type":"boolean"}"#),
+            ("starting_after", r#"{"type":"integer","minimum":0,"maximum":9007199254740991}"#),
+        ],
+    ),
+    (
+        "GET /v1/responses/{id}/input_items",
+        &[
+            ("limit", r#"{"type":"integer","minimum":1,"maximum":100}"#),
+            ("after", r#"{"type":"string","minLength":1}"#),
+            ("order", r#"{"enum":["asc","desc"]}"#),
+        ],
+    ),
 ];
 
 type Gives = &'static [(u16, &'static [Content])];
@@ -138,6 +171,62 @@ pub static OPERATIONS: &[Operation] = &[
         Fields("ModerationRequest"),
         &[(200, &[(JSON, "Moderation")])],
         "Judges texts by OpenAI's categories, by a model that is asked.",
+    ),
+    operation(
+        ("POST", "/v1/responses"),
+        "respond",
+        OpenAi,
+        Fields("ResponseRequest"),
+        &[(200, &[(JSON, "Response"), EVENTS])],
+        "Answers items, and keeps the response.",
+    ),
+    operation(
+        ("POST", "/v1/responses/input_tokens"),
+        "count_input_tokens",
+        OpenAi,
+        Fields("ResponseCountRequest"),
+        &[(200, &[(JSON, "InputTokens")])],
+        "How many tokens an input has.",
+    ),
+    operation(
+        ("POST", "/v1/responses/compact"),
+        "compact_response",
+        OpenAi,
+        Shape("Document", false),
+        &[],
+        "Not built: nothing is summarised here.",
+    ),
+    operation(
+        ("GET", "/v1/responses/{id}"),
+        "retrieve_response",
+        OpenAi,
+        Nothing,
+        &[(200, &[(JSON, "Response"), EVENTS])],
+        "A response that was kept, or its events.",
+    ),
+    operation(
+        ("DELETE", "/v1/responses/{id}"),
+        "delete_response",
+        OpenAi,
+        Nothing,
+        &[(200, &[(JSON, "Deleted")])],
+        "Deletes a response; one that is computed is cancelled.",
+    ),
+    operation(
+        ("POST", "/v1/responses/{id}/cancel"),
+        "cancel_response",
+        OpenAi,
+        Nothing,
+        &[(200, &[(JSON, "Response")])],
+        "Cancels a response in the background.",
+    ),
+    operation(
+        ("GET", "/v1/responses/{id}/input_items"),
+        "list_input_items",
+        OpenAi,
+        Nothing,
+        &[(200, &[(JSON, "Items")])],
+        "What a response was given.",
     ),
     operation(
         ("GET", "/v1/models"),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::wire::openai::moderations;
-use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai};
+use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai, responses};
 
 /// Every text under a key, anywhere in a value.
 fn texts<'a>(key: &str, value: &'a Value, out: &mut Vec<&'a str>) {
@@ -108,6 +108,7 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
             json!({ "input": "Hi", "questions": [{ "kind": "predicate", "question": "Is it?" }] })
         }
         "ModerationRequest" => json!({ "input": "Hi" }),
+        "ResponseRequest" | "ResponseCountRequest" => json!({ "input": "Hi" }),
         _ => json!({ "messages": user }),
     };
     let place = if form == "OllamaOptions" { &mut out["options"] } else { &mut out };
@@ -131,6 +132,8 @@ fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
         "CompletionRequest" => openai::read_request(openai::Format::Completions, body).map(drop),
         "DecisionRequest" => decisions::read_request(body).map(drop),
         "ModerationRequest" => moderations::read_request(body).map(drop),
+        "ResponseRequest" => responses::read_open(body).map(drop),
+        "ResponseCountRequest" => responses::read_count(body).map(drop),
         "AnthropicRequest" => anthropic::read_request(body).map(drop),
         "AnthropicCountRequest" => anthropic::read_count(body).map(drop),
         "OllamaChatRequest" => ollama::read_request(ollama::Format::Chat, body).map(drop),
