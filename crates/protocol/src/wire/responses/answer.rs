@@ -259,7 +259,7 @@ impl Answer {
     fn call(&mut self, out: &mut String, part: CallPart) {
         match part {
             CallPart::Begin { id, name } => self.open(out, What::Call { call_id: id, name }),
-            CallPart::Arguments(text) => self.more(out, &Piece { text, scores: Vec::new() }),
+            CallPart::Arguments(text) => self.more(out, &Piece { text, ..Piece::default() }),
             CallPart::End => self.close(out, "completed"),
         }
     }
@@ -337,6 +337,8 @@ impl Writer for Answer {
             Event::Reasoning(piece) => self.say(&mut out, What::Thought, &piece),
             Event::ToolCall { part, .. } => self.call(&mut out, part),
             Event::Done(receipt) => self.end(&mut out, &receipt),
+            // The format has no words for a prompt's tokens, and no field that asks for them.
+            Event::Prompt(_) => {}
             Event::Failed(fault) => return Err(fault),
         }
         Ok(out)
