@@ -253,6 +253,11 @@ impl<M: Model> Fleet<M> {
         Ok(Self { shared, keeper: Mutex::new(Some(keeper)) })
     }
 
+    /// How long an idle model is kept from its next request on, where that does not say.
+    pub fn keep(&self, keep: KeepAlive) {
+        self.shared.lock().residency.keep(keep);
+    }
+
     /// Takes a model in, which takes so many bytes once it is loaded; of one that is known, the
     /// bytes alone, for its next load. Fails where it can never be loaded.
     pub fn add(&self, name: &str, bytes: u64) -> Result<(), Fault> {

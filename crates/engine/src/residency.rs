@@ -173,6 +173,11 @@ impl Residency {
         &self.limits
     }
 
+    /// From now on idle models stay for so long, where requests do not say.
+    pub(crate) fn keep(&mut self, keep: KeepAlive) {
+        self.limits.keep = keep;
+    }
+
     /// A request comes.
     pub(crate) fn ask(&mut self, ask: Ask, now: Time) -> Result<Asked, Refused> {
         if ask.bytes > self.limits.budget {

@@ -24,10 +24,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::access::Told;
 use crate::keys::Owner;
+use crate::limits::{self, Reserved};
 use crate::listen::reached;
 use crate::places::Place;
 use crate::refusal::Refusal;
+use crate::tally::Tally;
 use crate::traces::Traced;
 use crate::{State, Stop};
 
@@ -40,6 +43,8 @@ pub(crate) struct Admitted {
     pub(crate) owner: Owner,
     /// Among the answers under way.
     pub(crate) _place: Place,
+    /// Of the tokens that its key may use.
+    pub(crate) tokens: Reserved,
 }
 
 /// All choices of one request.
@@ -47,6 +52,7 @@ pub(crate) struct Answer {
     state: Arc<State>,
     writer: Box<dyn Writer>,
     admitted: Admitted,
+    tally: Tally,
     events: Receiver<Stamped>,
     stop: watch::Receiver<Stop>,
     began: Instant,
@@ -63,6 +69,12 @@ impl Drop for Answer {
             self.state.metrics.abandoned.fetch_add(1, Ordering::Relaxed);
             self.traced.abandoned();
         }
+        let (prompt, completion) = self.tally.total();
+        self.admitted.tokens.used = prompt.saturating_add(completion);
+        self.tell(|told| {
+            told.prompt_tokens += prompt;
+            told.completion_tokens += completion;
+        });
     }
 }
 
@@ -87,9 +99,23 @@ impl Answer {
         }
         let latest = vec![None; calls.len()];
         let stop = state.stop.subscribe();
-        let (failed, traced) = (false, Traced::default());
-        let _calls = calls;
-        Ok(Self { state, writer, admitted, events, stop, began, latest, failed, traced, _calls })
+        let (failed, _calls, tally) = (false, calls, limits::tally(asked));
+        let traced = Traced::default();
+        let answer = Self {
+            state,
+            writer,
+            admitted,
+            tally,
+            events,
+            stop,
+            began,
+            latest,
+            failed,
+            traced,
+            _calls,
+        };
+        answer.tell(|told| told.model = Some(model));
+        Ok(answer)
     }
 
     /// The same answer, traced.
@@ -127,16 +153,30 @@ impl Answer {
         let metrics = &self.state.metrics;
         match event {
             Event::Text(_) | Event::Reasoning(_) | Event::ToolCall { .. } => {
+                self.tally.piece(index);
                 match self.latest[index].replace(at) {
-                    None => metrics.first_token.observe(at - self.began),
+                    None => {
+                        let time = at - self.began;
+                        metrics.first_token.observe(time);
+                        self.tell(|told| _ = told.first_token.get_or_insert(time));
+                    }
                     Some(before) => metrics.inter_token.observe(at - before),
                 }
             }
             Event::Done(receipt) => {
+                self.tally.done(index, &receipt.usage);
                 metrics.done(self.admitted.owner.name(), receipt, at - self.began);
                 self.traced.done(index, receipt, at);
             }
-            Event::Prompt(_) | Event::Failed(_) => {}
+            Event::Prompt(_) => {}
+            Event::Failed(_) => self.tally.failed(index),
+        }
+    }
+
+    /// Adds to the request's line of the log, if there is one.
+    fn tell(&self, tell: impl FnOnce(&mut Told)) {
+        if let Some(visit) = self.admitted.owner.visit() {
+            visit.tell(tell);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ingle_records::{ChainLimits, Records, ResponseLimits};
 
+use crate::access::AccessLog;
 use crate::keys::{self, Key};
 use crate::{Collector, Manager, TlsFiles};
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub manager: Manager,
     /// Keep responses, as OpenAI does, where there are records to keep them in.
     pub store: bool,
+    /// Where each request is logged, if anywhere.
+    pub access_log: Option<AccessLog>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             traces: None,
             manager: Manager::default(),
             store: true,
+            access_log: None,
             limits: Limits::default(),
         }
     }

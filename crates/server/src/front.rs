@@ -1,15 +1,16 @@
-//! What every request passes on its way in: its id, its host, its key; and on its way out: its
-//! count.
+//! What every request passes on its way in: its id, its host, its key and what that may do; and on
+//! its way out: its count, its key's limits, its line of the log.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use crate::access::{Logged, Visit};
 use crate::keys::{Accounts, Owner};
 use crate::refusal::Refusal;
 use crate::traces::Traced;
 use crate::{Config, Scope, State, Stop, scopes};
 use axum::extract::{MatchedPath, Request, State as Shared};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ingle_protocol::Fault;
@@ -68,14 +69,28 @@ pub(crate) async fn pass(
     let route = matched.map(|path| path.as_str().to_owned());
     let dialect = dialect(request.uri().path(), request.headers());
     let traced = Traced::begin(state.tracer.as_ref(), route.as_deref(), &request, &id);
-    let response = match admit(&state, route.as_deref(), &request) {
-        Ok(owner) => {
-            owner.and_then(|owner| request.extensions_mut().insert(owner));
+    let log = state.live().log.clone();
+    let visit = log.map(|log| Visit::new(log, &id, &request));
+    let mut owner = None;
+    let admitted = admit(&state, route.as_deref(), &request).and_then(|who| {
+        owner = who.map(|who| who.on(visit.clone()));
+        let needs = owner.as_ref().map(|owner| allow(owner, route.as_deref(), request.method()));
+        needs.unwrap_or(Ok(()))
+    });
+    let mut response = match admitted {
+        Ok(()) => {
+            owner.clone().and_then(|owner| request.extensions_mut().insert(owner));
             request.extensions_mut().insert(dialect);
             traced.serve(next.run(request)).await
         }
         Err(refusal) => refusal.into_response(),
     };
+    if let Some(owner) = &owner {
+        let refusal = response.extensions().get::<Refusal>();
+        let limited = refusal.is_some_and(|refusal| refusal.kind() == Kind::Limit);
+        state.metrics.owners.asked(owner.name(), limited);
+        owner.tell(dialect, response.headers_mut());
+    }
     let route = route.as_deref().unwrap_or("other");
     state.metrics.answered(route, response.status().as_u16());
     tracing::debug!(route, status = response.status().as_u16(), id = ?id, "answered");
@@ -85,7 +100,19 @@ pub(crate) async fn pass(
     }
     response.headers_mut().insert(REQUEST_ID.clone(), id);
     traced.answered(&mut response);
-    response
+    match visit {
+        Some(visit) => logged(response, owner.as_ref(), visit),
+        None => response,
+    }
+}
+
+/// The response, whose end writes its line of the log.
+fn logged(response: Response, owner: Option<&Owner>, visit: Arc<Visit>) -> Response {
+    visit.tell(|told| {
+        told.status = Some(response.status().as_u16());
+        told.key = owner.map(|owner| owner.name().to_owned());
+    });
+    response.map(|body| Logged::body(body, visit))
 }
 
 /// Whose words the caller of a path knows.
@@ -113,12 +140,17 @@ fn admit(state: &State, route: Option<&str>, request: &Request) -> Result<Option
         let message = "the server is stopping and takes no new requests";
         return Err(Fault::not_ready(live.config.limits.retry_after, message).into());
     }
+    Ok(Some(owner.clone()))
+}
+
+/// Whether an owner may do this at all, and now.
+fn allow(owner: &Owner, route: Option<&str>, method: &Method) -> Result<(), Refusal> {
     if let Some(route) = route
-        && let Some(scope) = scopes::needed(route, request.method())?
+        && let Some(scope) = scopes::needed(route, method)?
     {
         owner.must(scope)?;
     }
-    Ok(Some(owner.clone()))
+    owner.take_request()
 }
 
 /// Whose key a request carries.

@@ -7,10 +7,11 @@
 //! digest is to be kept like the key itself; the server never writes one down unless told to
 //! isolate keys in a prefix cache on disk.
 //!
-//! Absent: where keys come from, and how much each may use in which time (`meter`).
+//! Absent: where keys come from, and how what each may use is told (`limits`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::Error;
+use crate::access::Visit;
+use crate::meter::Meter;
 use crate::scopes::Scope;
 
 /// The longest key, in bytes; what is longer is hashed for nobody.
@@ -107,6 +110,10 @@ pub struct Key {
     /// The lowest `priority` of its requests, lower being sooner; where none is given, 0 if the
     /// server has several keys, and else any.
     pub min_priority: Option<i32>,
+    /// The most requests in a minute.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// The most tokens in a minute, of prompts and answers.
+    pub tokens_per_minute: Option<NonZeroU32>,
 }
 
 impl Key {
@@ -133,6 +140,8 @@ impl Key {
             scopes: Scope::ALL.iter().map(|row| row.0).collect(),
             models: None,
             min_priority: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 
@@ -183,21 +192,25 @@ struct Account {
     home: String,
     /// None: anyone, who may do anything.
     key: Option<Key>,
+    meter: Arc<Meter>,
 }
 
-/// Who asks.
+/// Who asks, and in which request, where requests are logged.
 #[derive(Clone, Debug)]
-pub(crate) struct Owner(Arc<Account>);
+pub(crate) struct Owner {
+    account: Arc<Account>,
+    visit: Option<Arc<Visit>>,
+}
 
 impl Owner {
     /// What the engine knows it by. No other owner of this process had it or gets it.
     pub(crate) fn number(&self) -> u32 {
-        self.0.number
+        self.account.number
     }
 
     /// What outlives the process knows it by: see [`Key::home`].
     pub(crate) fn home(&self) -> &str {
-        &self.0.home
+        &self.account.home
     }
 
     /// What people know it by.
@@ -206,7 +219,21 @@ impl Owner {
     }
 
     pub(crate) fn key(&self) -> Option<&Key> {
-        self.0.key.as_ref()
+        self.account.key.as_ref()
+    }
+
+    /// What its key has used; each key has its own.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.account.meter
+    }
+
+    /// The same, in this request.
+    pub(crate) fn on(&self, visit: Option<Arc<Visit>>) -> Self {
+        Self { account: Arc::clone(&self.account), visit }
+    }
+
+    pub(crate) fn visit(&self) -> Option<&Visit> {
+        self.visit.as_deref()
     }
 
     /// Whether its key has a scope.
@@ -234,8 +261,8 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Those of these keys. Whoever was there keeps the number; numbers of those who are gone are
-    /// not given again, since the engine may still hold an account of theirs.
+    /// Those of these keys. Whoever was there keeps the number and what was used; numbers of those
+    /// who are gone are not given again, since the engine may still hold an account of theirs.
     pub(crate) fn new(keys: &[Key], before: Option<&Self>) -> Self {
         let mut next = before.map_or(0, |before| before.next);
         let mut numbers = BTreeMap::new();
@@ -250,10 +277,17 @@ impl Accounts {
                     next - 1
                 })
             });
-            Owner(Arc::new(Account { number, home, key }))
+            let meter = before.and_then(|before| before.meter(key.as_ref()?));
+            let meter = meter.unwrap_or_else(|| Arc::new(Meter::new()));
+            Owner { account: Arc::new(Account { number, home, key, meter }), visit: None }
         });
         let owners = owners.collect();
         Self { owners, numbers, next }
+    }
+
+    fn meter(&self, key: &Key) -> Option<Arc<Meter>> {
+        let held = |owner: &&Owner| owner.key().is_some_and(|held| held.hash == key.hash);
+        self.owners.iter().find(held).map(|owner| Arc::clone(&owner.account.meter))
     }
 
     /// Everyone, where the server has no keys.

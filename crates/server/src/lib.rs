@@ -6,20 +6,25 @@
 //! response, by a closed connection or by the server's end, drops the [`Call`]s behind it, and
 //! that cancels them. Streamed and whole answers run through the same code until the last step.
 //!
-//! Absent: HTTP/2, a configuration file, and all mathematics.
+//! Absent: HTTP/2, files of settings, and all mathematics.
 //!
 //! [`Provider`]: ingle_gateway::Provider
 //! [`Call`]: ingle_protocol::Call
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
 mod ask;
 mod config;
+mod control;
 mod front;
 mod keys;
+mod limits;
 mod listen;
+mod meter;
 mod metrics;
 mod notify;
+mod owners;
 mod places;
 mod refusal;
 mod responses;
@@ -27,10 +32,12 @@ mod routes;
 mod scopes;
 mod slot;
 mod stalling;
+mod tally;
 mod tls;
 mod traces;
 mod vitals;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -38,8 +45,10 @@ use tokio::sync::watch;
 use keys::Accounts;
 use places::Places;
 
+pub use access::AccessLog;
 pub use ask::{Health, health};
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
+pub use control::Control;
 pub use keys::{Key, KeyHash, check_name};
 pub use listen::{Bound, Stop, bind, can_listen, signals};
 pub use notify::Manager;
@@ -66,6 +75,9 @@ pub struct State {
     pub(crate) tls: Option<Arc<tls::Tls>>,
     /// Who takes what is traced.
     pub(crate) tracer: Option<Arc<traces::Tracer>>,
+    pub(crate) reloads: control::Reloads,
+    /// Lines of the access log that found no room.
+    pub(crate) lost_lines: Arc<AtomicU64>,
 }
 
 /// What holds now, and may be another thing for the next request.
@@ -73,21 +85,25 @@ pub struct State {
 pub(crate) struct Live {
     pub(crate) config: Arc<Config>,
     pub(crate) accounts: Accounts,
+    pub(crate) log: Option<Arc<access::Log>>,
 }
 
 impl State {
     /// A server's state before its model is loaded.
     ///
     /// # Errors
-    /// [`Error::Tls`] where the certificate cannot be used.
+    /// [`Error::Tls`] where the certificate cannot be used, [`Error::Config`] where the access log
+    /// cannot be opened.
     pub fn new(config: Config) -> Result<Self, Error> {
         let tls = config.tls.as_ref().map(tls::Tls::open).transpose()?;
         let tracer = config.traces.clone().map(traces::Tracer::start).transpose()?;
         let slot = Slot::new(&config.manager);
-        let accounts = Accounts::new(&config.keys, None);
+        let lost_lines = Arc::default();
+        let responses = responses::Responses::new(&config);
+        let live = Live::new(config, None, &lost_lines)?;
         Ok(Self {
-            responses: responses::Responses::new(&config),
-            live: RwLock::new(Arc::new(Live { config: Arc::new(config), accounts })),
+            responses,
+            live: RwLock::new(Arc::new(live)),
             answers: Arc::default(),
             bodies: Arc::default(),
             slot,
@@ -95,6 +111,8 @@ impl State {
             tracer: tracer.map(Arc::new),
             metrics: metrics::Metrics::default(),
             stop: watch::Sender::new(Stop::Run),
+            reloads: control::Reloads::default(),
+            lost_lines,
         })
     }
 

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::stalling::Stalling;
-use crate::{Config, Error, Slot, State, router};
+use crate::{Config, Control, Error, Slot, State, router};
 
 /// How a server is told to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,11 @@ impl Bound {
     pub fn url(&self) -> String {
         let scheme = if self.state.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// A hold on its configuration, for as long as it runs.
+    pub fn control(&self) -> Control {
+        Control::new(&self.state)
     }
 
     /// Serves until `stop` says otherwise or its sender is gone. `load` runs on a thread of its own
@@ -230,6 +235,9 @@ async fn end(state: &State, connections: &mut JoinSet<()>, mut stop: watch::Rece
     };
     let _ = timeout(Duration::from_secs(1), last).await;
     connections.shutdown().await;
+    if let Some(log) = &state.live().log {
+        log.flush();
+    }
 }
 
 /// Waits for the end to come to `step`; whoever could tell being gone, it has.

@@ -12,6 +12,8 @@ use ingle_gateway::Metric;
 use ingle_protocol::Receipt;
 use ingle_protocol::wire::receipt::finish_name;
 
+use crate::owners::Owners;
+
 /// The server's own numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -22,8 +24,7 @@ pub(crate) struct Metrics {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
-    /// Prompt and completion tokens by the name of the key.
-    owners: Mutex<BTreeMap<String, [u64; 2]>>,
+    pub(crate) owners: Owners,
     queued: Histogram,
     prefill: Histogram,
     decode: Histogram,
@@ -40,9 +41,6 @@ const EDGES: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
 
-/// The most names of keys that are told apart in a server's life, and what the rest are called.
-const OWNERS_MAX: usize = 4096;
-const OTHERS: &str = "others";
 /// Upper edges, in tokens: 1 to half a million, doubling.
 const TOKEN_EDGES: [f64; 20] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
@@ -164,14 +162,7 @@ impl Metrics {
         add(&self.completion_tokens, receipt.usage.completion_tokens.into());
         self.observe_parts(receipt);
         self.answer.observe(time);
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        // Keys come and go as long as the server runs.
-        let known = owners.len() < OWNERS_MAX || owners.contains_key(owner);
-        let owner = if known { owner } else { OTHERS };
-        let [prompt, completion] = owners.entry(owner.to_owned()).or_default();
-        *prompt +=
-            u64::from(receipt.usage.prompt_tokens.saturating_sub(receipt.usage.cached_tokens));
-        *completion += u64::from(receipt.usage.completion_tokens);
+        self.owners.done(owner, &receipt.usage);
         let mut finishes = self.finishes.lock().unwrap_or_else(PoisonError::into_inner);
         *finishes.entry(finish_name(receipt.finish)).or_default() += 1;
     }
@@ -208,7 +199,7 @@ impl Metrics {
         for (finish, count) in &*self.finishes.lock().unwrap_or_else(PoisonError::into_inner) {
             line(&mut out, format_args!("{name}{{finish=\"{finish}\"}} {count}"));
         }
-        self.write_owners(&mut out);
+        self.owners.write(&mut out, head);
         let name = "ingle_server_answers_in_flight";
         head(&mut out, name, "Choices under way.", "gauge");
         line(&mut out, format_args!("{name} {in_flight}"));
@@ -216,18 +207,6 @@ impl Metrics {
         self.write_histograms(&mut out);
         write_provider(&mut out, provider);
         out
-    }
-
-    fn write_owners(&self, out: &mut String) {
-        let name = "ingle_server_owner_tokens_total";
-        let help = "Tokens computed for each key, by its name.";
-        head(out, name, help, "counter");
-        for (owner, tokens) in &*self.owners.lock().unwrap_or_else(PoisonError::into_inner) {
-            for (kind, count) in ["prompt", "completion"].iter().zip(tokens) {
-                let labels = format_args!("owner=\"{owner}\",kind=\"{kind}\"");
-                line(out, format_args!("{name}{{{labels}}} {count}"));
-            }
-        }
     }
 
     #[rustfmt::skip]

@@ -18,6 +18,15 @@ impl Refusal {
         Self { kind, fault: Fault::caller(message) }
     }
 
+    /// A fault of a kind that it does not tell by itself.
+    pub(crate) fn of(kind: Kind, fault: Fault) -> Self {
+        Self { kind, fault }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// What it names as the field at fault.
     pub(crate) fn at(mut self, param: &str) -> Self {
         self.fault = self.fault.at(param);

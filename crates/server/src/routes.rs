@@ -112,7 +112,9 @@ async fn answer(state: Arc<State>, owner: Owner, mut asked: impl Ask) -> Outcome
     own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
     let card = card(&owner, &provider, &asked.requests()[0].model).await?;
-    let admitted = Admitted { _place: admit(&state, &asked)?, owner };
+    let place = admit(&state, &asked)?;
+    let tokens = owner.reserve(&asked, card.context_tokens)?;
+    let admitted = Admitted { owner, _place: place, tokens };
     let streamed = asked.streamed();
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
     // dropped as soon as it is there.
@@ -398,7 +400,7 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, text)
         }
     };
-    json_response(status, text.to_string())
+    json_response(status, state.with_reloads(text).to_string())
 }
 
 async fn openapi() -> Response {

@@ -1,5 +1,7 @@
 //! What `/metrics` tells of the process and of the server's own doings beside answers: memory,
-//! version, TLS, traces. Absent: what answers take (`metrics.rs`).
+//! version, settings, the log, TLS, traces. Absent: what answers take (`metrics.rs`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_gateway::Metric;
 
@@ -16,7 +18,7 @@ pub(crate) fn rows(state: &State) -> Vec<Metric> {
     });
     let tls = state.tls.as_deref().map(of_tls);
     let traces = state.tracer.as_deref().map(of_traces);
-    let rows = memory.into_iter().chain(tls.into_iter().flatten());
+    let rows = memory.into_iter().chain(of_settings(state)).chain(tls.into_iter().flatten());
     let rows = rows.chain(traces.into_iter().flatten());
     let metric = |(name, help, counter, value): Row| Metric {
         name,
@@ -26,6 +28,19 @@ pub(crate) fn rows(state: &State) -> Vec<Metric> {
         value: value as f64,
     };
     rows.map(metric).collect()
+}
+
+#[rustfmt::skip]
+fn of_settings(state: &State) -> [Row; 4] {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let reloads = &state.reloads;
+    let stale = u64::from(reloads.stale.load(Ordering::Relaxed));
+    [
+        ("ingle_server_config_reloads_total", "Changed settings that were taken in.", true, count(&reloads.applied)),
+        ("ingle_server_config_reload_failures_total", "Changed settings that were wrong.", true, count(&reloads.failed)),
+        ("ingle_server_config_stale", "Whether the last settings were wrong, so that older ones hold.", false, stale),
+        ("ingle_server_access_log_lost_total", "Lines of the access log that were not written.", true, count(&state.lost_lines)),
+    ]
 }
 
 #[rustfmt::skip]

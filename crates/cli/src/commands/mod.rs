@@ -31,6 +31,7 @@ commands! {
     Run => run,
     Extract => extract,
     Serve => serve,
+    Key => key,
     Pull => pull,
     List => list,
     Show => show,

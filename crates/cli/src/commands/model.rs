@@ -171,7 +171,7 @@ pub(crate) fn open(reference: &Reference, options: &Options, ui: &Ui) -> anyhow:
     Ok(Local::open(&name, &path, options, &mut |_| {})?)
 }
 
-/// Reads a text file that a command was given, `-` being standard input; at most `most` bytes.
+/// Reads a file that a command was given, `-` being standard input; at most `most` bytes.
 pub(crate) fn read(path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
@@ -189,4 +189,9 @@ pub(crate) fn read(path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
         return Err(Usage(format!("{path} has more than {most} bytes")).into());
     }
     Ok(bytes)
+}
+
+/// The same, as text.
+pub(crate) fn read_text(path: &str, most: u64) -> anyhow::Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|_| Usage(format!("{path} is no text")).into())
 }

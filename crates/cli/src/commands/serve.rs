@@ -2,8 +2,11 @@
 
 mod models;
 mod ops;
+mod reload;
+mod settings;
 mod start;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -15,9 +18,11 @@ use ingle_engine::Bounds;
 use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
 use ingle_records::Records;
-use ingle_server::{Config, DEFAULT_PORT, Error, Key, Limits, Slot};
+use ingle_server::{AccessLog, Config, DEFAULT_PORT, Error, Key, Limits, Slot};
 use models::Models;
 use ops::OpsArgs;
+use reload::Watch;
+use settings::Settings;
 use start::{Named, Start};
 
 use super::model::{ModelArgs, PrefixArgs};
@@ -32,7 +37,7 @@ const KEYS_MAX: u64 = 1 << 20;
 /// far it is. The others are loaded when they are first asked for, and whoever is idle makes room
 /// where memory is short. No request fetches anything, unless --allow-pull lets it. The first
 /// Ctrl-C or SIGTERM lets running answers finish; the second ends at once.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Models, the first for requests that name none: each a catalogue name, a path, hf:…, pypi:…
@@ -40,6 +45,15 @@ pub(crate) struct Args {
     /// or a file's name]
     #[arg(value_name = "[NAME=]REF", default_value = super::DEFAULT_MODEL)]
     models: Vec<Named>,
+
+    /// A file of settings: each flag here by its name, with `_` for `-`, and keys; flags go before
+    /// it. It is read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Show which settings hold, as such a file, and where each comes from; serve nothing
+    #[arg(long)]
+    print_config: bool,
 
     /// The name that clients ask for, where one model is served
     #[arg(long = "as", value_name = "NAME", value_parser = start::checked)]
@@ -79,6 +93,15 @@ pub(crate) struct Args {
     /// A file of keys, one a line; other users of this machine see no flags of yours this way
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<String>,
+
+    /// A file of keys with names, scopes and limits, as `ingle key create --file` writes it
+    #[arg(long, value_name = "FILE")]
+    keys_file: Option<PathBuf>,
+
+    /// Log each request as a line of JSON to this file, `-` being standard error; never what was
+    /// asked or answered. Opened anew on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<String>,
 
     /// Share no cached prefix between keys; otherwise how soon an answer begins can tell one key's
     /// holder what another's asked
@@ -133,6 +156,8 @@ Examples:
   ingle serve ./model.gguf --as my-model
   ingle serve smollm2 gemma3 mine=./model.gguf --memory-mb 8000 --keep-alive 30m
   ingle serve --host 0.0.0.0 --api-key-file ./keys --tls-cert ./chain.pem --tls-key ./key.pem
+  ingle serve --host 0.0.0.0 --keys-file keys.toml --access-log access.log
+  ingle serve --config ingle.toml
 
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
@@ -145,8 +170,15 @@ With clients of Anthropic and Ollama:
   OLLAMA_HOST=http://127.0.0.1:8080";
 
 /// Runs the command.
-pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
-    let config = args.ops.on(config(&args)?).map_err(usage)?;
+pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let settings = Settings::read(&argv)?;
+    if settings.args.print_config {
+        return settings.print(ui);
+    }
+    let args = settings.args.clone();
+    let records = records(args.records.as_deref())?;
+    let config = args.ops.on(Config { records, ..config(&settings)? }).map_err(usage)?;
     let any_installed = args.any_installed || args.allow_pull;
     if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
         return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
@@ -183,6 +215,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         let bound = ingle_server::bind(config).await.map_err(usage)?;
         let url = bound.url();
         start.announce(ui, "listening", &url)?;
+        let (json, quiet, control) = (ui.json, ui.quiet, bound.control());
+        let models = Arc::clone(&loaded);
+        tokio::spawn(Watch { argv, settings, control, models, json, quiet }.run());
         let load = move |slot: &Slot| start.run(slot, &url);
         Ok(bound.serve(load, stop).await?)
     });
@@ -222,6 +257,22 @@ fn usage(error: Error) -> anyhow::Error {
     }
 }
 
+/// The text of a file of keys, one a line. Standard input has it once, however often it is asked.
+fn plain_keys(file: &str) -> anyhow::Result<String> {
+    static STDIN: OnceLock<String> = OnceLock::new();
+    match STDIN.get() {
+        Some(text) if file == "-" => Ok(text.clone()),
+        _ => {
+            let text = super::model::read_text(file, KEYS_MAX)?;
+            Ok(if file == "-" { STDIN.get_or_init(|| text).clone() } else { text })
+        }
+    }
+}
+
+fn access_log(to: &str) -> AccessLog {
+    if to == "-" { AccessLog::Stderr } else { AccessLog::File(to.into()) }
+}
+
 /// The records in a folder that was named, or in the usual one; where that cannot hold any, as on
 /// a disk that cannot be written to, the server does without.
 fn records(folder: Option<&Path>) -> anyhow::Result<Option<Arc<Records>>> {
@@ -238,17 +289,18 @@ fn records(folder: Option<&Path>) -> anyhow::Result<Option<Arc<Records>>> {
     }
 }
 
-fn config(args: &Args) -> anyhow::Result<Config> {
+/// What a server is told that can change while it runs, and its address.
+fn config(settings: &Settings) -> anyhow::Result<Config> {
+    let args = &settings.args;
     let mut chosen = args.api_key.clone();
     if let Some(file) = &args.api_key_file {
-        let text = String::from_utf8(super::model::read(file, KEYS_MAX)?)
-            .map_err(|_| Usage(format!("{file} is no text")))?;
+        let text = plain_keys(file)?;
         chosen.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into));
         if chosen.is_empty() {
             return Err(Usage(format!("{file} holds no key; write one a line")).into());
         }
     }
-    let mut keys = Vec::new();
+    let mut keys = settings.keys.clone();
     for key in chosen {
         let key = Key::chosen(&key).map_err(usage)?;
         // The same key in a flag and in the file is one key.
@@ -266,6 +318,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         manage_models: args.allow_pull,
         records: records(args.records.as_deref())?,
         store: !args.no_store,
+        access_log: args.access_log.as_deref().map(access_log),
         limits: Limits {
             answers: args.max_answers.into(),
             drain: Duration::from_secs(args.drain.into()),

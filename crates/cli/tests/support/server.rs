@@ -90,12 +90,21 @@ impl Server {
 
     /// Sends a request and leaves its answer on the socket.
     pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
+        self.send_as("", method, path, body)
+    }
+
+    /// The same, with a key.
+    pub(crate) fn send_as(&self, key: &str, method: &str, path: &str, body: &str) -> TcpStream {
         let mut socket = TcpStream::connect(self.address()).expect("listens");
         let length = body.len();
+        let key = match key {
+            "" => String::new(),
+            key => format!("authorization: Bearer {key}\r\n"),
+        };
         write!(
             socket,
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+             content-type: application/json\r\ncontent-length: {length}\r\n{key}\r\n{body}"
         )
         .expect("reads");
         socket
@@ -114,6 +123,11 @@ impl Server {
         };
         let line = text.lines().find(of).unwrap_or_else(|| panic!("no {name} in {text}"));
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    /// The same, with a key.
+    pub(crate) fn ask_as(&self, key: &str, method: &str, path: &str, body: &str) -> Reply {
+        rest(&mut BufReader::new(self.send_as(key, method, path, body)))
     }
 
     /// All of a streamed answer, as it came.

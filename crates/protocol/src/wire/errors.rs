@@ -34,6 +34,8 @@ pub enum Kind {
     MediaType,
     /// Full; to be tried again.
     Busy,
+    /// The key has used what it may in this time.
+    Limit,
     /// We failed.
     Ours,
     /// The protocol has it and we do not.
@@ -64,6 +66,7 @@ static KINDS: &[Row] = &[
     (Kind::TooLarge, 413, (INVALID, Some("request_too_large")), "request_too_large", INVALID),
     (Kind::MediaType, 415, (INVALID, Some("unsupported_media_type")), INVALID, INVALID),
     (Kind::Busy, 429, ("rate_limit_error", Some("busy")), "rate_limit_error", "unavailable_error"),
+    (Kind::Limit, 429, ("rate_limit_error", Some("rate_limit_exceeded")), "rate_limit_error", "unavailable_error"),
     (Kind::Ours, 500, ("server_error", None), "api_error", "server_error"),
     (Kind::NotBuilt, 501, ("server_error", Some("not_built")), "api_error", "not_supported_error"),
     (Kind::Provider, 502, ("server_error", Some("provider_error")), "api_error", "server_error"),
@@ -148,7 +151,7 @@ mod tests {
         use Kind::*;
         let all = [
             Invalid, Key, Forbidden, NoRoute, NoModel, NoResponse, NoPrevious, Method, Slow, Late,
-            TooLarge, MediaType, Busy, Ours, NotBuilt, Provider, NotReady,
+            TooLarge, MediaType, Busy, Limit, Ours, NotBuilt, Provider, NotReady,
         ];
         for kind in all {
             assert_eq!(KINDS.iter().filter(|row| row.0 == kind).count(), 1, "{kind:?}");

@@ -11,11 +11,11 @@ use ingle_protocol::{
     Call, Chat, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request, Sink, Step,
     Timings, Token, Usage, Weighed, Weighing,
 };
-use ingle_server::{Config, Error, Key, Slot, Stop, bind};
+use ingle_server::{Config, Control, Error, Key, Slot, Stop, bind};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// What a test can see and do behind the provider.
@@ -233,19 +233,26 @@ pub(crate) fn keys(keys: &[&str]) -> Vec<Key> {
 }
 
 pub(crate) async fn start(config: Config) -> Server {
+    start_with(config).await.0
+}
+
+/// The same, with a hold on its configuration.
+pub(crate) async fn start_with(config: Config) -> (Server, Control) {
     let bound = bind(config).await.expect("a free port");
+    let control = bound.control();
     let (address, world) = (bound.address(), Arc::new(World::default()));
     let (stop, stopped) = watch::channel(Stop::Run);
     let script = Arc::new(Script(Arc::clone(&world)));
+    let (loaded, is_loaded) = oneshot::channel();
     let load = |slot: &Slot| {
         slot.fill(script);
+        let _ = loaded.send(());
         Ok::<_, Fault>(())
     };
     let ended = tokio::spawn(bound.serve(load, stopped));
     let server = Server { address, world, stop, ended };
-    // Where TLS is spoken, plain HTTP gets a refusal, but gets it: the model is there at once.
-    until(async || [200, 400].contains(&server.get("/health").await.status)).await;
-    server
+    is_loaded.await.expect("it is loaded");
+    (server, control)
 }
 
 /// Waits until something is so; a test that waits in vain fails.
