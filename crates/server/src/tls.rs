@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -109,11 +110,16 @@ impl Tls {
         let mut seen = self.stamps();
         loop {
             sleep(every).await;
-            let now = self.stamps();
-            if now != seen {
-                seen = now;
-                self.reload();
-            }
+            // A file may be far away, and its server slow.
+            let (tls, before) = (Arc::clone(&self), seen);
+            let look = move || {
+                let now = tls.stamps();
+                if now != before {
+                    tls.reload();
+                }
+                now
+            };
+            seen = spawn_blocking(look).await.unwrap_or(before);
         }
     }
 
