@@ -4,6 +4,7 @@
 mod weigh;
 
 use crate::Options;
+use crate::beams;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 use crate::draft::pair;
 use crate::grammar::{Grammars, Guide};
@@ -89,6 +90,7 @@ pub struct Local {
     /// Bytes of a text that can no more fit the context than be worth encoding.
     prompt_bytes: usize,
     commands: SyncSender<Command>,
+    relay: SyncSender<Job>,
     /// Requests under way, and the most there may be.
     under_way: Arc<AtomicUsize>,
     most: usize,
@@ -146,7 +148,7 @@ impl Local {
         let most = options.running.max(1) + options.waiting.max(1);
         let (commands, inbox) = sync_channel(most);
         let stats = Arc::new(Mutex::new(core.stats()));
-        let seen = Arc::clone(&stats);
+        let (seen, relay) = (Arc::clone(&stats), core.relay());
         let thread = std::thread::Builder::new()
             .name("ingle-engine".into())
             .spawn(move || drive(core, &inbox, &seen))
@@ -158,6 +160,7 @@ impl Local {
             template,
             prompt_bytes,
             commands,
+            relay,
             under_way: Arc::default(),
             most,
             stats,
@@ -292,17 +295,20 @@ impl Local {
                  shorten the prompt, or load the model with a larger --context"
             )));
         }
-        if request.cache_salt.len() > SALT_BYTES {
-            let message = format!("cache_salt is longer than {SALT_BYTES} bytes: hash it");
-            return Err(Fault::caller(message).at("cache_salt"));
-        }
+        salt_fits(&request.cache_salt)?;
         let telling = Telling::of(request, &prompt, &self.tokenizer)?;
         let scores = telling.as_ref().is_some_and(Telling::scores);
         let asked = request.max_tokens.map_or(usize::MAX, |n| n as usize);
         if asked == 0 && !scores {
             return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
         }
-        let place = Place::take(&self.under_way, self.most)?;
+        if let Some(rules) = request.beams {
+            let timings = Timings { load, ..Timings::default() };
+            let new_max = asked.min(context - used);
+            let asked = beams::Asked { request, prompt, new_max, cut, arrived, timings, cancelled };
+            return self.search(rules, asked, sink);
+        }
+        let place = self.place()?;
         let mut guide = self.guide(frame.as_ref(), request.grammar.as_ref())?;
         guide.iter_mut().for_each(|guide| guide.ignore_ends(request.sampling.ignore_eos));
         let answer = Answer {
@@ -336,11 +342,21 @@ impl Local {
             guide,
             salt: (!scores).then(|| request.cache_salt.clone()),
             rank: Rank { priority: request.priority, owner: request.owner },
-            deadline: request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into())),
+            deadline: deadline(request, arrived),
             cancelled,
             watch: Box::new(answer),
         };
         self.submit(job)
+    }
+
+    /// A place for one sequence under way.
+    pub(crate) fn place(&self) -> Result<Place, Fault> {
+        Place::take(&self.under_way, self.most)
+    }
+
+    /// Where jobs go that follow upon others.
+    pub(crate) fn relay(&self) -> SyncSender<Job> {
+        self.relay.clone()
     }
 
     /// Hands a job to the engine's thread.
@@ -439,7 +455,7 @@ fn next(core: &mut Core, inbox: &Receiver<Command>) -> Result<Command, TryRecvEr
 }
 
 /// One of the places for requests under way; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     fn take(under_way: &Arc<AtomicUsize>, most: usize) -> Result<Self, Fault> {
@@ -516,8 +532,21 @@ impl Answer {
     }
 }
 
+fn salt_fits(salt: &str) -> Result<(), Fault> {
+    if salt.len() <= SALT_BYTES {
+        return Ok(());
+    }
+    let message = format!("cache_salt is longer than {SALT_BYTES} bytes: hash it");
+    Err(Fault::caller(message).at("cache_salt"))
+}
+
+/// When a request that came at `arrived` is ended, complete or not.
+pub(crate) fn deadline(request: &Request, arrived: Instant) -> Option<Instant> {
+    request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into()))
+}
+
 /// The receipt of what this machine computed.
-fn receipt(model: &str, finish: Finish, usage: Usage, timings: Timings) -> Receipt {
+pub(crate) fn receipt(model: &str, finish: Finish, usage: Usage, timings: Timings) -> Receipt {
     let (taken, reason) = (true, "runs on this machine".to_owned());
     Receipt {
         model: model.to_owned(),
@@ -618,7 +647,7 @@ fn malformed(why: &str) -> Fault {
     ))
 }
 
-fn expired() -> Fault {
+pub(crate) fn expired() -> Fault {
     let message = "the time given passed before the answer was complete: allow more of it, or ask \
                    for fewer tokens";
     Fault::late(Duration::from_secs(1), message).at("timeout_ms")

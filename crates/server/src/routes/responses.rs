@@ -50,7 +50,9 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
     let card = card(&owner, &provider, &asked.request.model).await?;
-    let admitted = Admitted { _place: admit(&state, &asked)?, owner };
+    let place = admit(&state, &asked)?;
+    let tokens = owner.reserve(&asked, card.context_tokens)?;
+    let admitted = Admitted { owner, _place: place, tokens };
     let (stamp, traced) = (stamp(&card.name), Traced::served());
     traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);
     let record = ResponseRecord {

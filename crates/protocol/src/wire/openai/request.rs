@@ -7,7 +7,7 @@ use super::check::{self, Read};
 use super::fields::{Draft, read_fields};
 use super::values::{ordered, read_object};
 use super::{Asked, Format, Options, constraint, messages, tools};
-use crate::{Chat, Fault, Gap, Input, KeepAlive, Request, Sampling, Truncation};
+use crate::{Beams, Chat, Fault, Gap, Input, KeepAlive, Request, Sampling, Truncation};
 
 /// OpenAI's default of a completion's `max_tokens`.
 const COMPLETION_TOKENS: u32 = 16;
@@ -21,16 +21,21 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     let given = draft.top_logprobs.or(draft.logprobs);
     let echoed = given.filter(|_| draft.options.echo);
     fits(format, &draft, echoed)?;
-    draft.options.hide_scores = draft.options.best_of.is_some() && given.is_none();
+    let ranked = draft.options.best_of.is_some() && !draft.beam_search;
+    draft.options.hide_scores = ranked && given.is_none();
     draft.top_logprobs = given.or(draft.options.hide_scores.then_some(0));
     draft.prompt_logprobs = draft.prompt_logprobs.or(echoed);
+    draft.beams = beams(&draft)?;
     let default = (format == Format::Completions).then_some(COMPLETION_TOKENS);
     draft.max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
     let inputs = match format {
         Format::Chat => vec![Input::Chat(std::mem::take(&mut draft.chat))],
         Format::Completions => gaps(std::mem::take(&mut draft.prompts), draft.suffix.as_deref())?,
     };
-    let requests = inputs.into_iter().map(|input| draft.request(input)).collect();
+    let requests: Vec<Request> = inputs.into_iter().map(|input| draft.request(input)).collect();
+    if let (Some(beams), Some(request)) = (draft.beams, requests.first()) {
+        beams.check(request)?;
+    }
     Ok(Asked { requests, options: draft.options })
 }
 
@@ -47,6 +52,7 @@ impl Draft {
             prompt_logprobs: self.prompt_logprobs,
             token_ids: self.token_ids,
             truncation: self.truncation,
+            beams: self.beams,
             grammar: self.grammar.clone(),
             priority: self.priority,
             timeout_ms: self.timeout_ms,
@@ -55,6 +61,27 @@ impl Draft {
             ..Request::default()
         }
     }
+}
+
+/// The search that is asked for, if one is.
+fn beams(draft: &Draft) -> Read<Option<Beams>> {
+    let penalty = draft.length_penalty.unwrap_or(1.0);
+    if !draft.beam_search {
+        let misfits =
+            [("length_penalty", penalty != 1.0), ("early_stopping", draft.early_stopping)];
+        return match misfits.into_iter().find(|misfit| misfit.1) {
+            Some((name, _)) => check::bad(name, "needs 'use_beam_search' to be true"),
+            None => Ok(None),
+        };
+    }
+    if draft.options.stream {
+        return check::bad("use_beam_search", "cannot be streamed: it is known at the end");
+    }
+    Ok(Some(Beams {
+        width: u8::try_from(draft.options.drawn()).expect("at most 16"),
+        length_penalty: penalty,
+        early_stopping: draft.early_stopping,
+    }))
 }
 
 /// The one variable of templates that is more than that: whether the model reasons is asked for
@@ -259,6 +286,11 @@ fn write_told(body: &mut Map<String, Value>, request: &Request, options: &Option
     }
     if request.token_ids {
         body.insert("return_token_ids".into(), json!(true));
+    }
+    if let Some(beams) = request.beams {
+        body.insert("use_beam_search".into(), json!(true));
+        body.insert("length_penalty".into(), short(beams.length_penalty));
+        body.insert("early_stopping".into(), json!(beams.early_stopping));
     }
     match request.truncation {
         Some(Truncation::Last(most)) => {

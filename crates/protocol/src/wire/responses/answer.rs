@@ -337,8 +337,8 @@ impl Writer for Answer {
             Event::Reasoning(piece) => self.say(&mut out, What::Thought, &piece),
             Event::ToolCall { part, .. } => self.call(&mut out, part),
             Event::Done(receipt) => self.end(&mut out, &receipt),
-            // The format has no words for a prompt's tokens, and no field that asks for them.
-            Event::Prompt(_) => {}
+            // The format has no words for these, and no field that asks for them.
+            Event::Prompt(_) | Event::Beams(_) => {}
             Event::Failed(fault) => return Err(fault),
         }
         Ok(out)
