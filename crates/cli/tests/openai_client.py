@@ -367,6 +367,8 @@ def check_what_is_told_of_tokens():
     assert mean(best.choices[0]) >= mean(best.choices[1]) and len(best.choices) == 2, best
     cut = create(extra_body={"truncate_prompt_tokens": 2})
     assert cut.usage.prompt_tokens == 2 and "last 2 of" in cut.ingle["notes"][0], cut
+    beams = create(n=2, extra_body={"use_beam_search": True, "length_penalty": 0.8})
+    assert len({choice.text for choice in beams.choices}) == 2, beams
     order = {"samplers": ["top_k", "temperature"], "top_k": 1}
     assert create(temperature=2, extra_body=order).choices[0].text == whole.text
     order = lambda: create(extra_body={"samplers": ["top_k", "top_z"]})

@@ -24,6 +24,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// The most tokens that a grammar forces which one step takes: with the one before them as many
@@ -257,6 +258,8 @@ pub struct Core {
     fast_forward: bool,
     masks: Masks,
     stats: Stats,
+    /// Jobs that follow upon those that end.
+    relay: (SyncSender<Job>, Receiver<Job>),
 }
 
 /// Bytes of the KV cache: what the options say, or what is usual here.
@@ -330,6 +333,7 @@ impl Core {
             now: None,
             departed: None,
             stats: Stats { blocks, ..Stats::default() },
+            relay: sync_channel(options.running.max(1) + options.waiting.max(1)),
         })
     }
 
@@ -362,6 +366,12 @@ impl Core {
             masks_awaited_ns: masks.awaited_ns,
             ..self.stats
         }
+    }
+
+    /// Where a watch, when it hears of its job's end, may send the jobs that follow upon it: they
+    /// are taken in at once. As many have room as may wait.
+    pub fn relay(&self) -> SyncSender<Job> {
+        self.relay.0.clone()
     }
 
     /// Takes a job in, or ends it with what is wrong with it.
@@ -632,6 +642,9 @@ impl Core {
         }
         if let Some(live) = self.live.remove(&id) {
             live.watch.ended(ending);
+        }
+        while let Ok(job) = self.relay.1.try_recv() {
+            self.submit(job);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! here knows a socket, an async runtime or a JSON text.
 #![forbid(unsafe_code)]
 
+mod beams;
 mod core;
 mod draft;
 mod fleet;

@@ -2,6 +2,7 @@
 //! caller's thread; the engine's thread only computes, samples and detokenizes.
 
 use crate::Options;
+use crate::beams;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
 use crate::draft::pair;
 use crate::grammar::{Grammars, Guide};
@@ -87,6 +88,7 @@ pub struct Local {
     /// Bytes of a text that can no more fit the context than be worth encoding.
     prompt_bytes: usize,
     commands: SyncSender<Command>,
+    relay: SyncSender<Job>,
     /// Requests under way, and the most there may be.
     under_way: Arc<AtomicUsize>,
     most: usize,
@@ -144,7 +146,7 @@ impl Local {
         let most = options.running.max(1) + options.waiting.max(1);
         let (commands, inbox) = sync_channel(most);
         let stats = Arc::new(Mutex::new(core.stats()));
-        let seen = Arc::clone(&stats);
+        let (seen, relay) = (Arc::clone(&stats), core.relay());
         let thread = std::thread::Builder::new()
             .name("ingle-engine".into())
             .spawn(move || drive(core, &inbox, &seen))
@@ -156,6 +158,7 @@ impl Local {
             template,
             prompt_bytes,
             commands,
+            relay,
             under_way: Arc::default(),
             most,
             stats,
@@ -286,17 +289,20 @@ impl Local {
                  shorten the prompt, or load the model with a larger --context"
             )));
         }
-        if request.cache_salt.len() > SALT_BYTES {
-            let message = format!("cache_salt is longer than {SALT_BYTES} bytes: hash it");
-            return Err(Fault::caller(message).at("cache_salt"));
-        }
+        salt_fits(&request.cache_salt)?;
         let telling = Telling::of(request, &prompt, &self.tokenizer)?;
         let scores = telling.as_ref().is_some_and(Telling::scores);
         let asked = request.max_tokens.map_or(usize::MAX, |n| n as usize);
         if asked == 0 && !scores {
             return Err(Fault::caller("max_tokens is 0").at("max_tokens"));
         }
-        let place = Place::take(&self.under_way, self.most)?;
+        if let Some(rules) = request.beams {
+            let timings = Timings { load, ..Timings::default() };
+            let new_max = asked.min(context - used);
+            let asked = beams::Asked { request, prompt, new_max, cut, arrived, timings, cancelled };
+            return self.search(rules, asked, sink);
+        }
+        let place = self.place()?;
         let mut guide = self.guide(frame.as_ref(), request.grammar.as_ref())?;
         guide.iter_mut().for_each(|guide| guide.ignore_ends(request.sampling.ignore_eos));
         let answer = Answer {
@@ -330,11 +336,21 @@ impl Local {
             guide,
             salt: (!scores).then(|| request.cache_salt.clone()),
             rank: Rank { priority: request.priority, owner: request.owner },
-            deadline: request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into())),
+            deadline: deadline(request, arrived),
             cancelled,
             watch: Box::new(answer),
         };
         self.submit(job)
+    }
+
+    /// A place for one sequence under way.
+    pub(crate) fn place(&self) -> Result<Place, Fault> {
+        Place::take(&self.under_way, self.most)
+    }
+
+    /// Where jobs go that follow upon others.
+    pub(crate) fn relay(&self) -> SyncSender<Job> {
+        self.relay.clone()
     }
 
     /// Hands a job to the engine's thread.
@@ -433,7 +449,7 @@ fn next(core: &mut Core, inbox: &Receiver<Command>) -> Result<Command, TryRecvEr
 }
 
 /// One of the places for requests under way; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     fn take(under_way: &Arc<AtomicUsize>, most: usize) -> Result<Self, Fault> {
@@ -500,21 +516,45 @@ impl Answer {
     }
 
     fn receipt(&self, finish: Finish) -> Receipt {
-        Receipt {
-            model: self.model.clone(),
-            route: vec![Step {
-                candidate: self.model.clone(),
-                taken: true,
-                reason: "runs on this machine".into(),
-            }],
-            left_machine: false,
-            cost_micros: 0,
-            finish,
-            stop: self.hearing.met().map(str::to_owned),
-            notes: self.notes(finish),
-            usage: Usage { reasoning_tokens: self.hearing.thought(), ..self.usage },
-            timings: Timings { total: self.arrived.elapsed(), ..self.timings },
-        }
+        let usage = Usage { reasoning_tokens: self.hearing.thought(), ..self.usage };
+        let timings = Timings { total: self.arrived.elapsed(), ..self.timings };
+        let stop = self.hearing.met().map(str::to_owned);
+        receipt(&self.model, finish, stop, self.notes(finish), (usage, timings))
+    }
+}
+
+fn salt_fits(salt: &str) -> Result<(), Fault> {
+    if salt.len() <= SALT_BYTES {
+        return Ok(());
+    }
+    let message = format!("cache_salt is longer than {SALT_BYTES} bytes: hash it");
+    Err(Fault::caller(message).at("cache_salt"))
+}
+
+/// When a request that came at `arrived` is ended, complete or not.
+pub(crate) fn deadline(request: &Request, arrived: Instant) -> Option<Instant> {
+    request.timeout_ms.map(|ms| arrived + Duration::from_millis(ms.into()))
+}
+
+/// The receipt of an answer that was made here.
+pub(crate) fn receipt(
+    model: &str,
+    finish: Finish,
+    stop: Option<String>,
+    notes: Vec<String>,
+    (usage, timings): (Usage, Timings),
+) -> Receipt {
+    let reason = "runs on this machine".into();
+    Receipt {
+        model: model.to_owned(),
+        route: vec![Step { candidate: model.to_owned(), taken: true, reason }],
+        left_machine: false,
+        cost_micros: 0,
+        finish,
+        stop,
+        notes,
+        usage,
+        timings,
     }
 }
 
@@ -604,7 +644,7 @@ fn malformed(why: &str) -> Fault {
     ))
 }
 
-fn expired() -> Fault {
+pub(crate) fn expired() -> Fault {
     let message = "the time given passed before the answer was complete: allow more of it, or ask \
                    for fewer tokens";
     Fault::late(Duration::from_secs(1), message).at("timeout_ms")

@@ -3,12 +3,14 @@
 //! [`wire`] translate to and from them.
 #![forbid(unsafe_code)]
 
+mod beams;
 mod chat;
 mod keep_alive;
 mod prompt;
 mod sampling;
 pub mod wire;
 
+pub use beams::{Beam, Beams};
 pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
 pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
@@ -45,6 +47,8 @@ pub struct Request {
     pub token_ids: bool,
     /// What is kept of a prompt that is too long; `None` refuses it.
     pub truncation: Option<Truncation>,
+    /// Search for continuations, drawing none: [`Event::Beams`] tells of them.
+    pub beams: Option<Beams>,
     /// What the answer has to match, as far as it gets: stop texts and `max_tokens` cut it short.
     /// What a model reasons before its answer is none of it.
     pub grammar: Option<Grammar>,
@@ -114,6 +118,9 @@ pub enum Event {
         /// What of it.
         part: CallPart,
     },
+    /// The continuations that a search found, best first, in the place of everything else but the
+    /// end.
+    Beams(Vec<Beam>),
     /// The answer is complete.
     Done(Box<Receipt>),
     /// There is no (further) answer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ingle_protocol::wire::openai::{Asked, DONE, Format, Head, Options, Reader, Tally, Whole};
 use ingle_protocol::wire::openai::{read_request, write_chunk};
 use ingle_protocol::wire::receipt;
-use ingle_protocol::{CallPart, Event, Fault, Finish, Piece, Receipt, Scored, Step, Timings};
+use ingle_protocol::{Beam, CallPart, Event, Fault, Finish, Piece, Receipt, Scored, Step, Timings};
 use ingle_protocol::{PromptScore, PromptToken, TokenScore, Usage};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -378,6 +378,35 @@ fn the_best_are_returned() {
     let asked = ask(Format::Completions, r#","n":2,"best_of":3,"logprobs":0"#);
     let (_, whole) = write(Format::Completions, &asked, &events);
     assert_eq!(whole["choices"][0]["logprobs"]["token_logprobs"], json!([-1.0]));
+}
+
+/// A search finds three for each of two prompts; two of each are returned.
+#[test]
+fn what_a_search_found_is_all_choices() {
+    let beam = |text: &str, tokens: usize, finish| Beam {
+        text: text.into(),
+        tokens: vec![9; tokens],
+        finish,
+        logprob: -1.0,
+    };
+    let (stop, length) = (Finish::Stop, Finish::Length);
+    let events: Vec<(u32, Event)> = (0..2)
+        .flat_map(|i| {
+            let found = vec![beam("a", 1, stop), beam("bb", 4, length), beam("c", 5, stop)];
+            [(i, Event::Beams(found)), (i, done(3, 10, stop))]
+        })
+        .collect();
+    let fields = r#","use_beam_search":true,"n":2,"best_of":3,"echo":true,"return_token_ids":true"#;
+    let asked = ask(Format::Completions, fields);
+    assert_eq!(asked.requests[0].beams.map(|beams| beams.width), Some(3));
+    let (_, whole) = write(Format::Completions, &asked, &events);
+    let choices = whole["choices"].as_array().expect("a list");
+    let told = choices.iter().map(|one| json!([one["index"], one["text"], one["finish_reason"]]));
+    let expect =
+        [(0, "péa", "stop"), (1, "pébb", "length"), (2, "qa", "stop"), (3, "qbb", "length")];
+    assert_eq!(json!(told.collect::<Vec<_>>()), json!(expect));
+    assert_eq!(whole["usage"]["completion_tokens"], 10, "those that are returned");
+    assert_eq!(whole["usage"]["prompt_tokens"], 6);
 }
 
 #[test]

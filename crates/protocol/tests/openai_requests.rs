@@ -5,7 +5,9 @@ mod support;
 
 use ingle_protocol::wire::openai::{Asked, Format, Options, fields};
 use ingle_protocol::wire::openai::{read_request, write_request};
-use ingle_protocol::{Chat, Effort, Gap, Grammar, Input, KeepAlive, Message, Reasoning, Request};
+use ingle_protocol::{
+    Beams, Chat, Effort, Gap, Grammar, Input, KeepAlive, Message, Reasoning, Request,
+};
 use ingle_protocol::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
 use ingle_protocol::{Tool, ToolCall, ToolChoice, Truncation};
 use proptest::prelude::*;
@@ -138,6 +140,10 @@ fn fields_about_tokens_reach_the_request() {
         (CHAT, r#""samplers":"tkk""#, |r, _| r.sampling.order == [Stage::Temperature, Stage::TopK, Stage::TopK]),
         (CHAT, r#""samplers":["typical_p","temp","penalties"]"#, |r, _| r.sampling.order == [Stage::Typical, Stage::Temperature, Stage::Penalties]),
         (CHAT, r#""samplers":[]"#, |r, _| r.sampling.order.is_empty()),
+        (TEXT, r#""use_beam_search":true,"n":2,"best_of":4,"length_penalty":0.5,"early_stopping":"never""#, |r, o| {
+            let beams = Beams { width: 4, length_penalty: 0.5, early_stopping: false };
+            r.beams == Some(beams) && o.n == 2 && !o.hide_scores && r.logprobs.is_none()
+        }),
         (TEXT, r#""suffix":"""#, |r, _| matches!(r.input, Input::Text(_))),
         (TEXT, r#""suffix":"end""#, |r, _| matches!(&r.input, Input::Gap(gap) if gap.suffix == "end" && gap.begun.is_empty())),
     ]);
@@ -287,6 +293,12 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 fn fields_about_tokens_are_refused_by_name() {
     let rows: &[(Format, &str, &str, &str)] = &[
         (TEXT, r#""suffix":"x","echo":true"#, "echo", "around"),
+        (TEXT, r#""use_beam_search":true,"stream":true"#, "use_beam_search", "at the end"),
+        (CHAT, r#""length_penalty":2"#, "length_penalty", "needs 'use_beam_search'"),
+        (CHAT, r#""use_beam_search":true,"top_k":3"#, "use_beam_search", "without rules"),
+        (CHAT, r#""use_beam_search":true,"temperature":0.5"#, "temperature", "no effect"),
+        (TEXT, r#""use_beam_search":true,"stop":"x""#, "stop", "beam search"),
+        (TEXT, r#""use_beam_search":true,"logprobs":1"#, "logprobs", "beam search"),
         (TEXT, r#""n":3,"best_of":2"#, "best_of", "at least 'n'"),
         (TEXT, r#""best_of":2,"stream":true"#, "best_of", "at the end"),
         (TEXT, r#""echo":true,"logprobs":1,"prompt_logprobs":2"#, "prompt_logprobs", "differs"),
@@ -572,6 +584,12 @@ fn agree(format: Format, request: &mut Request, options: &mut Options, told: Any
     options.hide_scores = options.best_of.is_some() && request.logprobs.is_none();
     request.logprobs = request.logprobs.or(options.hide_scores.then_some(0));
     (request.token_ids, request.truncation) = (ids, truncation);
+    let width = u8::try_from(options.drawn()).expect("at most 16");
+    let beams = Beams { width, length_penalty: -0.5, early_stopping: by_id };
+    let plain = !options.stream && beams.check(request).is_ok();
+    request.beams = Some(beams).filter(|_| plain && ids);
+    // Nothing is ranked by log-probabilities there.
+    options.hide_scores &= request.beams.is_none();
 }
 
 fn any_asked(format: Format) -> impl Strategy<Value = Asked> {

@@ -136,7 +136,7 @@ impl Answer {
                 metrics.done(self.admitted.owner.name(), receipt, at - self.began);
                 self.traced.done(index, receipt, at);
             }
-            Event::Prompt(_) | Event::Failed(_) => {}
+            Event::Prompt(_) | Event::Beams(_) | Event::Failed(_) => {}
         }
     }
 

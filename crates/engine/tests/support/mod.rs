@@ -9,7 +9,8 @@ use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_engine::{Case, Gold, Local, Options};
 use ingle_model::{Error, pull};
 use ingle_protocol::{
-    Call, Event, Fault, Input, Piece, PromptToken, Receipt, Request, Sampling, Token, TokenScore,
+    Beam, Call, Event, Fault, Input, Piece, PromptToken, Receipt, Request, Sampling, Token,
+    TokenScore,
 };
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,8 @@ pub(crate) struct Told {
     /// What it was told of its prompt, before all else.
     pub(crate) prompt: Vec<PromptToken>,
     pub(crate) pieces: Vec<Piece>,
+    /// What a search found.
+    pub(crate) beams: Vec<Beam>,
     pub(crate) end: Result<Receipt, Fault>,
 }
 
@@ -124,13 +127,14 @@ impl Asked {
 
     /// All that comes. The last event comes exactly once, and after it nothing.
     pub(crate) fn wait(self) -> Told {
-        let (mut prompt, mut pieces) = (Vec::new(), Vec::new());
+        let (mut prompt, mut pieces, mut beams) = (Vec::new(), Vec::new(), Vec::new());
         let end = loop {
             match self.next() {
                 Event::Prompt(told) => {
                     assert!(prompt.is_empty() && pieces.is_empty(), "once, and first");
                     prompt = told;
                 }
+                Event::Beams(found) => beams = found,
                 Event::Text(piece) => pieces.push(piece),
                 Event::Done(receipt) => break Ok(*receipt),
                 Event::Failed(fault) => break Err(fault),
@@ -139,7 +143,7 @@ impl Asked {
         };
         let after = self.events.recv_timeout(PATIENCE);
         assert_eq!(after, Err(RecvTimeoutError::Disconnected), "the last event comes last");
-        Told { prompt, pieces, end }
+        Told { prompt, pieces, beams, end }
     }
 }
 

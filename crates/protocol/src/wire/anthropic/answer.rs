@@ -226,7 +226,7 @@ impl Writer for Answer {
         let mut out = String::new();
         self.begin(&mut out);
         match event {
-            Event::Prompt(_) => {} // never asked for
+            Event::Prompt(_) | Event::Beams(_) => {} // never asked for
             Event::Text(piece) if piece.text.is_empty() => {}
             Event::Text(piece) => self.add(&mut out, Block::Text(String::new()), &piece.text),
             Event::Reasoning(piece) => {

@@ -156,7 +156,7 @@ impl Writer for Answer {
                 self.score(&piece);
             }
             Event::ToolCall { part, .. } => self.call(part),
-            Event::Prompt(_) => {} // never asked for
+            Event::Prompt(_) | Event::Beams(_) => {} // never asked for
             Event::Done(receipt) => return Ok(self.end(&receipt)),
             Event::Failed(fault) => return Err(fault),
         }

@@ -8,7 +8,7 @@ use super::scores::{self, Naming};
 use super::{Asked, Format, Options, messages};
 use crate::Usage;
 use crate::wire::receipt;
-use crate::{CallPart, Event, Fault, Finish, Input, Piece, PromptToken, Receipt, ToolCall};
+use crate::{Beam, CallPart, Event, Fault, Finish, Input, Piece, PromptToken, Receipt, ToolCall};
 
 /// What all parts of one answer have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ struct Closing {
 #[derive(Debug, Default)]
 struct Choice {
     begun: bool,
+    /// How it ended and its tokens, where a search found it.
+    found: Option<(Finish, u32)>,
     chars: usize,
     receipt: Option<Receipt>,
 }
@@ -88,8 +90,10 @@ pub struct Tally {
     /// Prompts to return before their completions, one a prompt; empty without `echo`.
     echoes: Vec<String>,
     choices: Vec<Choice>,
-    /// Whether prompts' ids are wanted.
+    /// Whether ids are wanted.
     ids: bool,
+    /// Whether each request finds all of its choices at once, by a search.
+    searched: bool,
 }
 
 impl Tally {
@@ -108,15 +112,23 @@ impl Tally {
                 Input::Chat(_) | Input::Gap(_) => String::new(),
             });
         }
-        let count = asked.requests.len() * asked.options.drawn() as usize;
+        let searched = asked.requests.iter().any(|request| request.beams.is_some());
+        let count = asked.requests.len() * shared(&asked.options, searched);
         let choices = (0..count).map(|_| Choice::default()).collect();
         let ids = asked.requests.iter().any(|request| request.token_ids);
-        Ok(Self { format, options: asked.options.clone(), echoes, choices, ids })
+        Ok(Self { format, options: asked.options.clone(), echoes, choices, ids, searched })
     }
 
-    /// Takes choice `index`'s next event. A failure of one choice is the whole answer's.
+    /// How many choices share a prompt.
+    fn shared(&self) -> usize {
+        shared(&self.options, self.searched)
+    }
+
+    /// Takes choice `index`'s next event, or, where a search finds all choices of a prompt, the
+    /// search's. A failure of one choice is the whole answer's.
     pub fn take(&mut self, index: u32, event: Event) -> Result<Vec<Delta>, Fault> {
         let mut deltas = Vec::new();
+        let index = if self.searched { index * self.options.n } else { index };
         let event = match event {
             Event::Prompt(tokens) => {
                 self.begin(index, Some(tokens), &mut deltas);
@@ -128,6 +140,8 @@ impl Tally {
         let choice = &mut self.choices[index as usize];
         match event {
             Event::Prompt(_) => {}
+            Event::Beams(beams) => self.found(index, beams, &mut deltas),
+            Event::Done(receipt) if self.searched => self.end_search(index, &receipt, &mut deltas),
             Event::Text(piece) | Event::Reasoning(piece) if piece.is_empty() => {}
             Event::Text(piece) => {
                 let offset = choice.chars;
@@ -168,7 +182,7 @@ impl Tally {
 
     /// A chat's choice begins with its role; a completion's with its prompt, if that is wanted.
     fn begin(&mut self, index: u32, prompt: Option<Vec<PromptToken>>, deltas: &mut Vec<Delta>) {
-        let echo = self.echoes.get((index / self.options.drawn()) as usize);
+        let echo = self.echoes.get(index as usize / self.shared());
         let choice = &mut self.choices[index as usize];
         if std::mem::replace(&mut choice.begun, true) {
             return;
@@ -189,11 +203,38 @@ impl Tally {
         }
     }
 
+    /// The choices of a prompt are these, best first.
+    fn found(&mut self, first: u32, beams: Vec<Beam>, deltas: &mut Vec<Delta>) {
+        for (index, beam) in (first..first + self.options.n).zip(beams) {
+            self.begin(index, None, deltas);
+            let choice = &mut self.choices[index as usize];
+            choice.found = Some((beam.finish, beam.tokens.len() as u32));
+            let tokens = if self.ids { beam.tokens } else { Vec::new() };
+            let piece = Piece { text: beam.text, tokens, ..Piece::default() };
+            deltas.push(changed(Change { index, piece, ..Change::default() }));
+            let finish = Some(beam.finish);
+            deltas.push(changed(Change { index, finish, ..Change::default() }));
+        }
+    }
+
+    /// A search's receipt is its first choice's; the others' tell of their own tokens alone. What
+    /// was found and is not returned counts as no token.
+    fn end_search(&mut self, first: u32, receipt: &Receipt, deltas: &mut Vec<Delta>) {
+        for index in first..first + self.options.n {
+            let choice = &mut self.choices[index as usize];
+            let (finish, tokens) = choice.found.unwrap_or((receipt.finish, 0));
+            let usage = Usage { completion_tokens: tokens, ..receipt.usage };
+            let notes = if index == first { receipt.notes.clone() } else { Vec::new() };
+            choice.receipt = Some(Receipt { finish, usage, notes, ..receipt.clone() });
+        }
+        self.close(deltas);
+    }
+
     fn close(&self, deltas: &mut Vec<Delta>) {
         let receipts: Option<Vec<Receipt>> =
             self.choices.iter().map(|choice| choice.receipt.clone()).collect();
         let Some(receipts) = receipts else { return };
-        let whole = merged(&receipts, self.options.drawn() as usize);
+        let whole = merged(&receipts, self.shared());
         let closing = Some(Closing { receipts, whole });
         match deltas.last_mut() {
             // Clients that asked for no usage expect no chunk without a choice.
@@ -201,6 +242,11 @@ impl Tally {
             _ => deltas.push(Delta { change: None, closing }),
         }
     }
+}
+
+/// How many choices share a prompt: all that are drawn, or those returned that a search found.
+fn shared(options: &Options, searched: bool) -> usize {
+    if searched { options.n as usize } else { options.drawn() as usize }
 }
 
 fn changed(change: Change) -> Delta {
@@ -360,6 +406,7 @@ fn write_usage(usage: &Usage) -> Value {
 #[derive(Debug)]
 pub struct Whole {
     options: Options,
+    searched: bool,
     choices: Vec<Sum>,
     closing: Option<Closing>,
 }
@@ -380,7 +427,8 @@ impl Whole {
     /// Nothing yet, of this tally's choices.
     pub fn new(tally: &Tally) -> Self {
         let choices = tally.choices.iter().map(|_| Sum::default()).collect();
-        Self { options: tally.options.clone(), choices, closing: None }
+        let (options, searched) = (tally.options.clone(), tally.searched);
+        Self { options, searched, choices, closing: None }
     }
 
     /// Adds one delta.
@@ -428,10 +476,10 @@ impl Whole {
     /// Which of the choices are returned: of each prompt's the likeliest by their mean, and of
     /// those that are as likely the first.
     fn picked(&self) -> Vec<usize> {
-        let drawn = self.options.drawn() as usize;
+        let drawn = shared(&self.options, self.searched);
         let best = |prompt: usize| {
             let mut group: Vec<usize> = (prompt * drawn..(prompt + 1) * drawn).collect();
-            if self.options.best_of.is_some() {
+            if self.options.best_of.is_some() && !self.searched {
                 let mean = |at: &usize| scores::mean(&self.choices[*at].pieces);
                 group.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
             }
@@ -443,7 +491,7 @@ impl Whole {
 
     /// What is told of a choice's prompt: one of those who share it may tell for all.
     fn prompt(&self, at: usize) -> Option<&Prompt> {
-        let drawn = self.options.drawn() as usize;
+        let drawn = shared(&self.options, self.searched);
         let first = self.choices.get(at / drawn * drawn)?;
         first.prompt.as_ref()
     }

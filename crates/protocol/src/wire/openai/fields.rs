@@ -3,7 +3,7 @@
 //! with a reason; `null` is the same as not given. Absent: defaults, which are
 //! [`crate::Sampling::default`]'s, and 16 for a completion's `max_tokens`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::check::{self, Read};
 use super::table::{self, Row, honoured, inert, neutral, refused};
@@ -31,6 +31,9 @@ pub(super) struct Draft {
     pub(super) token_ids: bool,
     pub(super) truncation: Option<Truncation>,
     pub(super) suffix: Option<String>,
+    pub(super) beam_search: bool,
+    pub(super) length_penalty: Option<f32>,
+    pub(super) early_stopping: bool,
     pub(super) priority: i32,
     pub(super) timeout_ms: Option<u32>,
     pub(super) cache_salt: String,
@@ -59,7 +62,6 @@ const TOOLS: &str = "an old name; give 'tools' and 'tool_choice'";
 const MEDIA: &str = "this server reads and writes text alone";
 const HOSTED: &str = "a feature of OpenAI's hosted service";
 const SAMPLER: &str = "no code of the caller's is run; the samplers' own numbers are fields";
-const BEAMS: &str = "beam search is not built";
 const TEMPLATE: &str = "the model's own chat template is used; chat_template_kwargs sets its \
                         variables";
 const SHAPE: &str = "the answer has one shape";
@@ -221,6 +223,17 @@ static FIELDS: &[Field] = &[
     }),
     honoured(CHAT, "top_logprobs", |d, at, v| { d.top_logprobs = Some(top(at, v)?); Ok(()) }),
     honoured(COMPLETIONS, "logprobs", |d, at, v| { d.logprobs = Some(top(at, v)?); Ok(()) }),
+    // As many are searched for as 'best_of' says, or 'n'.
+    honoured(BOTH, "use_beam_search", |d, at, v| { d.beam_search = check::boolean(at, v)?; Ok(()) }),
+    honoured(BOTH, "length_penalty", |d, at, v| {
+        d.length_penalty = Some(check::number(at, v, -10.0, 10.0)?);
+        Ok(())
+    }),
+    honoured(BOTH, "early_stopping", |d, at, v| {
+        // Transformers' third value: not before nothing better can come, which is so here anyway.
+        d.early_stopping = *v != json!("never") && check::boolean(at, v)?;
+        Ok(())
+    }),
     honoured(BOTH, "prompt_logprobs", |d, at, v| {
         d.prompt_logprobs = Some(top(at, v)?);
         d.options.prompt_scores = true;
@@ -249,8 +262,6 @@ static FIELDS: &[Field] = &[
     refused(CHAT, "prediction", "predicted outputs are not built"),
     refused(CHAT, "web_search_options", "nothing is looked up on the web"),
     // vLLM's.
-    neutral(BOTH, "use_beam_search", FALSE, BEAMS),
-    neutral(BOTH, "length_penalty", ONE, BEAMS),
     neutral(BOTH, "include_stop_str_in_output", FALSE, "stop texts are never returned"),
     neutral(BOTH, "skip_special_tokens", TRUE, "control tokens are not written as text"),
     neutral(BOTH, "spaces_between_special_tokens", &["true", "false"], SHAPE),

@@ -7,7 +7,7 @@ use super::check::{self, Read};
 use super::fields::{Draft, read_fields};
 use super::values::{ordered, read_object};
 use super::{Asked, Format, Options, constraint, messages, tools};
-use crate::{Chat, Fault, Gap, Input, KeepAlive, Request, Sampling, Truncation};
+use crate::{Beams, Chat, Fault, Gap, Input, KeepAlive, Request, Sampling, Truncation};
 
 /// OpenAI's default of a completion's `max_tokens`.
 const COMPLETION_TOKENS: u32 = 16;
@@ -21,7 +21,9 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
     let given = draft.top_logprobs.or(draft.logprobs);
     let echoed = given.filter(|_| draft.options.echo);
     fits(format, &draft, echoed)?;
-    draft.options.hide_scores = draft.options.best_of.is_some() && given.is_none();
+    let ranked = draft.options.best_of.is_some() && !draft.beam_search;
+    draft.options.hide_scores = ranked && given.is_none();
+    let beams = beams(&draft)?;
     let logprobs = given.or(draft.options.hide_scores.then_some(0));
     let default = (format == Format::Completions).then_some(COMPLETION_TOKENS);
     let max_tokens = draft.max_completion_tokens.or(draft.max_tokens).or(default);
@@ -39,6 +41,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         prompt_logprobs: draft.prompt_logprobs.or(echoed),
         token_ids: draft.token_ids,
         truncation: draft.truncation,
+        beams,
         grammar: draft.grammar.clone(),
         priority: draft.priority,
         timeout_ms: draft.timeout_ms,
@@ -46,7 +49,32 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         keep_alive: draft.keep_alive,
         ..Request::default()
     };
-    Ok(Asked { requests: inputs.into_iter().map(request).collect(), options: draft.options })
+    let requests: Vec<Request> = inputs.into_iter().map(request).collect();
+    if let (Some(beams), Some(request)) = (beams, requests.first()) {
+        beams.check(request)?;
+    }
+    Ok(Asked { requests, options: draft.options })
+}
+
+/// The search that is asked for, if one is.
+fn beams(draft: &Draft) -> Read<Option<Beams>> {
+    let penalty = draft.length_penalty.unwrap_or(1.0);
+    if !draft.beam_search {
+        let misfits =
+            [("length_penalty", penalty != 1.0), ("early_stopping", draft.early_stopping)];
+        return match misfits.into_iter().find(|misfit| misfit.1) {
+            Some((name, _)) => check::bad(name, "needs 'use_beam_search' to be true"),
+            None => Ok(None),
+        };
+    }
+    if draft.options.stream {
+        return check::bad("use_beam_search", "cannot be streamed: it is known at the end");
+    }
+    Ok(Some(Beams {
+        width: u8::try_from(draft.options.drawn()).expect("at most 16"),
+        length_penalty: penalty,
+        early_stopping: draft.early_stopping,
+    }))
 }
 
 /// The one variable of templates that is more than that: whether the model reasons is asked for
@@ -251,6 +279,11 @@ fn write_told(body: &mut Map<String, Value>, request: &Request, options: &Option
     }
     if request.token_ids {
         body.insert("return_token_ids".into(), json!(true));
+    }
+    if let Some(beams) = request.beams {
+        body.insert("use_beam_search".into(), json!(true));
+        body.insert("length_penalty".into(), short(beams.length_penalty));
+        body.insert("early_stopping".into(), json!(beams.early_stopping));
     }
     match request.truncation {
         Some(Truncation::Last(most)) => {

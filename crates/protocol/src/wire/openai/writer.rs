@@ -15,7 +15,8 @@ impl Ask for Asked {
     }
 
     fn choices(&self) -> u32 {
-        self.options.drawn()
+        let searched = self.requests.iter().any(|request| request.beams.is_some());
+        if searched { 1 } else { self.options.drawn() }
     }
 
     fn streamed(&self) -> bool {

@@ -111,6 +111,8 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
     for (with, name, other) in [
         ("top_logprobs", "logprobs", json!(true)),
         ("stream_options", "stream", json!(true)),
+        ("length_penalty", "use_beam_search", json!(true)),
+        ("early_stopping", "use_beam_search", json!(true)),
         ("best_of", "n", value.clone()),
     ] {
         if field == with {
