@@ -6,6 +6,7 @@
 
 use super::{Guide, gbnf, words};
 use ingle_model::dialect::Frame;
+use ingle_model::schema;
 use ingle_model::tokenizer::Tokenizer;
 use ingle_protocol::{Blame, Fault, Grammar, Token};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -341,7 +342,7 @@ fn frame_within_bounds(frame: &str) -> Result<(), Fault> {
     if bytes > most {
         return Err(tools_too_much(&format!("they have {bytes} bytes, and the most is {most}")));
     }
-    if frame.contains("x-guidance") {
+    if frame.replace(schema::OPTIONS, "").contains("x-guidance") {
         let message = "`x-guidance` is not taken in a tool's schema: leave it out";
         return Err(Fault::caller(message).at("tools"));
     }
@@ -350,8 +351,10 @@ fn frame_within_bounds(frame: &str) -> Result<(), Fault> {
 
 fn top_level(grammar: &Grammar) -> Result<TopLevelGrammar, String> {
     match grammar {
-        Grammar::JsonSchema(text) => TopLevelGrammar::from_tagged_str("json_schema", text)
-            .map_err(|error| format!("{error:#}")),
+        Grammar::JsonSchema(text) => {
+            TopLevelGrammar::from_tagged_str("json_schema", &schema::prepared(text))
+                .map_err(|error| format!("{error:#}"))
+        }
         Grammar::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
         Grammar::Lark(text) => Ok(TopLevelGrammar::from_lark(text.clone())),
         Grammar::Gbnf(text) => gbnf::to_lark(text).map(TopLevelGrammar::from_lark),
