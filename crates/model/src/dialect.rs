@@ -16,7 +16,7 @@ pub use frame::Frame;
 pub use listen::{Listener, Said};
 
 use crate::tokenizer::{TokenKind, Tokenizer};
-use ingle_protocol::{Chat, Token, ToolChoice};
+use ingle_protocol::{Chat, Token};
 
 /// What stands before and after something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,13 @@ struct Family {
     syntax: Syntax,
     /// Whether an answer may have more than one call.
     parallel: bool,
+}
+
+impl Family {
+    /// What the first call of an answer begins with; `""` where there is no mark.
+    fn call_begin(&self) -> &'static str {
+        self.section.map_or(self.call.begin, |section| section.begin)
+    }
 }
 
 static GLM: Tags = Tags {
@@ -203,16 +210,15 @@ impl Dialect {
         Self { family, thoughts }
     }
 
-    /// The dialect that a conversation is held in: where calls are forced and this one has no
-    /// grammar, the plain one.
+    /// The dialect that a conversation is held in: where a strict tool's schema asks for what this
+    /// one's form cannot be held to, the plain one.
     #[must_use]
     pub fn in_use(self, chat: &Chat) -> Self {
-        let forced = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-        let exact = chat.offered().iter().any(|tool| tool.strict);
-        match self.family.syntax {
-            Syntax::Tagged(_) | Syntax::Braced if forced || exact => {
-                Self { family: &PLAIN, ..self }
-            }
+        let syntax = self.family.syntax;
+        let held = |parameters: &str| frame::Arguments::read(syntax, parameters).is_some();
+        let alien = chat.offered().iter().any(|tool| tool.strict && !held(&tool.parameters));
+        match syntax {
+            Syntax::Tagged(_) | Syntax::Braced if alien => Self { family: &PLAIN, ..self },
             _ => self,
         }
     }
@@ -232,6 +238,16 @@ impl Dialect {
         match self.family.syntax {
             Syntax::Channels => Some("<|end|><|start|>assistant<|channel|>final<|message|>"),
             _ => self.thoughts.map(|marks| marks.end),
+        }
+    }
+
+    /// What has to stand behind a rendered prompt so that the answer itself comes next: the end of
+    /// a thought that the prompt begins, the channel of answers; mostly nothing.
+    pub fn before_answer(&self, prompt: &str) -> String {
+        match (self.family.syntax, self.thoughts) {
+            (Syntax::Channels, _) => "<|channel|>final<|message|>".to_owned(),
+            (_, Some(marks)) if self.begins_thinking(prompt) => format!("{}\n\n", marks.end),
+            _ => String::new(),
         }
     }
 

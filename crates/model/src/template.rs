@@ -10,6 +10,7 @@
 //! none: a base model continues text, and says so.
 
 mod python;
+mod rewrite;
 mod variables;
 
 use crate::dialect::Dialect;
@@ -209,20 +210,13 @@ fn compile(source: &str) -> Result<Environment<'static>, Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the template refuses")
             .with_source(Refusal(message.into())))
     });
-    environment.add_template_owned(NAME, without_generation(source)).map_err(|error| {
+    environment.add_template_owned(NAME, rewrite::rewritten(source)).map_err(|error| {
         Error::Unsupported(format!(
             "the model's chat template cannot be read: {error:#}; \
              use plain completion, or another file of this model"
         ))
     })?;
     Ok(environment)
-}
-
-/// `{% generation %}` marks what training learns from; rendering takes it for a plain scope.
-fn without_generation(source: &str) -> String {
-    let tag =
-        regex::Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a tested pattern");
-    tag.replace_all(source, "{%$1 ${2}with $3%}").into_owned()
 }
 
 /// `transformers`' own filter: Python's `json.dumps` without ASCII escapes.

@@ -18,6 +18,7 @@ const TEMPLATES: &[&str] = &[
     "tools <|tool_calls_section_begin|> <|tool_call_argument_begin|>",
     "tools <tool_call> <arg_key>",
     "tools <|tool_call>call: <tool_call|>",
+    "tools <tool_call> <function= <parameter=",
     "tools <|start|>assistant <|channel|>analysis",
     "no word of them",
 ];
@@ -131,6 +132,54 @@ fn forced_answers_are_calls() {
         check(template, &ToolChoice::Required, true);
         check(template, &ToolChoice::Named("rest".into()), false);
     }
+}
+
+/// Values of every kind that the forms without quotes have, some of them bare.
+#[test]
+fn forms_without_quotes_are_held_to_schemas() {
+    let text = json!({ "type": "string", "minLength": 2, "maxLength": 5 });
+    let more = json!({ "type": "object", "properties": { "on": { "type": "boolean" } },
+        "required": ["on"], "additionalProperties": false });
+    let properties = json!({
+        "a": text, "kind": { "type": "string", "enum": ["red", "dark blue"] },
+        "count": { "type": "integer", "minimum": 0, "maximum": 99 }, "more": more,
+        "list": { "type": "array", "items": { "type": "string", "maxLength": 4 }, "maxItems": 2 },
+        "one": { "anyOf": [{ "type": "null" }, { "type": "integer", "minimum": 7, "maximum": 8 }] },
+        "flag": { "type": ["boolean", "null"] },
+    });
+    let schema = json!({ "type": "object", "properties": properties, "required": ["a", "more"],
+        "additionalProperties": false });
+    let parameters = schema.to_string();
+    let tool = Tool { name: "note".into(), parameters, strict: true, ..Tool::default() };
+    let chat = Chat {
+        tools: vec![tool],
+        tool_choice: ToolChoice::Required,
+        one_call: true,
+        ..Chat::default()
+    };
+    let (tokenizer, mut seen) = (tokenizer(), std::collections::BTreeSet::new());
+    for family in ["glm", "gemma", "qwen-coder"] {
+        let mut all = TEMPLATES.iter().map(|template| Dialect::of(template));
+        let dialect = all.find(|dialect| dialect.name() == family).expect("a template");
+        assert_eq!(dialect.in_use(&chat).name(), family, "its own form will do");
+        let frame = dialect.frame(&chat, &tokenizer, "", false).expect("a call is forced");
+        let grammars = Grammars::new(tokenizer.clone());
+        let mut drawn = 0;
+        for seed in 0..40 {
+            let guide = grammars.guide_within(&frame, None).expect("compiles");
+            let Some(text) = draw(guide, "", seed) else { continue };
+            let calls = calls(dialect, &chat, &text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            let [(name, arguments)] = calls.as_slice() else { panic!("one call: {text}") };
+            assert_eq!(name, "note");
+            if let Err(error) = jsonschema::validate(&schema, arguments) {
+                panic!("{family}: {error} in {text:?}");
+            }
+            seen.extend(arguments.as_object().into_iter().flat_map(|map| map.keys().cloned()));
+            drawn += 1;
+        }
+        assert!(drawn > 10, "{family}: {drawn} answers end");
+    }
+    assert_eq!(seen.len(), 7, "each is there some time: {seen:?}");
 }
 
 /// Text first, then the mark: what follows it is a call, or the answer is no longer.

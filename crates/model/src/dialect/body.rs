@@ -509,7 +509,7 @@ fn tagged(
     }
 }
 
-const QUOTE: &str = "<|\"|>";
+pub(super) const QUOTE: &str = "<|\"|>";
 
 /// `call:NAME{key:value}` as Gemma writes it.
 fn braced(text: &str) -> Result<(String, String), String> {

@@ -2,10 +2,16 @@
 //! any, then calls of the tools that may be called, in the form of the model's own family. An
 //! answer that has a grammar of its own stands in it as `@answer`.
 //!
-//! Marks that are control tokens are written as tokens, since no text writes them. Absent: rows
-//! whose calls are no JSON; there the plain one is spoken.
+//! Marks that are control tokens are written as tokens, since no text writes them. `marked` writes
+//! the forms that are no JSON.
 
+mod marked;
+
+pub(super) use marked::Arguments;
+
+use self::marked::Rules;
 use super::{Dialect, Naming, Syntax};
+use crate::schema;
 use crate::tokenizer::{Special, TokenKind, Tokenizer};
 use ingle_protocol::{Chat, Tool, ToolChoice};
 use serde_json::{Value, json};
@@ -21,6 +27,8 @@ pub struct Frame {
     /// Without the schemas of tools that are not strict, for where those cannot be enforced; the
     /// same where all are strict.
     pub lax: String,
+    /// Whether there is no answer without it.
+    pub needed: bool,
 }
 
 /// How a prompt ended.
@@ -43,8 +51,8 @@ struct Writer<'a> {
 
 impl Dialect {
     /// The grammar that an answer needs, if it needs one: a call is forced, a tool is strict, or
-    /// the answer has a grammar, which thoughts and calls are no part of. `prompt` is the rendered
-    /// conversation.
+    /// the answer has a grammar, which thoughts and calls are no part of; and the one that holds a
+    /// free answer to be a call once it has begun one. `prompt` is the rendered conversation.
     pub fn frame(
         &self,
         chat: &Chat,
@@ -61,11 +69,15 @@ impl Dialect {
             _ => Thinking::None,
         };
         let beside = thinking != Thinking::None || !tools.is_empty();
-        if !(forced || exact || answer && beside) {
+        let needed = forced || exact || answer && beside;
+        // Without a mark nothing tells where a call begins.
+        let marked = !tools.is_empty() && !self.family.call_begin().is_empty();
+        if !(needed || marked) {
             return None;
         }
         let writer = Writer { dialect: *self, tokenizer, chat, thinking };
-        Some(Frame { lark: writer.write(answer, true), lax: writer.write(answer, false) })
+        let (lark, lax) = (writer.write(answer, true), writer.write(answer, false));
+        Some(Frame { lark, lax, needed })
     }
 
     /// Whether a prompt ends within a thought.
@@ -139,7 +151,7 @@ impl Writer<'_> {
     /// Text and calls in turn, as the model likes.
     fn mixed(&self, rules: &mut Vec<String>) -> String {
         let family = self.dialect.family;
-        let begin = family.section.map_or(family.call.begin, |section| section.begin);
+        let begin = family.call_begin();
         if begin.is_empty() {
             // Without marks an object is the whole answer, or there is none.
             rules.push("plain: /[^{](.|\\n)*/".to_owned());
@@ -173,8 +185,9 @@ impl Writer<'_> {
                 rules.push(format!("calls: {begin} calls_after"));
                 rules.push(format!("calls_after: \"[\" {} \"]\"", more("call", "\", \"")));
             }
-            (None, _) => {
-                let line = if family.call.end.is_empty() { "" } else { "\"\\n\"" };
+            (None, syntax) => {
+                let close = family.call.end.is_empty() || syntax == Syntax::Braced;
+                let line = if close { "" } else { "\"\\n\"" };
                 rules.push(format!("calls: {}", more(&format!("{begin} calls_after"), line)));
                 rules.push(format!("calls_after: call {end}"));
             }
@@ -182,6 +195,13 @@ impl Writer<'_> {
         let names: Vec<String> = (0..tools.len()).map(|at| format!("call_{at}")).collect();
         rules.push(format!("call: {}", names.join(" | ")));
         for (at, tool) in tools.iter().enumerate() {
+            if matches!(family.syntax, Syntax::Tagged(_) | Syntax::Braced) {
+                let held = Some(&tool.parameters).filter(|_| schemas || tool.strict);
+                let held = held.and_then(|schema| Arguments::read(family.syntax, schema));
+                let call = Rules::new(self, &at.to_string(), rules).call(&tool.name, held.as_ref());
+                rules.push(format!("call_{at}: {call}"));
+                continue;
+            }
             let schema = match tool.parameters.as_str() {
                 text if !text.is_empty() && (schemas || tool.strict) => text,
                 _ => ANY,
@@ -292,9 +312,9 @@ fn object(schema: &str) -> String {
             if !map.contains_key("type") {
                 map.insert("type".into(), json!("object"));
             }
-            Value::Object(map).to_string()
+            schema::prepared(&Value::Object(map).to_string())
         }
-        _ => ANY.to_owned(),
+        _ => schema::prepared(ANY),
     }
 }
 

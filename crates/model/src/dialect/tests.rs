@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gguf::Gguf;
-use ingle_protocol::{CallPart, Message, Tool};
+use ingle_protocol::{CallPart, Message, Tool, ToolChoice};
 use serde_json::Value;
 
 const GOLDEN: &str = include_str!("../../tests/fixtures/dialects.json");
@@ -208,7 +208,12 @@ fn frames_are_for_what_is_forced() {
     let frame = |dialect: Dialect, chat: &Chat, prompt: &str, answer| {
         dialect.frame(chat, &tokenizer, prompt, answer).map(|frame| frame.lark)
     };
-    assert_eq!(frame(plain, &chat(), "", false), None, "the model is free");
+    let none = Chat { tool_choice: ToolChoice::None, ..chat() };
+    assert_eq!(frame(plain, &none, "", false), None, "nothing may be called");
+    let free = plain.frame(&chat(), &tokenizer, "", false).expect("a call is one once it began");
+    assert!(!free.needed && free.lark.starts_with("start: (before calls_after)* ANYTHING?"));
+    let unmarked = Dialect::of("tools <|start_header_id|>ipython \"parameters\": ");
+    assert_eq!(frame(unmarked, &chat(), "", false), None, "where a call begins nothing tells");
     assert_eq!(frame(plain, &Chat::default(), "", true), None, "its own grammar is all");
     let start = |lark: Option<String>| lark.expect("a frame").lines().next().map(str::to_owned);
     let check =
@@ -224,5 +229,22 @@ fn frames_are_for_what_is_forced() {
     let lark = frame(plain, &named, "", false).expect("a frame");
     assert!(lark.contains("call: call_0\n") && !lark.contains("weather"), "{lark}");
     let glm = Dialect::of("tools <tool_call> <arg_key>");
-    assert_eq!((glm.in_use(&chat()).name(), glm.in_use(&required).name()), ("glm", "plain"));
+    let strict = |schema: &str| {
+        let tool =
+            Tool { name: "f".into(), parameters: schema.into(), strict: true, ..Tool::default() };
+        glm.in_use(&Chat { tools: vec![tool], ..required.clone() }).name()
+    };
+    assert_eq!(glm.in_use(&required).name(), "glm");
+    assert_eq!(strict(&chat().tools[0].parameters), "glm");
+    for alien in [
+        r#"{"properties":{"a":{"type":"string","format":"date"}}}"#,
+        r#"{"properties":{"a":{}}}"#,
+        r#"{"properties":{"a":{"type":"array"}}}"#,
+        r#"{"properties":{"a b":{"type":"string"}}}"#,
+        r#"{"required":["a"]}"#,
+        r#"{"anyOf":[{}]}"#,
+        "",
+    ] {
+        assert_eq!(strict(alien), "plain", "{alien}");
+    }
 }
