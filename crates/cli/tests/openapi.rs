@@ -37,8 +37,8 @@ fn whatever_is_sent_the_answers_are_as_the_document_says() {
     let said = String::from_utf8_lossy(&output.stdout);
     let wrong = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{wrong}");
-    let cases = said.lines().find_map(|line| line.trim().split_once(" generated"));
-    let cases: usize = cases.and_then(|pair| pair.0.trim().parse().ok()).unwrap_or(0);
+    let count = |line: &str| line.trim().split_once(" generated")?.0.parse::<usize>().ok();
+    let cases = said.lines().find_map(count).unwrap_or(0);
     assert!(cases >= 1000, "few cases: {said}");
     eprintln!("{cases} cases");
 }

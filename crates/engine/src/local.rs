@@ -1,6 +1,8 @@
 //! A model on this machine, with a thread of its own. Requests are rendered and tokenized on the
 //! caller's thread; the engine's thread only computes, samples and detokenizes.
 
+mod weigh;
+
 use crate::Options;
 use crate::beams;
 use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
@@ -19,8 +21,8 @@ use ingle_model::gguf::Gguf;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{
-    Call, Chat, Event, Fault, Finish, Grammar, Input, Piece, Receipt, Request, Scored, Sink, Step,
-    Timings, Token, TokenScore, Usage,
+    Blame, Call, Chat, Event, Fault, Finish, Grammar, Input, Piece, Receipt, Request, Scored, Sink,
+    Step, Timings, Token, TokenScore, Usage,
 };
 use ingle_scheduler::Rank;
 use std::ops::ControlFlow;
@@ -243,7 +245,11 @@ impl Local {
         grammar: Option<&Grammar>,
     ) -> Result<Option<Guide>, Fault> {
         match (frame, grammar) {
-            (Some(frame), _) => self.grammars.guide_within(frame, grammar).map(Some),
+            (Some(frame), _) => match self.grammars.guide_within(frame, grammar) {
+                // Then calls are read as they come.
+                Err(fault) if !frame.needed && fault.blame == Blame::Caller => Ok(None),
+                guide => guide.map(Some),
+            },
             (None, Some(grammar)) => self.grammars.guide(grammar).map(Some),
             (None, None) => Ok(None),
         }
@@ -309,7 +315,7 @@ impl Local {
             sink,
             tokenizer: self.tokenizer.clone(),
             hearing: Hearing::new(&self.tokenizer, &request.stop, plan),
-            constrained: guide.is_some(),
+            constrained: guide.is_some() && frame.is_none_or(|frame| frame.needed),
             logprobs: request.logprobs,
             token_ids: request.token_ids,
             telling,
@@ -553,6 +559,22 @@ pub(crate) fn receipt(
         finish,
         stop,
         notes,
+        usage,
+        timings,
+    }
+}
+
+/// The receipt of what this machine computed.
+fn receipt(model: &str, finish: Finish, usage: Usage, timings: Timings) -> Receipt {
+    let (taken, reason) = (true, "runs on this machine".to_owned());
+    Receipt {
+        model: model.to_owned(),
+        route: vec![Step { candidate: model.to_owned(), taken, reason }],
+        left_machine: false,
+        cost_micros: 0,
+        finish,
+        stop: None,
+        notes: Vec::new(),
         usage,
         timings,
     }

@@ -110,6 +110,12 @@ impl Local {
     }
 }
 
+/// What is taken from a logit to have its token's natural log-probability: ln Σ exp over all.
+pub(crate) fn log_total(logits: &[f32]) -> f64 {
+    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    most + logits.iter().map(|v| (f64::from(*v) - most).exp()).sum::<f64>().ln()
+}
+
 /// Keeps what is wanted of each position's logits.
 struct Scorer {
     wanted: Vec<Vec<Token>>,
@@ -125,9 +131,8 @@ impl Watch for Scorer {
             .iter()
             .enumerate()
             .fold((0, f32::NEG_INFINITY), |most, (id, &v)| if v > most.1 { (id, v) } else { most });
-        let most = f64::from(logits[best]);
-        let sum: f64 = logits.iter().map(|v| (f64::from(*v) - most).exp()).sum();
-        let logprob = |id: &Token| f64::from(logits[*id as usize]) - most - sum.ln();
+        let total = log_total(logits);
+        let logprob = |id: &Token| f64::from(logits[*id as usize]) - total;
         let logprobs = wanted.iter().map(logprob).collect();
         self.scored[position - 1] = Some(Scored { best: best as Token, logprobs });
     }

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use ingle_protocol::{Call, Chat, Fault, KeepAlive, Request, Sink, Token};
+use ingle_protocol::{Call, Chat, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing};
 
 /// A model that a provider serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,6 +116,10 @@ pub trait Provider: Send + Sync {
     /// Starts answering. Returns at once; everything else comes through `sink`, unless the
     /// request is refused here and now. Dropping the call cancels it.
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault>;
+
+    /// Weighs texts as what follows a request's input. Waits where the model has to be loaded, and
+    /// until all are weighed; the flag ends it early.
+    fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault>;
 
     /// A conversation as the model's chat template writes it: what is computed of it are the tokens
     /// of this text, control tokens read as such. Waits where the model has to be loaded.

@@ -8,6 +8,7 @@ mod chat;
 mod keep_alive;
 mod prompt;
 mod sampling;
+mod weigh;
 pub mod wire;
 
 pub use beams::{Beam, Beams};
@@ -15,6 +16,7 @@ pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
 pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
 pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
+pub use weigh::{Weighed, Weighing};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 mod support;
 
-use ingle_protocol::wire::{anthropic, llama_cpp, ollama};
+use ingle_protocol::wire::openai::moderations;
+use ingle_protocol::wire::{anthropic, decisions, llama_cpp, ollama};
 use support::{ends_with, table};
 
 #[test]
@@ -32,6 +33,17 @@ fn the_page_shows_the_tables() {
                 ("completion", native(llama_cpp::Format::Completion)),
                 ("infill", native(llama_cpp::Format::Infill)),
             ]),
+        ),
+        (
+            "### Decisions",
+            table(&[("decisions", decisions::fields(decisions::Format::Decisions).collect())]),
+        ),
+        (
+            "### Moderations",
+            table(&[(
+                "moderations",
+                moderations::fields(moderations::Format::Moderations).collect(),
+            )]),
         ),
     ];
     let text: Vec<String> =

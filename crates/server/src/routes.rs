@@ -3,6 +3,7 @@
 //! other protocols in files of their own.
 
 mod anthropic;
+mod decisions;
 mod llama_cpp;
 mod ollama;
 
@@ -50,6 +51,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
         .merge(anthropic::routes())
+        .merge(decisions::routes())
         .merge(llama_cpp::routes())
         .merge(ollama::routes())
         .fallback(async || Refusal::new(Kind::NoRoute, "there is no such path; see /v1/models"))

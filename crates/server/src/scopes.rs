@@ -68,6 +68,8 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Scope>)] = &[
     (Method::GET, "/v1/models", Some(Scope::Read)),
     (Method::GET, "/v1/models/{*id}", Some(Scope::Read)),
     (Method::POST, "/v1/models/{*id}", Some(Scope::Models)),
+    (Method::POST, "/v1/decisions", Some(Scope::Infer)),
+    (Method::POST, "/v1/moderations", Some(Scope::Infer)),
     (Method::POST, "/v1/tokenize", Some(Scope::Infer)),
     (Method::POST, "/v1/detokenize", Some(Scope::Infer)),
     (Method::POST, "/v1/messages", Some(Scope::Infer)),

@@ -13,6 +13,7 @@ pub mod anthropic;
 mod ask;
 mod check;
 mod constraint;
+pub mod decisions;
 mod errors;
 pub mod llama_cpp;
 pub mod ollama;

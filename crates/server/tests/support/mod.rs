@@ -9,7 +9,7 @@ use std::time::Duration;
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
 use ingle_protocol::{
     Call, Chat, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request, Sink, Step,
-    Timings, Token, Usage,
+    Timings, Token, Usage, Weighed, Weighing,
 };
 use ingle_server::{Config, Error, Key, Slot, Stop, bind};
 use serde_json::Value;
@@ -88,6 +88,13 @@ impl Provider for Script {
     fn remove(&self, model: &str) -> Result<(), Fault> {
         self.0.managed.lock().expect("no panic while locked").push(format!("remove {model}"));
         Ok(())
+    }
+
+    /// A label weighs as much as it has letters, after no matter what.
+    fn weigh(&self, weighing: &Weighing, _: Arc<AtomicBool>) -> Result<Weighed, Fault> {
+        let weight = |label: &String| -(label.trim().len() as f64);
+        let logprobs = weighing.labels.iter().map(weight).collect();
+        Ok(Weighed { logprobs, ended: false, receipt: receipt(&weighing.request.model, 0) })
     }
 
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
@@ -185,8 +192,12 @@ fn play(world: &World, model: &str, text: &str, mut sink: Sink, cancelled: &Atom
 }
 
 fn done(model: &str, completion_tokens: u32) -> Event {
+    Event::Done(Box::new(receipt(model, completion_tokens)))
+}
+
+fn receipt(model: &str, completion_tokens: u32) -> Receipt {
     let step = Step { candidate: model.to_owned(), taken: true, reason: "local".to_owned() };
-    Event::Done(Box::new(Receipt {
+    Receipt {
         model: model.to_owned(),
         route: vec![step],
         left_machine: false,
@@ -201,7 +212,7 @@ fn done(model: &str, completion_tokens: u32) -> Event {
             first_token: Duration::from_millis(3),
             total: Duration::from_millis(7),
         },
-    }))
+    }
 }
 
 /// A server on a port of its own.

@@ -4,15 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ingle_engine::{Bounds, Fleet, Footprint, Load, Local, Options, Stage, Stats, Status, Unloaded};
+use ingle_engine::{
+    Arrival, Bounds, Fleet, Footprint, Load, Local, Options, Stage, Stats, Status, Unloaded,
+};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing, Tell};
 use ingle_model::gguf::{Gguf, Value};
 use ingle_model::pull::{self, Progress, Reference, Store};
 use ingle_model::tokenizer::Special;
-use ingle_protocol::{Blame, Call, Chat, Fault, KeepAlive, Request, Sink, Token};
+use ingle_protocol::{
+    Blame, Call, Chat, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
+};
 
 use super::super::show::scalar;
 
@@ -304,6 +309,17 @@ impl Provider for Models {
         self.read(&request.model)?;
         let name = request.model.clone();
         self.fleet.send(&name, request, sink)
+    }
+
+    fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault> {
+        let at = Instant::now();
+        let name = &weighing.request.model;
+        self.read(name)?;
+        let there = self.fleet.status(name).is_some_and(|status| status.stage == Stage::Ready);
+        self.fleet.with(name, |local| {
+            let load = if there { Duration::ZERO } else { at.elapsed() };
+            local.weigh(weighing, &Arrival { at, load, cancelled })
+        })?
     }
 
     fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {

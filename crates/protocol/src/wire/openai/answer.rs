@@ -388,7 +388,7 @@ fn close(out: &mut Value, closing: &Closing, usage: bool) {
     }
 }
 
-fn write_usage(usage: &Usage) -> Value {
+pub(in crate::wire) fn write_usage(usage: &Usage) -> Value {
     json!({
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

@@ -36,7 +36,7 @@ const KEYS: [&str; 11] = [
 /// At most this many messages a conversation.
 const MESSAGES_MAX: usize = 4096;
 
-pub(super) fn read(at: &str, value: &Value) -> Read<Vec<Message>> {
+pub(in crate::wire) fn read(at: &str, value: &Value) -> Read<Vec<Message>> {
     let items = check::array(at, value, MESSAGES_MAX)?;
     if items.is_empty() {
         return check::bad(at, "is empty; give at least one message");
@@ -123,7 +123,7 @@ fn read_content(at: &str, map: &Map<String, Value>, calls: bool) -> Read<String>
     }
 }
 
-fn read_part<'a>(at: &str, value: &'a Value) -> Read<&'a str> {
+pub(super) fn read_part<'a>(at: &str, value: &'a Value) -> Read<&'a str> {
     let map = check::object(at, value)?;
     match map.get("type").and_then(Value::as_str) {
         Some("text") => {}

@@ -14,6 +14,7 @@ mod answer;
 mod fields;
 mod lists;
 mod messages;
+pub mod moderations;
 mod reader;
 mod request;
 mod scores;
@@ -28,6 +29,8 @@ pub use lists::{
 pub use reader::Reader;
 pub use request::{read_request, write_request};
 
+pub(super) use answer::write_usage;
+pub(super) use messages::read as read_messages;
 pub(super) use scores::chat_score;
 
 use super::{check, constraint, table, tools, values};

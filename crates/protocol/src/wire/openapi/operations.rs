@@ -2,7 +2,8 @@
 
 use super::{Content, Form, JSON, Operation, Takes};
 use crate::wire::errors::Dialect;
-use crate::wire::{anthropic, llama_cpp, ollama, openai};
+use crate::wire::openai::moderations;
+use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai};
 
 pub(super) static FORMS: &[Form] = &[
     Form {
@@ -16,6 +17,18 @@ pub(super) static FORMS: &[Form] = &[
         places: &["openai/completions", "openai", "shared"],
         rows: || openai::fields(openai::Format::Completions).collect(),
         required: &["prompt"],
+    },
+    Form {
+        name: "DecisionRequest",
+        places: &["decisions", "openai", "shared"],
+        rows: || decisions::fields(decisions::Format::Decisions).collect(),
+        required: &["input", "questions"],
+    },
+    Form {
+        name: "ModerationRequest",
+        places: &["moderations", "openai", "shared"],
+        rows: || moderations::fields(moderations::Format::Moderations).collect(),
+        required: &["input"],
     },
     Form {
         name: "AnthropicRequest",
@@ -109,6 +122,22 @@ pub static OPERATIONS: &[Operation] = &[
         Fields("CompletionRequest"),
         &[(200, &[(JSON, "Completion"), EVENTS])],
         "Continues prompts.",
+    ),
+    operation(
+        ("POST", "/v1/decisions"),
+        "decide",
+        OpenAi,
+        Fields("DecisionRequest"),
+        &[(200, &[(JSON, "Decision")])],
+        "Answers questions by the probabilities of their labels.",
+    ),
+    operation(
+        ("POST", "/v1/moderations"),
+        "moderate",
+        OpenAi,
+        Fields("ModerationRequest"),
+        &[(200, &[(JSON, "Moderation")])],
+        "Judges texts by OpenAI's categories, by a model that is asked.",
     ),
     operation(
         ("GET", "/v1/models"),

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::wire::{anthropic, llama_cpp, ollama, openai};
+use crate::wire::openai::moderations;
+use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai};
 
 /// Every text under a key, anywhere in a value.
 fn texts<'a>(key: &str, value: &'a Value, out: &mut Vec<&'a str>) {
@@ -103,6 +104,10 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
         "OllamaChatRequest" => json!({ "model": "m", "messages": user }),
         "OllamaGenerateRequest" | "OllamaOptions" => json!({ "model": "m", "prompt": "Hi" }),
         "LlamaInfillRequest" => json!({}),
+        "DecisionRequest" => {
+            json!({ "input": "Hi", "questions": [{ "kind": "predicate", "question": "Is it?" }] })
+        }
+        "ModerationRequest" => json!({ "input": "Hi" }),
         _ => json!({ "messages": user }),
     };
     let place = if form == "OllamaOptions" { &mut out["options"] } else { &mut out };
@@ -126,6 +131,8 @@ fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
     match form {
         "ChatCompletionRequest" => openai::read_request(openai::Format::Chat, body).map(drop),
         "CompletionRequest" => openai::read_request(openai::Format::Completions, body).map(drop),
+        "DecisionRequest" => decisions::read_request(body).map(drop),
+        "ModerationRequest" => moderations::read_request(body).map(drop),
         "AnthropicRequest" => anthropic::read_request(body).map(drop),
         "AnthropicCountRequest" => anthropic::read_count(body).map(drop),
         "OllamaChatRequest" => ollama::read_request(ollama::Format::Chat, body).map(drop),
