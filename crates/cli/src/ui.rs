@@ -188,6 +188,27 @@ impl Ui {
         ExitCode::from(code)
     }
 
+    /// Something that went wrong and is no reason to stop; shown when quiet, too.
+    pub(crate) fn warn(&self, text: impl Display) {
+        let label = paint(self.colour_err, Style::Red, "failed:");
+        let _ = writeln!(io::stderr().lock(), "{label} {text}");
+    }
+
+    /// A bar for so many pieces of work, with their rate and the time that is left.
+    pub(crate) fn counter(&self, total: u64) -> Counter {
+        let shown = !self.quiet && io::stderr().is_terminal() && total > 1;
+        let bar = shown.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let template = "{pos} of {len} {wide_bar} {per_sec:>12} {eta:>5} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Counter { bar }
+    }
+
     /// A bar for a fetch, labelled with what is fetched.
     pub(crate) fn progress(&self, title: &str) -> Bar<'_> {
         Bar { ui: self, title: title.into(), bar: None, stop: interrupted() }
@@ -268,6 +289,37 @@ pub(crate) fn interrupted() -> &'static AtomicBool {
         });
     });
     &FLAG
+}
+
+/// How much of some work is done, on standard error: a bar on a terminal, silence elsewhere.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    bar: Option<ProgressBar>,
+}
+
+impl Counter {
+    /// One piece more is done.
+    pub(crate) fn step(&self) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    /// Writes something else to the terminal, out of the bar's way.
+    pub(crate) fn over(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// A fetch's progress on standard error: a bar on a terminal, silence elsewhere.

@@ -29,6 +29,7 @@ macro_rules! commands {
 
 commands! {
     Run => run,
+    Extract => extract,
     Serve => serve,
     Pull => pull,
     List => list,

@@ -92,6 +92,15 @@ pub(crate) fn end(child: &mut Child) -> ExitStatus {
     }
 }
 
+/// Waits until something is so, which it must be before long.
+pub(crate) fn until(mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A file of another crate's tests.
 pub(crate) fn of(room: &str, path: &str) -> String {
     let crates = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
