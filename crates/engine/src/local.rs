@@ -564,22 +564,6 @@ pub(crate) fn receipt(
     }
 }
 
-/// The receipt of what this machine computed.
-fn receipt(model: &str, finish: Finish, usage: Usage, timings: Timings) -> Receipt {
-    let (taken, reason) = (true, "runs on this machine".to_owned());
-    Receipt {
-        model: model.to_owned(),
-        route: vec![Step { candidate: model.to_owned(), taken, reason }],
-        left_machine: false,
-        cost_micros: 0,
-        finish,
-        stop: None,
-        notes: Vec::new(),
-        usage,
-        timings,
-    }
-}
-
 impl Answer {
     fn notes(&self, finish: Finish) -> Vec<String> {
         const CUT: &str = "it was cut short by the limit on its tokens, and may not match its \
