@@ -316,7 +316,8 @@ fn config(settings: &Settings) -> anyhow::Result<Config> {
         cors_origins: args.cors_origin.clone(),
         hosts: args.allow_host.clone(),
         manage_models: args.allow_pull,
-        records: records(args.records.as_deref())?,
+        // Opened once: what a killed server left is settled then.
+        records: None,
         store: !args.no_store,
         access_log: args.access_log.as_deref().map(access_log),
         limits: Limits {
