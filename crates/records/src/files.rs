@@ -12,7 +12,7 @@ use crate::disk::{self, Draft};
 use crate::{Error, Listed, Page, Records, Result};
 
 /// The folder of contents.
-const FOLDER: &str = "files";
+pub(crate) const FOLDER: &str = "files";
 
 /// Contents without a row are somebody's upload under way, unless they are as old as this.
 const STRAY: Duration = Duration::from_secs(24 * 3600);

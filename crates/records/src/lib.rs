@@ -9,9 +9,11 @@
 //! has an owner, and whoever calls says whose records are meant.
 #![forbid(unsafe_code)]
 
+mod batches;
 mod disk;
 mod error;
 mod files;
+mod lease;
 mod page;
 mod responses;
 mod schema;
@@ -20,8 +22,13 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use batches::{
+    Backlog, BatchLimits, BatchRecord, BatchStatus, Begun, Cancel, LineSpan, NewBatch, Outcome,
+    Unrun,
+};
 pub use error::{Error, Result};
 pub use files::{Deleted, FileLimits, FileRecord, Kept, Upload};
+pub use lease::Lease;
 pub use page::{Listed, Page};
 pub use responses::{Chain, ChainLimits, ResponseLimits, ResponseRecord};
 pub use serving::Serving;

@@ -1,4 +1,4 @@
-//! A folder for one test, gone after it.
+//! What the tests share: a folder that is gone after its test, and numbers from a seed.
 
 use std::path::{Path, PathBuf};
 
@@ -23,5 +23,21 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Numbers that look like chance and follow from a seed (SplitMix64: Steele, Lea and Flood, "Fast
+/// Splittable Pseudorandom Number Generators", 2014).
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// Less than `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
     }
 }
