@@ -18,12 +18,14 @@ pub enum Kind {
     NoRoute,
     /// No such model.
     NoModel,
-    /// No such response.
-    NoResponse,
+    /// No such record: file, batch, response.
+    NoRecord,
     /// No such response to go on from.
     NoPrevious,
     /// The path knows other methods.
     Method,
+    /// What it is about is in no state for it.
+    Conflict,
     /// The request was not sent in time.
     Slow,
     /// The caller's own time was too short.
@@ -58,11 +60,12 @@ static KINDS: &[Row] = &[
     (Kind::Forbidden, 403, (INVALID, Some("forbidden")), "permission_error", "permission_error"),
     (Kind::NoRoute, 404, (INVALID, Some("unknown_url")), "not_found_error", "not_found_error"),
     (Kind::NoModel, 404, (INVALID, Some("model_not_found")), "not_found_error", "not_found_error"),
-    (Kind::NoResponse, 404, (INVALID, None), "not_found_error", "not_found_error"),
+    (Kind::NoRecord, 404, (INVALID, None), "not_found_error", "not_found_error"),
     (Kind::NoPrevious, 400, (INVALID, Some("previous_response_not_found")), INVALID, INVALID),
     (Kind::Method, 405, (INVALID, Some("method_not_allowed")), INVALID, INVALID),
     (Kind::Slow, 408, (INVALID, Some("request_timeout")), "timeout_error", INVALID),
     (Kind::Late, 408, ("server_error", Some("deadline_exceeded")), "timeout_error", "unavailable_error"),
+    (Kind::Conflict, 409, (INVALID, Some("conflict")), INVALID, INVALID),
     (Kind::TooLarge, 413, (INVALID, Some("request_too_large")), "request_too_large", INVALID),
     (Kind::MediaType, 415, (INVALID, Some("unsupported_media_type")), INVALID, INVALID),
     (Kind::Busy, 429, ("rate_limit_error", Some("busy")), "rate_limit_error", "unavailable_error"),
@@ -150,8 +153,8 @@ mod tests {
     fn every_kind_is_one_row() {
         use Kind::*;
         let all = [
-            Invalid, Key, Forbidden, NoRoute, NoModel, NoResponse, NoPrevious, Method, Slow, Late,
-            TooLarge, MediaType, Busy, Limit, Ours, NotBuilt, Provider, NotReady,
+            Invalid, Key, Forbidden, NoRoute, NoModel, NoRecord, NoPrevious, Method, Conflict,
+            Slow, Late, TooLarge, MediaType, Busy, Limit, Ours, NotBuilt, Provider, NotReady,
         ];
         for kind in all {
             assert_eq!(KINDS.iter().filter(|row| row.0 == kind).count(), 1, "{kind:?}");

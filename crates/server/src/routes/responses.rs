@@ -154,7 +154,7 @@ fn unknown(id: &str) -> Refusal {
         "there is no response {id:?}: it was deleted, never kept, or is another key's, or newer \
          ones took its room"
     );
-    Refusal::new(Kind::NoResponse, message).at("id")
+    Refusal::new(Kind::NoRecord, message).at("id")
 }
 
 async fn retrieve(

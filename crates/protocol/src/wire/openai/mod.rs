@@ -11,7 +11,9 @@
 //! summed. Absent: images and audio, which are refused by name, and tools that run here.
 
 mod answer;
+mod batch;
 mod fields;
+mod files;
 mod lists;
 mod messages;
 pub mod moderations;
@@ -21,7 +23,14 @@ mod scores;
 mod writer;
 
 pub use answer::{Delta, Head, Tally, Whole, write_chunk};
+pub use batch::{
+    BatchAsked, BatchError, BatchLine, BatchTold, batch_fields, read_batch, read_batch_line,
+    write_batch, write_batch_errors, write_batch_response, write_batch_unrun, write_batches,
+};
 pub use fields::fields;
+pub use files::{
+    FileLine, PURPOSES, read_expiry, read_purpose, write_deleted, write_file, write_files,
+};
 pub use lists::{
     Detokenize, ModelLine, Tokenize, read_detokenize, read_tokenize, write_model, write_models,
     write_text, write_tokens,
