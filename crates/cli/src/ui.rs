@@ -211,7 +211,16 @@ impl Ui {
 
     /// A bar for a fetch, labelled with what is fetched.
     pub(crate) fn progress(&self, title: &str) -> Bar<'_> {
-        Bar { ui: self, title: title.into(), bar: None, stop: interrupted() }
+        self.bar(title, BYTES)
+    }
+
+    /// A bar for work that is counted, labelled with what is worked on.
+    pub(crate) fn lines(&self, title: &str) -> Bar<'_> {
+        self.bar(title, LINES)
+    }
+
+    fn bar(&self, title: &str, template: &'static str) -> Bar<'_> {
+        Bar { ui: self, title: title.into(), template, bar: None, stop: interrupted() }
     }
 }
 
@@ -321,14 +330,31 @@ impl Drop for Counter {
         }
     }
 }
+/// A bar of bytes.
+const BYTES: &str = "{msg} {wide_bar} {decimal_bytes:>9} of {decimal_total_bytes} \
+                     {decimal_bytes_per_sec:>11} {eta:>4}";
+/// A bar of anything else.
+const LINES: &str = "{msg} {wide_bar} {pos:>6} of {len} {per_sec:>11} {eta:>4}";
 
 /// A fetch's progress on standard error: a bar on a terminal, silence elsewhere.
 #[derive(Debug)]
 pub(crate) struct Bar<'a> {
     ui: &'a Ui,
     title: String,
+    /// How it looks where it is known how much there is.
+    template: &'static str,
     bar: Option<ProgressBar>,
     stop: &'static AtomicBool,
+}
+
+impl Bar<'_> {
+    /// What was done before, and says nothing of how fast it goes.
+    pub(crate) fn resume(&mut self, done: u64) {
+        self.advance(done);
+        if let Some(bar) = &self.bar {
+            bar.reset_eta();
+        }
+    }
 }
 
 impl Progress for Bar<'_> {
@@ -338,10 +364,7 @@ impl Progress for Bar<'_> {
             return;
         }
         let template = match total {
-            Some(_) => {
-                "{msg} {wide_bar} {decimal_bytes:>9} of {decimal_total_bytes} \
-                 {decimal_bytes_per_sec:>11} {eta:>4}"
-            }
+            Some(_) => self.template,
             None => "{msg} {spinner} {decimal_bytes:>9} {elapsed:>4}",
         };
         let target = ProgressDrawTarget::stderr();
@@ -415,7 +438,6 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// A duration for people.
-#[allow(dead_code, reason = "for the commands that answer")]
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match time.as_secs() {

@@ -7,6 +7,7 @@ import asyncio
 import concurrent.futures
 import json
 import re
+import time
 
 import openai
 
@@ -412,6 +413,67 @@ def check_cancelling_frees_what_was_held():
     fails_with(openai.APITimeoutError, lambda: chat(hasty, **ENDLESS))
     idle()
     assert text(chat()), "the server goes on"
+
+
+def batch_line(at, **body):
+    body = {"model": MODEL, "messages": ASK, "temperature": 0, "max_tokens": 4 + at} | body
+    return json.dumps({"custom_id": f"id-{at}", "method": "POST", "url": BATCHED, "body": body})
+
+
+BATCHED = "/v1/chat/completions"
+
+
+def begin_batch(lines):
+    contents = "\n".join(lines).encode()
+    file = CLIENT.files.create(file=("jobs.jsonl", contents), purpose="batch")
+    assert CLIENT.files.content(file.id).read() == contents
+    begun = {"endpoint": BATCHED, "completion_window": "24h", "metadata": {"of": "a test"}}
+    return CLIENT.batches.create(input_file_id=file.id, **begun)
+
+
+def ended_batch(batch):
+    end = time.monotonic() + 120
+    while batch.status not in ("completed", "failed", "expired", "cancelled"):
+        assert time.monotonic() < end, batch
+        time.sleep(0.05)
+        batch = CLIENT.batches.retrieve(batch.id)
+    return batch
+
+
+def check_a_batch():
+    lines = [batch_line(at) for at in range(6)] + [batch_line(6, max_tokens="many")]
+    batch = ended_batch(begin_batch(lines))
+    counts = batch.request_counts
+    assert (counts.total, counts.completed, counts.failed) == (7, 6, 1), batch
+    assert batch.metadata == {"of": "a test"} and batch.completed_at, batch
+    output = CLIENT.files.content(batch.output_file_id).text.splitlines()
+    answers = [json.loads(line) for line in output]
+    assert [answer["custom_id"] for answer in answers] == [f"id-{at}" for at in range(6)]
+    said = [answer["response"]["body"]["choices"][0]["message"]["content"] for answer in answers]
+    assert said == [text(chat(max_tokens=4 + at)) for at in range(6)], "as if asked alone"
+    (failed,) = CLIENT.files.content(batch.error_file_id).text.splitlines()
+    assert json.loads(failed)["response"]["status_code"] == 400, failed
+    assert batch.id in [listed.id for listed in CLIENT.batches.list(limit=1)]
+
+
+def check_a_batch_is_cancelled():
+    batch = begin_batch([batch_line(at, max_tokens=4000, ignore_eos=True) for at in range(3)])
+    batch = ended_batch(CLIENT.batches.cancel(batch.id))
+    assert batch.status == "cancelled", batch
+    fails_with(openai.NotFoundError, lambda: CLIENT.batches.retrieve("batch_none"))
+    idle()
+
+
+def check_files():
+    file = CLIENT.files.create(file=("a.txt", b"abc"), purpose="user_data")
+    assert CLIENT.files.retrieve(file.id).bytes == 3
+    assert file.id in [listed.id for listed in CLIENT.files.list(purpose="user_data")]
+    assert CLIENT.files.delete(file.id).deleted
+    fails_with(openai.NotFoundError, lambda: CLIENT.files.content(file.id))
+    wrong = lambda: CLIENT.files.create(file=("a.txt", b"abc"), purpose="fine-tune")
+    assert fails_with(openai.BadRequestError, wrong).param == "purpose"
+    fails_with(openai.BadRequestError, lambda: begin_batch(["no JSON"]) and CLIENT.batches.create(
+        input_file_id="file-none", endpoint=BATCHED, completion_window="24h"))
 
 
 run(globals())

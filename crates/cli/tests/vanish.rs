@@ -16,8 +16,8 @@ const CLIENTS: usize = 1000;
 /// By then all that is taken once and kept has been taken.
 const WARM: usize = 200;
 /// The most bytes of memory that the others may leave behind, all together: 20 kB each, while the
-/// keys and values of an answer of one block alone are 370 kB. (Seen: 5 MB, and less with each further
-/// thousand; docs/DEPLOY.md has the figures.)
+/// keys and values of an answer of one block alone are 370 kB. (Seen: 5 MB, and less with each
+/// further thousand; docs/DEPLOY.md has the figures.)
 const GROWTH: f64 = 16e6;
 
 /// How the protocols ask for an endless stream, and what a piece of an answer has in it.

@@ -3,7 +3,7 @@
 mod support;
 
 use ingle_protocol::wire::openai::moderations;
-use ingle_protocol::wire::{anthropic, decisions, llama_cpp, ollama};
+use ingle_protocol::wire::{anthropic, decisions, llama_cpp, ollama, openai};
 use support::{ends_with, table};
 
 #[test]
@@ -45,6 +45,7 @@ fn the_page_shows_the_tables() {
                 moderations::fields(moderations::Format::Moderations).collect(),
             )]),
         ),
+        ("### OpenAI's batches", table(&[("batches", openai::batch_fields().collect())])),
     ];
     let text: Vec<String> =
         sections.iter().map(|(head, table)| format!("{head}\n\n{table}")).collect();

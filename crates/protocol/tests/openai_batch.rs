@@ -128,7 +128,7 @@ fn batches_and_files_as_they_are_told_of() {
         counts: [3, 2, 1],
         created_s: 1,
         expires_s: 2,
-        times: &[("failed", 5)],
+        times: vec![("failed", 5)],
     };
     let batch = parse(&openai::write_batch(&told));
     assert_eq!(batch["errors"]["data"][0]["line"], 2);

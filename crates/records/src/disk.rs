@@ -78,9 +78,10 @@ impl Drop for Draft {
 }
 
 /// Brings the names of a file's folder to the disk, where the system has a way to.
-fn sync_folder(path: &Path) -> Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| Error::io(folder, error))?;
     }

@@ -3,7 +3,8 @@
 //! a crash left without a row are swept away later.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -86,6 +87,11 @@ impl Upload {
         Ok(())
     }
 
+    /// The id that it was begun with.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// What was written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -166,6 +172,20 @@ impl Records {
     pub fn open_file(&self, id: &str) -> Result<File> {
         let path = self.contents(id)?;
         File::open(&path).map_err(|error| Error::io(path, error))
+    }
+
+    /// Moves a file's contents out of the records, to a place on the same disk: for records that
+    /// are gone soon. That it was done before is as good.
+    ///
+    /// # Errors
+    /// Where they cannot be moved.
+    pub fn move_contents(&self, id: &str, to: &Path) -> Result<()> {
+        let path = self.contents(id)?;
+        match fs::rename(&path, to) {
+            Err(error) if error.kind() == ErrorKind::NotFound && to.exists() => Ok(()),
+            Err(error) => Err(Error::io(to, error)),
+            Ok(()) => disk::sync_folder(to),
+        }
     }
 
     /// Deletes a file of this owner's, unless a batch that runs reads it.

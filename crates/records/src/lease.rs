@@ -5,6 +5,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 
 use crate::{Error, Records, Result, disk};
 
+/// The file that is locked.
+pub(crate) const NAME: &str = "batches.lock";
+
 /// The right to work on a folder's batches, until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
@@ -17,7 +20,7 @@ impl Records {
     /// # Errors
     /// Where the system cannot lock files there.
     pub fn lease(&self) -> Result<Option<Lease>> {
-        let path = self.folder().join("batches.lock");
+        let path = self.folder().join(NAME);
         let mut options = OpenOptions::new();
         let file = disk::open_private(&path, options.create(true).append(true))?;
         match file.try_lock() {

@@ -2,14 +2,14 @@
 //! brought to the newest schema, and written so that a commit is on the disk when it returns
 //! (write-ahead log, `synchronous = FULL`).
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::{Error, Result, disk, schema};
+use crate::{Error, Result, disk, files, lease, schema};
 
 /// The database's name in its folder.
 const NAME: &str = "records.sqlite";
@@ -42,6 +42,25 @@ impl Records {
         check(&path, &connection, size_bytes)?;
         prepare(&mut connection).map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), connection: Mutex::new(connection) })
+    }
+
+    /// Removes the records in a folder, and the folder if nothing else is in it. Nobody may have
+    /// them open.
+    ///
+    /// # Errors
+    /// Where something of them cannot be removed.
+    pub fn remove(folder: &Path) -> Result<()> {
+        let contents = folder.join(files::FOLDER);
+        if contents.is_dir() {
+            fs::remove_dir_all(&contents).map_err(|error| Error::io(contents, error))?;
+        }
+        let others = ["-wal", "-shm", ""].map(|end| format!("{NAME}{end}"));
+        for name in others.iter().map(String::as_str).chain([lease::NAME]) {
+            disk::remove(&folder.join(name))?;
+        }
+        // Something of another's is in it, then.
+        let _ = fs::remove_dir(folder);
+        Ok(())
     }
 
     /// The folder.
@@ -92,7 +111,7 @@ fn make_private(path: &Path) -> Result<u64> {
     let known = file.metadata().map_err(failed)?;
     #[cfg(unix)]
     {
-        use std::{fs, os::unix::fs::PermissionsExt};
+        use std::os::unix::fs::PermissionsExt;
         if known.permissions().mode() & 0o077 != 0 {
             file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
         }

@@ -43,8 +43,10 @@ pub(crate) struct Admitted {
     pub(crate) owner: Owner,
     /// Among the answers under way.
     pub(crate) _place: Place,
-    /// Of the tokens that its key may use.
-    pub(crate) tokens: Reserved,
+    /// Of the tokens that its key may use; nothing where they do not count.
+    pub(crate) tokens: Option<Reserved>,
+    /// Whether somebody waits for it: its times are told then.
+    pub(crate) waited_for: bool,
 }
 
 /// All choices of one request.
@@ -70,7 +72,9 @@ impl Drop for Answer {
             self.traced.abandoned();
         }
         let (prompt, completion) = self.tally.total();
-        self.admitted.tokens.used = prompt.saturating_add(completion);
+        if let Some(tokens) = &mut self.admitted.tokens {
+            tokens.used = prompt.saturating_add(completion);
+        }
         self.tell(|told| {
             told.prompt_tokens += prompt;
             told.completion_tokens += completion;
@@ -154,6 +158,9 @@ impl Answer {
         match event {
             Event::Text(_) | Event::Reasoning(_) | Event::ToolCall { .. } => {
                 self.tally.piece(index);
+                if !self.admitted.waited_for {
+                    return;
+                }
                 match self.latest[index].replace(at) {
                     None => {
                         let time = at - self.began;
@@ -206,11 +213,17 @@ impl Answer {
         if streamed { self.stream().await } else { self.whole().await }
     }
 
-    async fn whole(mut self) -> Result<Response, Refusal> {
+    /// All of it, in one piece.
+    pub(crate) async fn all(&mut self) -> Result<String, Refusal> {
         let mut body = String::new();
         while let Some(text) = self.next().await? {
             body.push_str(&text);
         }
+        Ok(body)
+    }
+
+    async fn whole(mut self) -> Result<Response, Refusal> {
+        let body = self.all().await?;
         Ok(([(header::CONTENT_TYPE, self.writer.content_type())], body).into_response())
     }
 

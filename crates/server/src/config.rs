@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_records::{ChainLimits, Records, ResponseLimits};
+use ingle_records::{BatchLimits, ChainLimits, FileLimits, Records, ResponseLimits};
 
 use crate::access::AccessLog;
 use crate::keys::{self, Key};
@@ -87,6 +87,18 @@ pub struct Limits {
     pub handshake: Duration,
     /// How often the files of the certificate are looked at for changes.
     pub certificate_look: Duration,
+    /// The bytes of an uploaded file.
+    pub file_bytes: u64,
+    /// What one owner may keep.
+    pub files: FileLimits,
+    /// How many batches one owner may have.
+    pub batches: BatchLimits,
+    /// Lines of one batch.
+    pub batch_lines: usize,
+    /// Choices of batches under way, beside all other ones.
+    pub batch_answers: usize,
+    /// The same while anything else is under way.
+    pub batch_answers_beside: usize,
     /// For a request's head, counted from the connection's start or the last answer's end.
     pub head_read: Duration,
     /// For a request's body.
@@ -116,6 +128,12 @@ impl Default for Limits {
             all_bodies_bytes: 64 << 20,
             handshake: Duration::from_secs(10),
             certificate_look: Duration::from_secs(1),
+            file_bytes: 512 << 20,
+            files: FileLimits { count: 10_000, bytes: 20 << 30 },
+            batches: BatchLimits { open: 100, ended: 1000 },
+            batch_lines: 50_000,
+            batch_answers: 16,
+            batch_answers_beside: 4,
             head_read: Duration::from_secs(30),
             body_read: Duration::from_secs(30),
             stall: Duration::from_secs(60),
@@ -145,6 +163,9 @@ pub enum Error {
     /// The certificate cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// What was begun cannot be read or kept.
+    #[error("{0}")]
+    Records(String),
     /// The model could not be loaded.
     #[error("the model could not be loaded: {0}")]
     Load(String),

@@ -249,7 +249,7 @@ impl Owner {
 }
 
 /// Who holds no key has this home; a key's has 64 digits.
-const OPEN_HOME: &str = "open";
+pub(crate) const OPEN_HOME: &str = "open";
 
 /// Everyone who may ask, and how the engine knows them.
 #[derive(Debug)]
@@ -288,6 +288,13 @@ impl Accounts {
     fn meter(&self, key: &Key) -> Option<Arc<Meter>> {
         let held = |owner: &&Owner| owner.key().is_some_and(|held| held.hash == key.hash);
         self.owners.iter().find(held).map(|owner| Arc::clone(&owner.account.meter))
+    }
+
+    /// Who has this home and may do all of this; what was begun by a key goes on by any key of the
+    /// same owner's.
+    pub(crate) fn at_home(&self, home: &str, scopes: &[Scope]) -> Option<&Owner> {
+        let may = |owner: &&Owner| scopes.iter().all(|scope| owner.may(*scope));
+        self.owners.iter().filter(|owner| owner.home() == home).find(may)
     }
 
     /// Everyone, where the server has no keys.

@@ -15,8 +15,10 @@
 mod access;
 mod answer;
 mod ask;
+mod batches;
 mod config;
 mod control;
+mod form;
 mod front;
 mod keys;
 mod limits;
@@ -26,6 +28,7 @@ mod metrics;
 mod notify;
 mod owners;
 mod places;
+mod records;
 mod refusal;
 mod responses;
 mod routes;
@@ -47,6 +50,7 @@ use places::Places;
 
 pub use access::AccessLog;
 pub use ask::{Health, health};
+pub use batches::{OFFLINE_OWNER, batch_endpoints, offline};
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
 pub use control::Control;
 pub use keys::{Key, KeyHash, check_name};
@@ -70,6 +74,7 @@ pub struct State {
     pub(crate) bodies: Arc<Places>,
     /// Those under way in the background, and those that are kept.
     pub(crate) responses: responses::Responses,
+    pub(crate) batches: batches::Desk,
     pub(crate) stop: watch::Sender<Stop>,
     /// Where connections are encrypted.
     pub(crate) tls: Option<Arc<tls::Tls>>,
@@ -110,6 +115,7 @@ impl State {
             tls: tls.map(Arc::new),
             tracer: tracer.map(Arc::new),
             metrics: metrics::Metrics::default(),
+            batches: batches::Desk::default(),
             stop: watch::Sender::new(Stop::Run),
             reloads: control::Reloads::default(),
             lost_lines,

@@ -56,7 +56,7 @@ impl Owner {
     }
 
     /// Takes the tokens that an answer may need.
-    pub(crate) fn reserve(&self, asked: &impl Ask, context: usize) -> Result<Reserved, Refusal> {
+    pub(crate) fn reserve(&self, asked: &dyn Ask, context: usize) -> Result<Reserved, Refusal> {
         let mut taken = 0;
         if let Some(per_minute) = self.key().and_then(|key| key.tokens_per_minute) {
             taken = needed(asked, context);
@@ -127,7 +127,7 @@ fn values(dialect: Dialect, now: u64, bucket: Bucket, limit: NonZeroU32) -> [Str
 }
 
 /// Tokens that an answer may need: by the rule above.
-fn needed(asked: &impl Ask, context: usize) -> u64 {
+fn needed(asked: &dyn Ask, context: usize) -> u64 {
     let choice = |most: Option<u32>| {
         let usual = USUAL_TOKENS.min(context as u64);
         most.map_or(usual, |most| u64::from(most).min(context as u64))

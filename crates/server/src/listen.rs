@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::stalling::Stalling;
-use crate::{Config, Control, Error, Slot, State, router};
+use crate::{Config, Control, Error, Slot, State, batches, router};
 
 /// How a server is told to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +91,8 @@ impl Bound {
         let room = Arc::new(Semaphore::new(state.config().limits.connections));
         let mut connections = JoinSet::new();
         let _background = background(&state);
+        let mut work = JoinSet::new();
+        work.spawn(batches::work(Arc::clone(&state)));
         loop {
             let permit = Arc::clone(&room).acquire_owned();
             let accept = async { (permit.await, listener.accept().await) };
@@ -116,6 +118,8 @@ impl Bound {
             }
         }
         drop(listener);
+        // Lines of batches wait for the next start: nobody is there to wait for them.
+        work.abort_all();
         end(&state, &mut connections, stop).await;
         if let Some(tracer) = state.tracer.clone() {
             // Bounded by itself.
@@ -126,7 +130,7 @@ impl Bound {
 }
 
 /// Loads on a thread; what is returned waits for its error, for ever if there is none.
-fn spawn_load<E: std::fmt::Display>(
+pub(crate) fn spawn_load<E: std::fmt::Display>(
     state: Arc<State>,
     load: impl FnOnce(&Slot) -> Result<(), E> + Send + 'static,
 ) -> Result<impl Future<Output = String>, Error> {

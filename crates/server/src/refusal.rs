@@ -1,10 +1,12 @@
 //! A request that gets an error instead of an answer: what it is about is said where it is known,
 //! in whose words is known at the edge alone, and there it is written, once.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ingle_protocol::wire::{Dialect, Kind, Writer};
-use ingle_protocol::{Fault, Retry};
+use ingle_protocol::{Blame, Fault, Retry};
 
 /// A fault and what it is about.
 #[derive(Clone, Debug)]
@@ -36,6 +38,19 @@ impl Refusal {
     /// The status that it has, or would have.
     pub(crate) fn status(&self) -> u16 {
         self.kind.status()
+    }
+
+    /// Its body in OpenAI's words.
+    pub(crate) fn text(&self, request_id: &str) -> String {
+        Dialect::OpenAi.write_error(self.kind, &self.fault, request_id)
+    }
+
+    /// How long to wait before the same is tried again; `None` where it would fail again.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match (self.fault.blame, self.fault.retry) {
+            (Blame::Us, Retry::After(after) | Retry::WhenReady(after)) => Some(after),
+            _ => None,
+        }
     }
 
     /// The end of a stream that fails by it.

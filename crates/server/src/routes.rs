@@ -3,7 +3,9 @@
 //! other protocols in files of their own.
 
 mod anthropic;
+mod batches;
 mod decisions;
+mod files;
 mod llama_cpp;
 mod ollama;
 mod responses;
@@ -51,6 +53,8 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
+        .merge(files::routes())
+        .merge(batches::routes())
         .merge(anthropic::routes())
         .merge(decisions::routes())
         .merge(llama_cpp::routes())
@@ -78,11 +82,11 @@ fn cors(state: Arc<State>) -> CorsLayer {
         .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER])
 }
 
-fn chat_request(body: &[u8]) -> Result<openai::Asked, Fault> {
+pub(crate) fn chat_request(body: &[u8]) -> Result<openai::Asked, Fault> {
     openai::read_request(Format::Chat, body)
 }
 
-fn completion_request(body: &[u8]) -> Result<openai::Asked, Fault> {
+pub(crate) fn completion_request(body: &[u8]) -> Result<openai::Asked, Fault> {
     openai::read_request(Format::Completions, body)
 }
 
@@ -108,26 +112,49 @@ async fn taken<A>(
 }
 
 /// Answers what was read.
-async fn answer(state: Arc<State>, owner: Owner, mut asked: impl Ask) -> Outcome {
-    own(&state.config(), asked.requests_mut(), &owner)?;
-    let provider = Arc::clone(provider(&state)?);
-    let card = card(&owner, &provider, &asked.requests()[0].model).await?;
-    let place = admit(&state, &asked)?;
-    let tokens = owner.reserve(&asked, card.context_tokens)?;
-    let admitted = Admitted { owner, _place: place, tokens };
+async fn answer(state: Arc<State>, owner: Owner, asked: impl Ask) -> Outcome {
     let streamed = asked.streamed();
+    let admit = |asked: &dyn Ask, context| admit(&state, &owner, asked, context);
+    let answer = begin(&state, &owner, Box::new(asked), admit).await?;
+    answer.respond(streamed).await
+}
+
+/// What somebody who waits for it needs: places for its choices, and tokens that its key may use.
+fn admit(
+    state: &State,
+    owner: &Owner,
+    asked: &dyn Ask,
+    context: usize,
+) -> Result<Admitted, Refusal> {
+    let place = place(state, choices(state, asked)?)?;
+    let tokens = Some(owner.reserve(asked, context)?);
+    Ok(Admitted { _place: place, tokens, owner: owner.clone(), waited_for: true })
+}
+
+/// Begins to answer what was read; `admit` takes what it needs once it is known whose it is and
+/// what model, of how much context, is to answer.
+pub(crate) async fn begin(
+    state: &Arc<State>,
+    owner: &Owner,
+    mut asked: Box<dyn Ask>,
+    admit: impl FnOnce(&dyn Ask, usize) -> Result<Admitted, Refusal>,
+) -> Result<Answer, Refusal> {
+    own(&state.config(), asked.requests_mut(), owner)?;
+    let provider = Arc::clone(provider(state)?);
+    let card = card(owner, &provider, &asked.requests()[0].model).await?;
+    let admitted = admit(&*asked, card.context_tokens)?;
+    let state = Arc::clone(state);
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
     // dropped as soon as it is there.
     let (stamp, traced) = (stamp(&card.name), Traced::served());
     traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);
     let start =
-        move || Answer::start(state, &*provider, stamp, &asked, card.context_tokens, admitted);
-    let answer = blocking(start).await?;
-    answer.traced(traced).respond(streamed).await
+        move || Answer::start(state, &*provider, stamp, &*asked, card.context_tokens, admitted);
+    Ok(blocking(start).await?.traced(traced))
 }
 
 /// Runs what may take a while off the async threads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Refusal> {
     match spawn_blocking(work).await {
@@ -162,8 +189,8 @@ fn own(
     Ok(())
 }
 
-/// Places for all choices of a request, or 429.
-fn admit(state: &State, asked: &impl Ask) -> Result<Place, Refusal> {
+/// How many answers a request asks for, where they are not too many.
+pub(crate) fn choices(state: &State, asked: &dyn Ask) -> Result<usize, Refusal> {
     let limits = &state.config().limits;
     let choices = asked.requests().len() * asked.choices() as usize;
     let most = limits.choices.min(limits.answers);
@@ -171,7 +198,7 @@ fn admit(state: &State, asked: &impl Ask) -> Result<Place, Refusal> {
         let message = format!("prompts times 'n' are {choices} answers; at most {most} at once");
         return Err(Fault::caller(message).at("n").into());
     }
-    place(state, choices)
+    Ok(choices)
 }
 
 /// So many of the places of all that is under way, or 429.
@@ -183,7 +210,7 @@ fn place(state: &State, count: usize) -> Result<Place, Refusal> {
     })
 }
 
-fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
+pub(crate) fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
     state.slot.provider().ok_or_else(|| {
         let message = "the model is still loading; /health tells how far it is";
         Fault::not_ready(state.config().limits.retry_after, message).into()
@@ -201,7 +228,7 @@ fn cards(owner: &Owner, provider: &dyn Provider) -> Vec<ModelCard> {
 }
 
 /// The model of that name; where none is named, the default, or the first that the owner may ask.
-async fn card(
+pub(crate) async fn card(
     owner: &Owner,
     provider: &Arc<dyn Provider>,
     name: &str,
@@ -410,6 +437,7 @@ async fn openapi() -> Response {
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
     let mut rows = crate::vitals::rows(&state);
     rows.extend(state.slot.provider().iter().flat_map(|provider| provider.metrics()));
+    rows.extend(crate::batches::metrics(&state).await);
     let text = state.metrics.write(state.answers.taken(), &rows);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -32,6 +32,7 @@ commands! {
     Extract => extract,
     Serve => serve,
     Key => key,
+    Batch => batch,
     Pull => pull,
     List => list,
     Show => show,

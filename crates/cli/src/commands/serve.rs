@@ -19,11 +19,11 @@ use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
 use ingle_records::Records;
 use ingle_server::{AccessLog, Config, DEFAULT_PORT, Error, Key, Limits, Slot};
-use models::Models;
+pub(super) use models::Models;
 use ops::OpsArgs;
 use reload::Watch;
 use settings::Settings;
-use start::{Named, Start};
+pub(super) use start::{Named, Start};
 
 use super::model::{ModelArgs, PrefixArgs};
 use crate::ui::{self, Ui, Usage};

@@ -29,6 +29,8 @@ pub struct Operation {
     takes: Takes,
     /// Statuses and the contents that they come with.
     gives: &'static [(u16, &'static [Content])],
+    /// Statuses of errors beside the usual ones.
+    more: &'static [u16],
     /// Whether it needs no key.
     pub open: bool,
 }
@@ -44,6 +46,8 @@ enum Takes {
     Form(&'static str),
     /// A JSON body of this shape; whether it has to be there.
     Shape(&'static str, bool),
+    /// A form of this shape, in parts.
+    Upload(&'static str),
 }
 
 /// A request's body that a table of fields describes.
@@ -167,6 +171,10 @@ impl Operation {
         }
         match self.takes {
             Takes::Nothing => {}
+            Takes::Upload(name) => {
+                let content = content(&[("multipart/form-data", name)]);
+                out["requestBody"] = json!({ "required": true, "content": content });
+            }
             Takes::Form(name) => {
                 out["requestBody"] =
                     json!({ "required": true, "content": content(&[(JSON, name)]) });
@@ -229,7 +237,8 @@ impl Operation {
         let wrong = ANYWHERE
             .iter()
             .chain(if body { WITH_BODY } else { &[] })
-            .chain(if self.names().next().is_some() { WITH_NAME } else { &[] });
+            .chain(if self.names().next().is_some() { WITH_NAME } else { &[] })
+            .chain(self.more);
         for status in wrong.filter(|_| !self.open) {
             let text =
                 json!({ "description": words(*status), "content": content(&[(JSON, error)]) });

@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{BatchRecord, BatchStatus, step};
+use super::{BatchRecord, BatchStatus, COLUMNS, record, step};
 use crate::disk::{self, Draft};
 use crate::files::{self, FileRecord};
 use crate::{Records, Result};
@@ -76,30 +76,24 @@ impl Records {
     /// Where the output cannot be written; it can be tried again.
     pub fn close_batch(
         &self,
-        batch: &BatchRecord,
+        id: &str,
         unrun: Unrun<'_>,
         now_s: u64,
     ) -> Result<Option<BatchStatus>> {
-        let Some(end) = self.end_of(&batch.asked.id)? else { return Ok(None) };
-        let files = self.write_output(batch, end, unrun, now_s)?;
-        self.settle(&batch.asked.id, end, files, now_s)
-    }
-
-    /// What a batch that is being closed comes to.
-    fn end_of(&self, id: &str) -> Result<Option<BatchStatus>> {
-        self.read(|connection| {
-            let sql = "SELECT status, total = completed + failed FROM batches WHERE id = ?1";
-            let row: Option<(String, bool)> = connection
-                .prepare_cached(sql)?
-                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            Ok(match row {
-                Some((status, _)) if status == "cancelling" => Some(BatchStatus::Cancelled),
-                Some((status, true)) if status == "finalizing" => Some(BatchStatus::Completed),
-                Some((status, false)) if status == "finalizing" => Some(BatchStatus::Expired),
-                _ => None,
-            })
-        })
+        let found = self.read(|connection| {
+            let sql = format!("SELECT {COLUMNS} FROM batches WHERE id = ?1");
+            connection.prepare_cached(&sql)?.query_row([id], record).optional()
+        })?;
+        let Some(batch) = found else { return Ok(None) };
+        let [total, answered, failed] = batch.counts;
+        let end = match batch.status {
+            BatchStatus::Cancelling => BatchStatus::Cancelled,
+            BatchStatus::Finalizing if total == answered + failed => BatchStatus::Completed,
+            BatchStatus::Finalizing => BatchStatus::Expired,
+            _ => return Ok(None),
+        };
+        let files = self.write_output(&batch, end, unrun, now_s)?;
+        self.settle(id, end, files, now_s)
     }
 
     /// Answers in one file, everything else in another.

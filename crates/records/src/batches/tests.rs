@@ -77,10 +77,7 @@ fn each_step_is_taken_from_where_it_may_be_taken_alone() {
         }),
         ("finalize", &|records| records.finalize_batch("b", 1).expect("writes")),
         ("expire", &|records| records.finalize_batch("b", 100).expect("writes")),
-        ("close", &|records| {
-            let batch = get(records, "b");
-            records.close_batch(&batch, &unrun, 1).expect("writes").is_some()
-        }),
+        ("close", &|records| records.close_batch("b", &unrun, 1).expect("writes").is_some()),
     ];
     // What was done, what may come next, and where it stands.
     #[rustfmt::skip]
@@ -225,8 +222,7 @@ impl Life {
             }
             2 => drop(records.finalize_batch("b", now_s).expect("writes")),
             3 => {
-                let batch = get(records, "b");
-                let closed = records.close_batch(&batch, &unrun, now_s).expect("writes");
+                let closed = records.close_batch("b", &unrun, now_s).expect("writes");
                 self.promised.ended |= closed.is_some();
             }
             // The power goes between the output and the step that makes it known.

@@ -1,7 +1,5 @@
 //! Opening what is there: nothing, our own, an older one, a newer one, another's, rubbish.
 
-use std::fs;
-
 use super::*;
 use crate::testing::Folder;
 
@@ -103,4 +101,22 @@ fn a_write_that_fails_changes_nothing() {
     assert!(outcome.is_err());
     let there = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'half')";
     assert!(!records.read(|c| c.query_row(there, (), |row| row.get::<_, bool>(0))).expect("reads"));
+}
+
+#[test]
+fn what_is_removed_is_what_was_made() {
+    for other in [false, true] {
+        let folder = Folder::new("remove");
+        let home = folder.path().join("home");
+        let records = Records::open(&home).expect("opens");
+        drop(records.upload("a").expect("begins"));
+        drop(records.lease().expect("locks"));
+        drop(records);
+        if other {
+            fs::write(home.join("other"), "not ours").expect("writes");
+        }
+        Records::remove(&home).expect("removes");
+        let left = fs::read_dir(&home).map(|names| names.count()).unwrap_or(0);
+        assert_eq!((home.exists(), left), (other, usize::from(other)));
+    }
 }

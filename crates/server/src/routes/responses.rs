@@ -15,7 +15,7 @@ use ingle_records::ResponseRecord;
 
 use super::{Outcome, admit, blocking, card, own, provider, taken};
 use crate::State;
-use crate::answer::{Admitted, Answer, stamp};
+use crate::answer::{Answer, stamp};
 use crate::keys::Owner;
 use crate::refusal::{Refusal, json};
 use crate::responses::{Live, Reader, events, no_previous, spawn};
@@ -50,9 +50,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
     let card = card(&owner, &provider, &asked.request.model).await?;
-    let place = admit(&state, &asked)?;
-    let tokens = owner.reserve(&asked, card.context_tokens)?;
-    let admitted = Admitted { owner, _place: place, tokens };
+    let admitted = admit(&state, &owner, &asked, card.context_tokens)?;
     let (stamp, traced) = (stamp(&card.name), Traced::served());
     traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);
     let record = ResponseRecord {

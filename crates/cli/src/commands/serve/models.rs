@@ -28,7 +28,7 @@ pub(super) type Files = Arc<Mutex<BTreeMap<String, PathBuf>>>;
 const FETCH_RETRY: Duration = Duration::from_secs(5);
 
 /// Models on this machine, to be asked like any other's.
-pub(super) struct Models {
+pub(crate) struct Models {
     fleet: Fleet<Local>,
     options: Options,
     files: Files,
@@ -161,7 +161,7 @@ impl Models {
     }
 
     /// Ends all models in order.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.fleet.finish();
     }
 

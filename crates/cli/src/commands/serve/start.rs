@@ -27,9 +27,9 @@ const NAME_MAX: usize = 256;
 
 /// A model to be served and the name that clients ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) reference: Reference,
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) reference: Reference,
 }
 
 impl FromStr for Named {
@@ -68,18 +68,18 @@ fn own_name(reference: &Reference) -> String {
 }
 
 /// What the starting thread needs.
-pub(super) struct Start {
+pub(crate) struct Start {
     /// The default first; at least one.
-    pub(super) named: Vec<Named>,
-    pub(super) any_installed: bool,
-    pub(super) bounds: Bounds,
-    pub(super) options: Options,
+    pub(crate) named: Vec<Named>,
+    pub(crate) any_installed: bool,
+    pub(crate) bounds: Bounds,
+    pub(crate) options: Options,
     /// Guesses for the one model that is served.
-    pub(super) draft: Option<Reference>,
+    pub(crate) draft: Option<Reference>,
     /// Where the models are put, to be ended in order.
-    pub(super) loaded: Arc<OnceLock<Arc<Models>>>,
-    pub(super) json: bool,
-    pub(super) quiet: bool,
+    pub(crate) loaded: Arc<OnceLock<Arc<Models>>>,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Start {
@@ -101,7 +101,7 @@ impl Start {
     }
 
     /// Makes every model one that can be asked, and the slot full once the first is in memory.
-    pub(super) fn run(mut self, slot: &Slot, url: &str) -> anyhow::Result<()> {
+    pub(crate) fn run(mut self, slot: &Slot, url: &str) -> anyhow::Result<()> {
         let ui = Ui::new(self.json, self.quiet);
         let store = Store::open_default()?;
         let draft = self.draft.as_ref().map(|reference| super::super::model::fetch(reference, &ui));

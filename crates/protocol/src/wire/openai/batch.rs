@@ -233,7 +233,7 @@ pub fn write_batch_unrun(id: &str, custom_id: &str, status: &str) -> String {
 }
 
 /// A batch as it is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchTold<'a> {
     /// Its id.
     pub id: &'a str,
@@ -260,7 +260,7 @@ pub struct BatchTold<'a> {
     /// See `created_s`.
     pub expires_s: u64,
     /// Names of statuses that it came to, and when.
-    pub times: &'a [(&'a str, u64)],
+    pub times: Vec<(&'a str, u64)>,
 }
 
 fn batch(told: &BatchTold<'_>) -> Value {

@@ -43,6 +43,12 @@ pub(super) static FORMS: &[Form] = &[
         required: &[],
     },
     Form {
+        name: "BatchRequest",
+        places: &["openai/batches"],
+        rows: || openai::batch_fields().collect(),
+        required: &["input_file_id", "endpoint", "completion_window"],
+    },
+    Form {
         name: "AnthropicRequest",
         places: &["anthropic", "shared"],
         rows: || anthropic::fields(anthropic::Format::Messages).collect(),
@@ -91,6 +97,23 @@ type Query = (&'static str, &'static str);
 
 pub(super) static QUERIES: &[(&str, &[Query])] = &[
     (
+        "GET /v1/files",
+        &[
+            ("purpose", r#"{"type":"string"}"#),
+            ("limit", r#"{"type":"integer","minimum":1,"maximum":10000}"#),
+            ("after", r#"{"type":"string"}"#),
+            ("order", ORDER),
+        ],
+    ),
+    (
+        "GET /v1/batches",
+        &[
+            ("limit", r#"{"type":"integer","minimum":1,"maximum":100}"#),
+            ("after", r#"{"type":"string"}"#),
+            ("order", ORDER),
+        ],
+    ),
+    (
         "GET /v1/responses/{id}",
         &[
             ("stream", r#"{"type":"boolean"}"#),
@@ -102,10 +125,12 @@ pub(super) static QUERIES: &[(&str, &[Query])] = &[
         &[
             ("limit", r#"{"type":"integer","minimum":1,"maximum":100}"#),
             ("after", r#"{"type":"string","minLength":1}"#),
-            ("order", r#"{"enum":["asc","desc"]}"#),
+            ("order", ORDER),
         ],
     ),
 ];
+
+const ORDER: &str = r#"{"enum":["asc","desc"]}"#;
 
 type Gives = &'static [(u16, &'static [Content])];
 
@@ -117,7 +142,19 @@ const fn operation(
     gives: Gives,
     summary: &'static str,
 ) -> Operation {
-    Operation { method, path, id, summary, dialect, takes, gives, open: false }
+    Operation { method, path, id, summary, dialect, takes, gives, more: &[], open: false }
+}
+
+/// One about what is kept for its owner.
+const fn kept(
+    at: (&'static str, &'static str),
+    id: &'static str,
+    takes: Takes,
+    gives: Gives,
+    summary: &'static str,
+) -> Operation {
+    let more = &[400, 404, 409, 413, 415, 501];
+    Operation { more, ..operation(at, id, Dialect::OpenAi, takes, gives, summary) }
 }
 
 /// One that needs no key.
@@ -136,7 +173,7 @@ const LINES: Content = ("application/x-ndjson", "Lines");
 const PLAIN: &str = "text/plain";
 
 use Dialect::{Anthropic, LlamaCpp, Ollama, OpenAi};
-use Takes::{Form as Fields, Nothing, Shape};
+use Takes::{Form as Fields, Nothing, Shape, Upload};
 
 /// Every operation that is served.
 pub static OPERATIONS: &[Operation] = &[
@@ -275,6 +312,63 @@ pub static OPERATIONS: &[Operation] = &[
         Shape("DetokenizeRequest", true),
         &[(200, &[(JSON, "Prompt")])],
         "The text of tokens.",
+    ),
+    kept(
+        ("POST", "/v1/files"),
+        "upload_file",
+        Upload("FileUpload"),
+        &[(200, &[(JSON, "File")])],
+        "Takes a file in.",
+    ),
+    kept(("GET", "/v1/files"), "list_files", Nothing, &[(200, &[(JSON, "Files")])], "One's files."),
+    kept(
+        ("GET", "/v1/files/{id}"),
+        "retrieve_file",
+        Nothing,
+        &[(200, &[(JSON, "File")])],
+        "What is known of a file.",
+    ),
+    kept(
+        ("DELETE", "/v1/files/{id}"),
+        "delete_file",
+        Nothing,
+        &[(200, &[(JSON, "FileDeleted")])],
+        "Deletes a file that no batch reads.",
+    ),
+    kept(
+        ("GET", "/v1/files/{id}/content"),
+        "read_file",
+        Nothing,
+        &[(200, &[("application/octet-stream", "Text")])],
+        "A file's contents.",
+    ),
+    kept(
+        ("POST", "/v1/batches"),
+        "begin_batch",
+        Fields("BatchRequest"),
+        &[(200, &[(JSON, "Batch")])],
+        "Begins to answer the requests of a file.",
+    ),
+    kept(
+        ("GET", "/v1/batches"),
+        "list_batches",
+        Nothing,
+        &[(200, &[(JSON, "Batches")])],
+        "One's batches.",
+    ),
+    kept(
+        ("GET", "/v1/batches/{id}"),
+        "retrieve_batch",
+        Nothing,
+        &[(200, &[(JSON, "Batch")])],
+        "How far a batch is.",
+    ),
+    kept(
+        ("POST", "/v1/batches/{id}/cancel"),
+        "cancel_batch",
+        Nothing,
+        &[(200, &[(JSON, "Batch")])],
+        "Ends a batch.",
     ),
     open(
         "/health",

@@ -109,6 +109,11 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
         }
         "ModerationRequest" => json!({ "input": "Hi" }),
         "ResponseRequest" | "ResponseCountRequest" => json!({ "input": "Hi" }),
+        "BatchRequest" => json!({
+            "input_file_id": "file-1",
+            "endpoint": "/v1/completions",
+            "completion_window": "24h",
+        }),
         _ => json!({ "messages": user }),
     };
     let place = if form == "OllamaOptions" { &mut out["options"] } else { &mut out };
@@ -136,6 +141,9 @@ fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
         "ModerationRequest" => moderations::read_request(body).map(drop),
         "ResponseRequest" => responses::read_open(body).map(drop),
         "ResponseCountRequest" => responses::read_count(body).map(drop),
+        "BatchRequest" => {
+            openai::read_batch(body, &["/v1/chat/completions", "/v1/completions"]).map(drop)
+        }
         "AnthropicRequest" => anthropic::read_request(body).map(drop),
         "AnthropicCountRequest" => anthropic::read_count(body).map(drop),
         "OllamaChatRequest" => ollama::read_request(ollama::Format::Chat, body).map(drop),
