@@ -283,21 +283,40 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{label} {text}");
 }
 
+/// Raised where work is to end.
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+/// Whether signals are followed elsewhere.
+static HANDED_OVER: AtomicBool = AtomicBool::new(false);
+
 /// The flag that Ctrl-C (or a termination signal) raises. The first raises the flag, so that work
 /// can end cleanly; a second one ends the program at once. Asking for it installs the handler.
 pub(crate) fn interrupted() -> &'static AtomicBool {
-    static FLAG: AtomicBool = AtomicBool::new(false);
     static INSTALLED: OnceLock<()> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "a second Ctrl-C means at once")]
     INSTALLED.get_or_init(|| {
         // Where no handler can be set, Ctrl-C ends the program, as it would without one.
         let _ = ctrlc::set_handler(|| {
-            if FLAG.swap(true, Ordering::SeqCst) {
+            if HANDED_OVER.load(Ordering::SeqCst) {
+                return;
+            }
+            if INTERRUPT.swap(true, Ordering::SeqCst) {
                 std::process::exit(INTERRUPTED.into());
             }
         });
     });
-    &FLAG
+    &INTERRUPT
+}
+
+/// Leaves signals to somebody who can tell them apart: a server reads its settings again on one,
+/// and says by [`interrupt`] when work is to end.
+pub(crate) fn hand_over() {
+    interrupted();
+    HANDED_OVER.store(true, Ordering::SeqCst);
+}
+
+/// Raises the flag.
+pub(crate) fn interrupt() {
+    INTERRUPT.store(true, Ordering::SeqCst);
 }
 
 /// How much of some work is done, on standard error: a bar on a terminal, silence elsewhere.

@@ -160,7 +160,8 @@ fn settings_change_while_it_serves() {
     assert_eq!(reloaded(&mut server), (json!(["max_answers"]), json!(["context"])));
     assert_eq!(status(&server, &bob, "POST", COMPLETIONS, PROMPT), 200);
     server.signal("TERM");
-    assert!(server.wait().success());
+    let ended = server.wait();
+    assert!(ended.success(), "{ended}");
     let lines = |path: &str| -> Vec<Value> {
         let text = std::fs::read_to_string(path).expect("is there");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::{Error, Records, Result, disk};
 
 /// The folder of locks.
-const FOLDER: &str = "serving";
+pub(crate) const FOLDER: &str = "serving";
 
 /// A sign without a lock is one that is just being given, unless it is as old as this.
 const STRAY: Duration = Duration::from_secs(3600);

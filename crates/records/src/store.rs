@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::{Error, Result, disk, files, lease, schema};
+use crate::{Error, Result, disk, files, lease, schema, serving};
 
 /// The database's name in its folder.
 const NAME: &str = "records.sqlite";
@@ -50,9 +50,10 @@ impl Records {
     /// # Errors
     /// Where something of them cannot be removed.
     pub fn remove(folder: &Path) -> Result<()> {
-        let contents = folder.join(files::FOLDER);
-        if contents.is_dir() {
-            fs::remove_dir_all(&contents).map_err(|error| Error::io(contents, error))?;
+        for inner in [files::FOLDER, serving::FOLDER].map(|name| folder.join(name)) {
+            if inner.is_dir() {
+                fs::remove_dir_all(&inner).map_err(|error| Error::io(inner, error))?;
+            }
         }
         let others = ["-wal", "-shm", ""].map(|end| format!("{NAME}{end}"));
         for name in others.iter().map(String::as_str).chain([lease::NAME]) {

@@ -249,10 +249,11 @@ pub(crate) async fn reached(stop: &mut watch::Receiver<Stop>, step: Stop) {
     drop(stop.wait_for(|stop| *stop >= step).await);
 }
 
-/// Follows the process's signals: the first SIGINT or SIGTERM drains, the second ends at once.
-pub fn signals() -> std::io::Result<watch::Receiver<Stop>> {
+/// Follows the process's signals: the first SIGINT or SIGTERM drains, the second ends at once; and
+/// SIGHUP is one of them where it ends the server.
+pub fn signals(hangup_ends: bool) -> std::io::Result<watch::Receiver<Stop>> {
     let (sender, receiver) = watch::channel(Stop::Run);
-    let mut wait = Signals::new()?;
+    let mut wait = Signals::new(hangup_ends)?;
     tokio::spawn(async move {
         for stop in [Stop::Drain, Stop::Now] {
             wait.next().await;
@@ -265,17 +266,20 @@ pub fn signals() -> std::io::Result<watch::Receiver<Stop>> {
 }
 
 #[cfg(unix)]
-struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+struct Signals(Vec<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(hangup_ends: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        let hangup = hangup_ends.then(SignalKind::hangup);
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+        kinds.map(signal).collect::<std::io::Result<_>>().map(Self)
     }
 
     async fn next(&mut self) {
-        tokio::select! { _ = self.0.recv() => {} _ = self.1.recv() => {} }
+        let any = self.0.iter_mut().map(|signal| Box::pin(signal.recv()));
+        futures_util::future::select_all(any).await;
     }
 }
 
@@ -284,7 +288,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(_: bool) -> std::io::Result<Self> {
         Ok(Self)
     }
 

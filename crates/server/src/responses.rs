@@ -2,9 +2,9 @@
 //!
 //! A response is computed by a task of its own, which writes its events into a log; whoever wants
 //! them reads there: the caller who asked, and, of a response in the background, whoever asks for
-//! it later with its owner's key, from any event on. One in the foreground ends with its reader, one
-//! in the background does not. What is kept is on the disk before its last event is told, so that
-//! the next request can build on it.
+//! it later with its owner's key, from any event on. One in the foreground ends with its reader,
+//! one in the background does not. What is kept is on the disk before its last event is told, so
+//! that the next request can build on it.
 //!
 //! A response whose server is gone is settled by whoever comes upon it: it has failed, and says so.
 //! It is not computed again: nobody may wait for it any more.

@@ -237,7 +237,7 @@ fn work(args: &RunArgs, records: Arc<Records>, ui: &Ui) -> anyhow::Result<Option
     let mut bar = ui.lines(&title);
     let mut begun = false;
     let outcome = runtime.block_on(async {
-        let stop = ingle_server::signals()?;
+        let stop = ingle_server::signals(true)?;
         let load = move |slot: &Slot| start.run(slot, "this machine");
         let tell = |batch: &BatchRecord| show(&mut bar, &mut begun, batch);
         Ok(ingle_server::offline(records, BATCH, load, tell, stop).await?)

@@ -18,7 +18,7 @@ use ingle_engine::Bounds;
 use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
 use ingle_records::Records;
-use ingle_server::{AccessLog, Config, DEFAULT_PORT, Error, Key, Limits, Slot};
+use ingle_server::{AccessLog, Config, DEFAULT_PORT, Error, Key, Limits, Slot, Stop};
 pub(super) use models::Models;
 use ops::OpsArgs;
 use reload::Watch;
@@ -201,14 +201,20 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         quiet: ui.quiet,
     };
     // The flag's handler has to be there before the runtime adds its own behind it.
-    ui::interrupted();
+    ui::hand_over();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("no threads for the server")?;
     let outcome = runtime.block_on(async {
-        let stop = ingle_server::signals()?;
+        // With nothing to read again SIGHUP is what it always was: the terminal is gone, the end.
+        let stop = ingle_server::signals(!settings.are_read_again())?;
+        let mut told = stop.clone();
+        tokio::spawn(async move {
+            drop(told.wait_for(|stop| *stop != Stop::Run).await);
+            ui::interrupt();
+        });
         if let Some(collector) = &config.traces {
             ui.note(format_args!("traces of requests, without their words, go to {}", collector.url()));
         }

@@ -41,8 +41,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 impl Watch {
     /// Until the runtime ends.
     pub(super) async fn run(mut self) {
-        // With nothing to read again SIGHUP is what it always was: the terminal is gone, the end.
-        if self.settings.files.is_empty() && self.settings.args.access_log.is_none() {
+        if !self.settings.are_read_again() {
             return;
         }
         let Ok(mut hangup) = Hangup::new() else { return };

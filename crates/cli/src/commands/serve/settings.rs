@@ -211,6 +211,11 @@ fn serve(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
 }
 
 impl Settings {
+    /// Whether there is a file to read again, or a log to open again.
+    pub(super) fn are_read_again(&self) -> bool {
+        !self.files.is_empty() || self.args.access_log.is_some()
+    }
+
     /// Reads a whole command line, and the files that it names.
     pub(super) fn read(argv: &[OsString]) -> anyhow::Result<Self> {
         let mut matches = serve(argv)?;

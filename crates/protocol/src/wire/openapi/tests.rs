@@ -126,7 +126,8 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
         ("early_stopping", "use_beam_search", json!(true)),
         ("best_of", "n", value.clone()),
     ] {
-        if field == with {
+        // A response has log-probabilities by another name.
+        if field == with && !form.starts_with("Response") {
             out[name] = other;
         }
     }
