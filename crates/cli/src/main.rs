@@ -1,6 +1,6 @@
 //! The `ingle` program: reads the command line, runs one command, and turns its result into an
 //! exit code. What a command does stands in its own file under `commands/`; how anything reaches
-//! the terminal stands in `ui`. No other code prints.
+//! the terminal stands in `ui`. No other code prints but a server's access log.
 #![forbid(unsafe_code)]
 
 mod commands;
