@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ingle_protocol::{Call, Chat, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing};
+use ingle_protocol::{
+    Call, Chat, Encoded, Encoding, Fault, KeepAlive, Reads, Request, Sink, Token, Weighed, Weighing,
+};
 
 /// A model that a provider serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +23,8 @@ pub struct ModelCard {
     pub created_s: u64,
     /// Whether it has a chat template.
     pub chat: bool,
+    /// What it tells of texts, where it reads and does not write.
+    pub reads: Option<Reads>,
     /// Where it stands.
     pub standing: Standing,
     /// The share done of what is under way, 0 to 1.
@@ -120,6 +124,10 @@ pub trait Provider: Send + Sync {
     /// Weighs texts as what follows a request's input. Waits where the model has to be loaded, and
     /// until all are weighed; the flag ends it early.
     fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault>;
+
+    /// Reads texts with a model that understands rather than writes. Waits where the model has to
+    /// be loaded, and until all are read; the flag ends it early.
+    fn encode(&self, encoding: &Encoding, cancelled: Arc<AtomicBool>) -> Result<Encoded, Fault>;
 
     /// A conversation as the model's chat template writes it: what is computed of it are the tokens
     /// of this text, control tokens read as such. Waits where the model has to be loaded.

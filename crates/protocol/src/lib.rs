@@ -5,6 +5,7 @@
 
 mod beams;
 mod chat;
+mod encode;
 mod keep_alive;
 mod prompt;
 mod sampling;
@@ -13,6 +14,9 @@ pub mod wire;
 
 pub use beams::{Beam, Beams};
 pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
+pub use encode::{
+    Encoded, Encoding, Long, Output, Passage, Read, Reads, Tag, Vectors, Want, Written,
+};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
 pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
 pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
 use ingle_protocol::{
-    Call, Chat, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request, Sink, Step,
-    Timings, Token, Usage, Weighed, Weighing,
+    Call, Chat, Encoded, Encoding, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request,
+    Sink, Step, Timings, Token, Usage, Weighed, Weighing,
 };
 use ingle_server::{Config, Control, Error, Key, Slot, Stop, bind};
 use serde_json::Value;
@@ -95,6 +95,10 @@ impl Provider for Script {
         let weight = |label: &String| -(label.trim().len() as f64);
         let logprobs = weighing.labels.iter().map(weight).collect();
         Ok(Weighed { logprobs, ended: false, receipt: receipt(&weighing.request.model, 0) })
+    }
+
+    fn encode(&self, encoding: &Encoding, _: Arc<AtomicBool>) -> Result<Encoded, Fault> {
+        Err(Fault::caller(format!("`{}` reads nothing", encoding.model)).at("model"))
     }
 
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {

@@ -16,7 +16,7 @@ use ingle_model::gguf::{Gguf, Value};
 use ingle_model::pull::{self, Progress, Reference, Store};
 use ingle_model::tokenizer::Special;
 use ingle_protocol::{
-    Blame, Call, Chat, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
+    Blame, Call, Chat, Encoded, Encoding, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
 };
 
 use super::super::show::scalar;
@@ -320,6 +320,12 @@ impl Provider for Models {
             let load = if there { Duration::ZERO } else { at.elapsed() };
             local.weigh(weighing, &Arrival { at, load, cancelled })
         })?
+    }
+
+    fn encode(&self, encoding: &Encoding, _: Arc<AtomicBool>) -> Result<Encoded, Fault> {
+        self.read(&encoding.model)?;
+        let message = format!("`{}` writes text; it does not read it into vectors", encoding.model);
+        Err(Fault::caller(message).at("model"))
     }
 
     fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
