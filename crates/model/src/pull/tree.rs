@@ -206,7 +206,7 @@ fn folders(directory: &Path) -> Result<Vec<(String, usize)>, Error> {
 /// Whether a folder is one of sentence-transformers' modules, such as `1_Pooling`.
 fn is_module(folder: &str) -> bool {
     let digits = folder.bytes().take_while(u8::is_ascii_digit).count();
-    digits > 0 && folder[digits..].starts_with('_')
+    digits > 0 && folder[digits..].starts_with('_') && !folder.contains('/')
 }
 
 /// Files of a model's directory that are read; the others, pickled weights and those for other
