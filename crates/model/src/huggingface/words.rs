@@ -121,6 +121,10 @@ impl Specials {
             let id = id.filter(|id| *id < words.tokens.len());
             if let Some(id) = id.and_then(|id| Token::try_from(id).ok()) {
                 outline.set(&format!("tokenizer.ggml.{key}"), Value::U32(id));
+                // A model that reads begins its texts so.
+                if *name == "cls_token" && self.text("bos_token").is_none() {
+                    outline.set("tokenizer.ggml.bos_token_id", Value::U32(id));
+                }
             }
         }
         Ok(())
