@@ -31,6 +31,7 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         }
         let cache = r.cache();
         r.op(Op::Attend(Attend {
+            causal: true,
             q,
             k,
             v,

@@ -39,6 +39,7 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         }
         let cache = r.cache();
         r.op(Op::Attend(Attend {
+            causal: true,
             q,
             k,
             v,

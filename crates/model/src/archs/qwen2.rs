@@ -24,6 +24,7 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         }
         let (cache, scale) = (r.cache(), (dim as f32).sqrt().recip());
         r.op(Op::Attend(Attend {
+            causal: true,
             q,
             k,
             v,
