@@ -301,6 +301,13 @@ pub enum Op {
     },
     /// Sends each token through its experts.
     Experts(Experts),
+    /// `y = activation(y)`
+    Activate {
+        /// In place.
+        y: Buffer,
+        /// What is applied.
+        act: Activation,
+    },
     /// `y[s] = x[the s-th sampled token]`
     Gather {
         /// `[tokens, width]`
@@ -410,7 +417,7 @@ impl Op {
             Self::Embed { y, .. } | Self::Angles { y, .. } | Self::Cap { y, .. } => {
                 (vec![], vec![*y])
             }
-            Self::Lookup { y, .. } => (vec![*y], vec![*y]),
+            Self::Lookup { y, .. } | Self::Activate { y, .. } => (vec![*y], vec![*y]),
             Self::Norm { x, y, .. } | Self::LayerNorm { x, y, .. } | Self::Pool { x, y, .. } => {
                 (vec![*x], vec![*y])
             }

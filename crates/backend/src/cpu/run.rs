@@ -122,6 +122,7 @@ pub(super) fn check(cpu: &Cpu, graph: &Graph) {
                 assert!((1..=width(*logits)).contains(&(width(*routes) / 2)));
             }
             Op::Experts(e) => experts::check(cpu, e),
+            Op::Activate { .. } => {}
             Op::Cap { cap, .. } => assert!(cap.is_finite() && *cap > 0.0),
             Op::Gather { x, y } => {
                 assert_eq!((width(*x), rows(*x)), (width(*y), Rows::Tokens));
@@ -288,6 +289,7 @@ impl Step<'_> {
             | Op::LayerNorm { x: row, .. }
             | Op::Lookup { y: row, .. }
             | Op::Pool { y: row, .. }
+            | Op::Activate { y: row, .. }
             | Op::Rope { x: row, .. }
             | Op::Embed { y: row, .. }
             | Op::Angles { y: row, .. }
@@ -377,6 +379,14 @@ impl Step<'_> {
                     unsafe { (self.cpu.kernels.layer_norm)(x, gain, bias, *eps, y) };
                 });
             }
+            Op::Activate { y, act } => self.rows(at, self.size(*y), member, |row| {
+                // SAFETY: this part's own row; the kernel row runs here.
+                unsafe {
+                    let y = self.mem(*y).write(row);
+                    let x = y.to_vec();
+                    (self.cpu.kernels.gate)(*act, &x, None, y);
+                }
+            }),
             Op::Pool { x, y, how } => self.pool(at, (*x, *y, *how), member),
             Op::Norm { x, gain, y, eps, add } => {
                 let gain = &self.weight(*gain).floats;

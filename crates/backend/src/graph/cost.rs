@@ -150,6 +150,10 @@ impl Op {
                 let reads = if all == 0 { 0 } else { all + reads };
                 plain(6 * all + added, floats(reads), floats(all)) // +; -, ·, +; ·scale, ·gain
             }
+            Self::Activate { y, act } => {
+                let all = shapes.rows(*y, counts) * shapes.width(*y);
+                plain((act.flops() as usize - 1) * all, floats(all), floats(all))
+            }
             Self::Pool { x, y, how } => {
                 let (width, all) = (shapes.width(*y), counts.tokens * shapes.width(*x));
                 let (flops, read) = match how {

@@ -33,6 +33,8 @@ pub enum Role {
     Gather,
     /// Makes one row of a text's.
     Pool,
+    /// Applies a nonlinearity.
+    Activate,
     /// Makes the logits.
     Logits,
     /// Caps a buffer's elements.
@@ -59,6 +61,7 @@ impl Role {
             Self::Experts => "experts",
             Self::Gather => "gather",
             Self::Pool => "pool",
+            Self::Activate => "activate",
             Self::Cap => "cap",
             Self::Logits => "logits",
             Self::Product => "product",
@@ -85,6 +88,7 @@ impl Graph {
             Op::Experts(_) => Role::Experts,
             Op::Gather { .. } => Role::Gather,
             Op::Pool { .. } => Role::Pool,
+            Op::Activate { .. } => Role::Activate,
         }
     }
 

@@ -59,6 +59,7 @@ fn inputs_are_activated() {
                 let x = bench.embedded(96);
                 let w = bench.weight(format, 40, 96);
                 let y = bench.cpu.alloc(Rows::Tokens, 40);
+                bench.graph.ops.push(Op::Activate { y: x, act });
                 let outs = vec![Out { w, bias: None, y, add: false }];
                 bench.graph.ops.push(Op::MatMul { x: Input::Activated { x, act }, outs });
                 y

@@ -21,7 +21,7 @@ impl Step<'_> {
             Index::Position => position,
             Index::Kind => {
                 let second = self.batch.spans[self.span_of[row]].second;
-                usize::from(second.is_some_and(|second| position >= second))
+                usize::from(second.is_some_and(|second| position >= second)).min(table.rows - 1)
             }
         };
         assert!(at < table.rows, "row {at} of a table of {}; this is a bug", table.rows);

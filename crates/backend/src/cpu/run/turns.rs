@@ -46,6 +46,7 @@ impl Step<'_> {
             Op::Norm { x: row, .. }
             | Op::LayerNorm { x: row, .. }
             | Op::Lookup { y: row, .. }
+            | Op::Activate { y: row, .. }
             | Op::Rope { x: row, .. }
             | Op::Embed { y: row, .. }
             | Op::Angles { y: row, .. }
