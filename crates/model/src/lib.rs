@@ -9,6 +9,7 @@ pub mod gguf;
 pub mod huggingface;
 pub mod pull;
 pub mod quantize;
+pub mod reading;
 pub mod safetensors;
 pub mod schema;
 pub mod template;
