@@ -296,9 +296,11 @@ impl Tokenizer {
         tokens
     }
 
-    /// The tokens that are put before and after a text, where the model asks for them.
+    /// The tokens that are put next before and next after a text, where the model asks for them;
+    /// [`Tokenizer::around`] tells of all, and of two texts.
     pub fn marks(&self) -> (Option<Token>, Option<Token>) {
-        (self.shared.prefix, self.shared.suffix)
+        let [before, behind] = &self.shared.around.single;
+        (before.last().map(|(token, _)| *token), behind.first().map(|(token, _)| *token))
     }
 
     /// What a token adds to a text, in bytes that may be part of a character; nothing for control
