@@ -31,7 +31,8 @@ const FORMATS: [Format; 7] = [
 /// The shortest of many runs of a graph over a batch of `tokens`.
 fn best(cpu: &mut Cpu, graph: &Graph, start: usize, tokens: usize) -> f64 {
     let blocks = (0..(CONTEXT / BLOCK_TOKENS) as u32).collect();
-    let span = Span { start, tokens: vec![1; tokens], blocks, sample: Sample::Last };
+    let tokens = vec![1; tokens];
+    let span = Span { start, tokens, blocks, sample: Sample::Last, ..Span::default() };
     let batch = Batch { spans: vec![span] };
     let (begun, mut best) = (Instant::now(), f64::INFINITY);
     let mut runs = 0;

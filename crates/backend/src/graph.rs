@@ -3,10 +3,12 @@
 //!
 //! There is no prefill graph and no decode graph.
 
+mod adapter;
 mod cost;
 mod experts;
 mod role;
 
+pub use adapter::{Adapter, Applied, Delta};
 pub use cost::{Cost, Shapes, WeightShape};
 pub use experts::{Experts, Mixing, Stack};
 pub use role::Role;
@@ -223,9 +225,10 @@ pub struct Graph {
 }
 
 /// Which of a span's tokens need logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sample {
     /// None: more of the prompt comes in a later step.
+    #[default]
     None,
     /// The last one, to go on from it.
     Last,
@@ -236,7 +239,7 @@ pub enum Sample {
 }
 
 /// One sequence's share of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Span {
     /// The position of its first token in the sequence.
     pub start: usize,
@@ -246,10 +249,12 @@ pub struct Span {
     pub blocks: Vec<u32>,
     /// Which of the tokens need logits.
     pub sample: Sample,
+    /// What its tokens are computed with beside the weights.
+    pub adapters: Vec<Applied>,
 }
 
 /// What one step works on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The sequences of the step; their tokens are the batch's rows, in order.
     pub spans: Vec<Span>,
@@ -347,8 +352,7 @@ mod tests {
 
     #[test]
     fn samples_count_over_spans() {
-        let span =
-            |n: u32, sample| Span { start: 0, tokens: (0..n).collect(), blocks: vec![], sample };
+        let span = |n: u32, sample| Span { tokens: (0..n).collect(), sample, ..Span::default() };
         let batch = Batch {
             spans: vec![
                 span(3, Sample::Last),

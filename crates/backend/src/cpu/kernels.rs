@@ -7,6 +7,7 @@ use super::acts::{Part, Place};
 use super::arm::{Dotprod, I8mm, Neon};
 use super::attend::{self, Keys, Query};
 use super::body::{self, Target};
+use super::narrow::{self, Narrow};
 use super::pack::{Lanes, Layout, Packed, plane_offset};
 use super::paged::{Piece, Side};
 use super::prepare::{self, Source};
@@ -24,6 +25,7 @@ use crate::{Activation, KvType};
 type Product = unsafe fn(&Packed, usize, &Part, &mut [Lanes]);
 type Quantise = unsafe fn(&Source, Place);
 type HandOver = unsafe fn(&[Lanes], &Target);
+type Low = unsafe fn(&Narrow);
 type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type Cap = unsafe fn(f32, &mut [f32]);
@@ -46,6 +48,7 @@ pub struct Kernels {
     /// Of rows whose products read integers.
     pub(crate) quantise: Quantise,
     pub(crate) hand_over: HandOver,
+    pub(crate) narrow: Low,
     pub(crate) gate: Gate,
     pub(crate) norm: Norm,
     pub(crate) cap: Cap,
@@ -127,6 +130,11 @@ macro_rules! row {
                 unsafe { body::hand_over::<$simd>(tiles, to) }
             }
             $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn narrow(of: &Narrow) {
+                // SAFETY: the caller's promise.
+                unsafe { narrow::narrow::<$simd>(of) }
+            }
+            $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
                 // SAFETY: the caller's promise.
                 unsafe { body::gate::<$simd>(act, gate, up, y) }
@@ -166,6 +174,7 @@ macro_rules! row {
             product: Some($module::product),
             quantise: $module::quantise,
             hand_over: $module::hand_over,
+            narrow: $module::narrow,
             gate: $module::gate,
             norm: $module::norm,
             cap: $module::cap,
@@ -209,7 +218,7 @@ pub static KERNELS: &[Kernels] = &[
 impl Kernels {
     /// The row of the plain versions.
     pub(crate) const fn reference(
-        (quantise, hand_over): (Quantise, HandOver),
+        (quantise, hand_over, narrow): (Quantise, HandOver, Low),
         (gate, norm, cap): (Gate, Norm, Cap),
         (keep, attend): (Keep, AttendRows),
     ) -> Self {
@@ -220,6 +229,7 @@ impl Kernels {
             product: None,
             quantise,
             hand_over,
+            narrow,
             gate,
             norm,
             cap,

@@ -1,6 +1,7 @@
 //! One suite of op tests, run on every row of the kernel table that this machine has, against the
 //! reference row and against each other.
 
+mod adapters;
 mod attention;
 mod experts;
 
@@ -124,7 +125,8 @@ impl Bench {
 
 fn span(start: usize, tokens: std::ops::Range<usize>, blocks: &[u32]) -> Span {
     let tokens = tokens.map(|t| (t * 7 % VOCABULARY) as u32).collect();
-    Span { start, tokens, blocks: blocks.to_vec(), sample: Sample::All }
+    let blocks = blocks.to_vec();
+    Span { start, tokens, blocks, sample: Sample::All, ..Span::default() }
 }
 
 fn rows() -> impl Iterator<Item = &'static Kernels> {

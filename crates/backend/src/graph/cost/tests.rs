@@ -78,8 +78,8 @@ impl Tiny {
         let span = |&(start, tokens, sample): &(usize, u32, Sample)| Span {
             start,
             tokens: (0..tokens).collect(),
-            blocks: vec![],
             sample,
+            ..Span::default()
         };
         let batch = Batch { spans: spans.iter().map(span).collect() };
         self.graph.ops.iter().map(|op| op.cost(&self.shapes, &batch)).collect()
