@@ -16,11 +16,11 @@ pub use role::Role;
 use std::sync::Arc;
 
 /// Activations of one backend, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Buffer(pub(crate) u32);
 
 /// A matrix or vector of the model file, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(pub(crate) u32);
 
 /// One layer's paged keys and values, by number.

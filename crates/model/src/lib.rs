@@ -6,6 +6,7 @@ pub mod archs;
 pub mod catalogue;
 pub mod dialect;
 pub mod gguf;
+pub mod lora;
 pub mod pull;
 pub mod quantize;
 pub mod schema;

@@ -13,11 +13,15 @@ mod qwen2;
 mod qwen3;
 mod qwen3moe;
 mod rope;
+mod targets;
 
 use crate::Error;
 use crate::gguf::{Gguf, Tensor, optional};
 use ingle_backend::{Backend, Buffer, Cache, Experts, Graph, Input, Op, Out, Rows, Stack, Weight};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use targets::Taken;
+pub use targets::{Target, Targets};
 
 /// Records a model's forward pass.
 pub type Load = fn(&mut Recorder<'_>) -> Result<(), Error>;
@@ -46,6 +50,8 @@ pub struct Network {
     /// Bytes of the matrices that a step of one token multiplies by, as the file stores them: of
     /// experts, the chosen ones.
     pub weight_bytes: usize,
+    /// What adapters may add to.
+    pub targets: Arc<Targets>,
 }
 
 /// Records the graph of a model file, its weights taken by `backend`. `context` is the longest
@@ -66,12 +72,14 @@ pub fn record(
     };
     let shape = Shape::read(gguf)?;
     let (graph, context) = (Graph::default(), context.unwrap_or(shape.context));
-    let mut recorder = Recorder { gguf, backend, graph, shape, context, bytes: HashMap::new() };
+    let (bytes, taken) = (HashMap::new(), Vec::new());
+    let mut recorder = Recorder { gguf, backend, graph, shape, context, bytes, taken };
     load(&mut recorder)?;
-    let Recorder { graph, shape, bytes, .. } = recorder;
+    let Recorder { graph, shape, bytes, taken, .. } = recorder;
     let weight_bytes = multiplied(&graph, &bytes);
     let Shape { vocabulary, context, .. } = shape;
-    Ok(Network { graph, vocabulary, context, weight_bytes })
+    let targets = Arc::new(Targets::of(gguf.arch(), &graph, &taken));
+    Ok(Network { graph, vocabulary, context, weight_bytes, targets })
 }
 
 /// Bytes of the matrices that a step of one token multiplies by.
@@ -207,6 +215,7 @@ pub struct Recorder<'a> {
     /// The longest sequence that will be asked for, in tokens.
     context: usize,
     bytes: HashMap<Weight, usize>,
+    taken: Vec<Taken>,
 }
 
 impl Recorder<'_> {
@@ -251,6 +260,7 @@ impl Recorder<'_> {
             .weight(format, rows, cols, stored)
             .map_err(|refusal| bad(format!("{name}: {refusal}")))?;
         self.bytes.insert(weight, bytes);
+        self.taken.push(Taken { name: name.to_owned(), w: weight, rows, cols });
         Ok(weight)
     }
 
