@@ -2,14 +2,16 @@
 //! recorded and thrown away, no weight is read. Not counted: the tokenizer's tables, the program
 //! itself, and the mapped file's pages, which the system takes back at will.
 
-use crate::Options;
 use crate::core::room;
 use crate::core::scored::rows_most;
 use crate::draft::pair;
 use crate::local::broken;
+use crate::{AdapterFile, Options};
 use ingle_backend::Backend;
 use ingle_backend::cpu::{Cpu, Forecast};
+use ingle_model::archs::Targets;
 use ingle_model::gguf::Gguf;
+use ingle_model::lora::{Lora, Planned};
 use ingle_protocol::Fault;
 use std::path::Path;
 
@@ -24,6 +26,17 @@ pub struct Footprint {
     pub chat: bool,
     /// Memory that it takes, in bytes.
     pub memory: Forecast,
+}
+
+/// Bytes that the options' adapters take.
+fn adapters(options: &Options, targets: &Targets) -> Result<u64, Fault> {
+    let one = |file: &AdapterFile| {
+        let lora = Lora::open(&file.path).map_err(|error| broken(&error))?;
+        let planned = lora.plan(targets).map_err(|error| broken(&error))?;
+        let shapes = planned.iter().map(Planned::shape);
+        Ok(shapes.map(|(rank, rows, cols)| Cpu::delta_bytes(rank, rows, cols)).sum::<u64>())
+    };
+    options.adapters.iter().map(one).sum()
 }
 
 impl Footprint {
@@ -47,7 +60,7 @@ impl Footprint {
         }
         let (blocks, context) = room(&options, &network, cpu.block_bytes())?;
         let first = cpu.forecast(&network.graph, blocks, step, rows);
-        memory.weights += first.weights;
+        memory.weights += first.weights + adapters(&options, &network.targets)?;
         memory.cache += first.cache;
         memory.activations += first.activations;
         Ok(Self {

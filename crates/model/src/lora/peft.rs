@@ -84,6 +84,11 @@ pub(super) fn open(folder: &Path) -> Result<Vec<Part>, Error> {
     let tensors = tensors(&folder.join(FILES[1]))?;
     let mut pairs = BTreeMap::<&str, [Option<&Stored>; 2]>::new();
     for (name, stored) in &tensors {
+        // Beside an output's pair `peft` saves the model's own matrix, in case it was resized; one
+        // that was does not fit the pair.
+        if name.ends_with(".base_layer.weight") {
+            continue;
+        }
         let which = [".lora_A.weight", ".lora_B.weight"];
         let module = name.strip_prefix("base_model.model.").unwrap_or(name);
         let found =
