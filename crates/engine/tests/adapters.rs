@@ -154,7 +154,7 @@ fn eight(path: &Path, layers: usize, folder: &Folder) -> Vec<AdapterFile> {
 fn ten(tokens: u32) -> Vec<Request> {
     let prompts = ["Marie Curie was born in Warsaw, in what was then the Kingdom of", "def f(n):"];
     let plain = |at: usize| {
-        let temperature = if at % 2 == 0 { 0.0 } else { 0.9 };
+        let temperature = if at.is_multiple_of(2) { 0.0 } else { 0.9 };
         let plain = request(text(prompts[at % 3 % 2]), tokens);
         let sampling = Sampling { temperature, seed: Some(at as u64), ..plain.sampling };
         Request { logprobs: Some(3), sampling, ..plain }
