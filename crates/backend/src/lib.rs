@@ -14,8 +14,9 @@ mod kv;
 pub use bytes::Bytes;
 pub use formats::Format;
 pub use graph::{
-    Activation, Adapter, Applied, Attend, Batch, Buffer, Cache, Cost, Delta, Experts, Graph, Input,
-    Mixing, Op, Out, Pairing, Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
+    Activation, Adapter, Applied, Attend, Batch, Buffer, Cache, Cost, Counts, Delta, Experts,
+    Graph, Index, Input, Mixing, Op, Out, Pairing, Pooling, Role, Rows, Sample, Shapes, Span,
+    Stack, Weight, WeightShape,
 };
 pub use kv::{KV_GROUP, KvType};
 
@@ -96,7 +97,7 @@ pub trait Backend: Send {
     /// Starts a step. What it computes can be read by [`Backend::poll`].
     fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket;
 
-    /// The rows of `graph.logits` that the batch samples, or `None` while the step runs. Never
+    /// The rows of `graph.logits` that the batch has, or `None` while the step runs. Never
     /// blocks: a browser cannot wait.
     fn poll(&mut self, ticket: Ticket) -> Option<&[f32]>;
 

@@ -548,6 +548,7 @@ impl Core {
             blocks: chunk.blocks.iter().map(|block| block.0).collect(),
             sample: self.live[&chunk.seq].rows(chunk),
             adapters: adapters::applied(&self.live[&chunk.seq].adapters),
+            ..Span::default()
         }
     }
 

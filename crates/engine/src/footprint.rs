@@ -12,7 +12,7 @@ use ingle_backend::cpu::{Cpu, Forecast};
 use ingle_model::archs::Targets;
 use ingle_model::gguf::Gguf;
 use ingle_model::lora::{Lora, Planned};
-use ingle_protocol::Fault;
+use ingle_protocol::{Fault, Reads};
 use std::path::Path;
 
 /// A model file, before it is loaded.
@@ -26,6 +26,8 @@ pub struct Footprint {
     pub chat: bool,
     /// Memory that it takes, in bytes.
     pub memory: Forecast,
+    /// What it tells of texts, where it reads and does not write.
+    pub reads: Option<Reads>,
 }
 
 /// Bytes that the options' adapters take.
@@ -46,6 +48,13 @@ impl Footprint {
         let mut cpu = Cpu::new(options.kernels(), 1).with_kv(options.kv_type());
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;
+        if let Some(reading) = &network.reading {
+            if !options.adapters.is_empty() {
+                let message = "adapters are for models that write, and this one reads";
+                return Err(Fault::caller(message).at("lora"));
+            }
+            return Ok(Self::of_reader(&gguf, &cpu, &network, reading, options));
+        }
         let (step, rows) = (options.step_tokens.max(1), rows_most(options.running));
         let mut memory = Forecast::default();
         let mut options = options.clone();
@@ -68,6 +77,7 @@ impl Footprint {
             context,
             chat: gguf.str("tokenizer.chat_template").is_ok(),
             memory,
+            reads: None,
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod gguf;
 pub mod lora;
 pub mod pull;
 pub mod quantize;
+pub mod reading;
 pub mod schema;
 pub mod template;
 pub mod tokenizer;

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod attention;
+mod encoders;
 mod experts;
 
 use attention::{Heads, attention};
@@ -125,8 +126,7 @@ impl Bench {
 
 fn span(start: usize, tokens: std::ops::Range<usize>, blocks: &[u32]) -> Span {
     let tokens = tokens.map(|t| (t * 7 % VOCABULARY) as u32).collect();
-    let blocks = blocks.to_vec();
-    Span { start, tokens, blocks, sample: Sample::All, ..Span::default() }
+    Span { start, tokens, blocks: blocks.to_vec(), sample: Sample::All, ..Span::default() }
 }
 
 fn rows() -> impl Iterator<Item = &'static Kernels> {

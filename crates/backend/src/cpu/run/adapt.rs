@@ -82,6 +82,7 @@ impl<'a> Step<'a> {
         let span = move |row: usize| match kind {
             Rows::Tokens => self.span_of[row],
             Rows::Samples => self.span_of[self.samples[row]],
+            Rows::Spans => row,
         };
         let mut at = rows.start;
         let runs = std::iter::from_fn(move || {

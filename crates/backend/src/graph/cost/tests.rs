@@ -51,6 +51,7 @@ impl Tiny {
         let (heads, kv_heads, dim, scale) = (2, 1, 16, 0.25);
         let cache = Cache(0);
         t.graph.ops.push(Op::Attend(Attend {
+            causal: true,
             q,
             k,
             v,
