@@ -44,7 +44,7 @@ fn adapters(options: &Options, targets: &Targets) -> Result<u64, Fault> {
 impl Footprint {
     /// Reads a model file's head. The same options have to be given when it is loaded.
     pub fn of(path: &Path, options: &Options) -> Result<Self, Fault> {
-        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let gguf = options.open(path).map_err(|error| broken(&error))?;
         let mut cpu = Cpu::new(options.kernels(), 1).with_kv(options.kv_type());
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;

@@ -38,7 +38,10 @@ pub use score::{Case, Gold, Report, Scored};
 
 use ingle_backend::KvType;
 use ingle_backend::cpu::kernels::Kernels;
-use std::path::PathBuf;
+use ingle_backend::cpu::pool;
+use ingle_model::gguf::Gguf;
+use ingle_model::quantize::{self, Recipe};
+use std::path::{Path, PathBuf};
 
 /// Where tokens come from that a step tries beyond the last one. Answers are the same, bit for bit,
 /// whatever is tried.
@@ -102,6 +105,9 @@ pub struct Options {
     pub draft: Option<PathBuf>,
     /// What is loaded beside the model for requests to name.
     pub adapters: Vec<AdapterFile>,
+    /// How weights that are not yet quantised are, while they load; `None` leaves them as they are.
+    /// Not for the file that guesses.
+    pub quantize: Option<&'static Recipe>,
     /// Whether a step takes all the tokens at once that a grammar leaves no choice about. Answers
     /// are the same, bit for bit.
     pub fast_forward: bool,
@@ -111,6 +117,21 @@ impl Options {
     /// The row of the kernel table that is taken.
     pub fn kernels(&self) -> &'static Kernels {
         self.kernels.unwrap_or_else(Kernels::best)
+    }
+
+    /// Opens a model file or directory, to be quantised while it loads if that is asked for.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn open(&self, path: &Path) -> Result<Gguf, ingle_model::Error> {
+        let gguf = Gguf::open(path)?;
+        match self.quantize {
+            Some(recipe) => {
+                let threads = self.threads.unwrap_or_else(pool::cores);
+                quantize::while_loading(gguf, recipe, threads)
+            }
+            None => Ok(gguf),
+        }
     }
 
     /// How keys and values are kept.
@@ -137,6 +158,7 @@ impl Default for Options {
             speculation: Speculation::default(),
             draft: None,
             adapters: Vec::new(),
+            quantize: None,
             fast_forward: true,
         }
     }

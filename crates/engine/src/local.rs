@@ -125,7 +125,7 @@ impl Local {
         options: &Options,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, Fault> {
-        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let gguf = options.open(path).map_err(|error| broken(&error))?;
         if Reading::of(&gguf).map_err(|error| broken(&error))?.is_some() {
             return Err(reads_only(name));
         }
@@ -133,6 +133,7 @@ impl Local {
         let template = Template::from_gguf(&gguf, &tokenizer).map_err(|error| broken(&error))?;
         let second = pair::open(options, &tokenizer)?;
         let (mut core, threads, kernels) = load(&gguf, second.as_ref(), options, progress)?;
+        gguf.fault().map_err(|error| broken(&error))?;
         if let Some(disk) = &options.prefix_disk {
             let model = prefix::model_identity(&gguf, path);
             core.keep(disk, options.warn, |block| prefix::with_arithmetic(model, block));

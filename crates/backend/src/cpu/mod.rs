@@ -196,6 +196,14 @@ impl Cpu {
         Ok(())
     }
 
+    /// Makes what steps will read as it is stored, if it has to be made: no step waits for it.
+    fn make_rest(&self) {
+        let unpacked = |it: &&Matrix| it.packed.is_none() && it.floats.is_empty();
+        for matrix in self.weights.iter().filter(unpacked).filter(|it| it.bytes.is_made()) {
+            let _ = matrix.bytes.first();
+        }
+    }
+
     /// Runs a step with a clock beside each op, which costs a little; its logits cannot be polled.
     pub fn profile(&mut self, graph: &Graph, batch: &Batch) -> Vec<OpTime> {
         let samples = self.ready(graph, batch);
@@ -342,6 +350,7 @@ impl Backend for Cpu {
             cache.allot(pages.blocks)?;
         }
         if self.kernels.product.is_none() {
+            self.make_rest();
             return Ok(());
         }
         let mut multiplied: Vec<usize> = graph.ops.iter().flat_map(run::multiplied).collect();
@@ -364,6 +373,7 @@ impl Backend for Cpu {
             done += self.weights[at].bytes.len();
             progress(done as f32 / total as f32);
         }
+        self.make_rest();
         Ok(())
     }
 

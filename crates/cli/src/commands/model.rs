@@ -11,6 +11,7 @@ use ingle_backend::cpu::{Cpu, pool};
 use ingle_engine::{AdapterFile, Local, Options, PrefixDisk, Resident, Speculation};
 use ingle_model::pull::{Reference, Store};
 use ingle_protocol::{Adapter, Which};
+use ingle_model::quantize::Recipe;
 
 use crate::ui::{self, Ui, Usage};
 
@@ -39,6 +40,11 @@ pub(crate) struct ComputeArgs {
 pub(crate) struct ModelArgs {
     #[command(flatten)]
     compute: ComputeArgs,
+
+    /// Store weights that are not quantized yet so while they load, for instance as q8_0 or q4_k_m;
+    /// `ingle quantize` names all formats [default: as the model has them]
+    #[arg(long, value_name = "FORMAT", value_parser = super::quantize::format)]
+    quantize: Option<&'static Recipe>,
 
     /// The longest prompt and answer together, in tokens [default: the model's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
@@ -213,6 +219,7 @@ impl ModelArgs {
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
             speculation: self.speculation.unwrap_or(usual),
+            quantize: self.quantize,
             warn: ui::warn,
             ..Options::default()
         }
