@@ -15,10 +15,21 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["scheduler", "model", "backend", "protocol"]),
     ("gateway", &["protocol"]),
     ("records", &["protocol"]),
+    ("search", &["protocol"]),
     ("server", &["engine", "gateway", "protocol", "records"]),
     (
         "cli",
-        &["scheduler", "backend", "protocol", "model", "engine", "gateway", "records", "server"],
+        &[
+            "scheduler",
+            "backend",
+            "protocol",
+            "model",
+            "engine",
+            "gateway",
+            "records",
+            "search",
+            "server",
+        ],
     ),
     ("tidy", &[]),
 ];
@@ -28,10 +39,14 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("tokio", &["gateway", "server", "mirror", "cli"], "the rest is plain threads"),
     ("axum", &["server"], "HTTP ends in the server"),
     ("clap", &["cli"], "only the program reads a command line"),
-    ("rusqlite", &["records"], "SQL stays where the tables are"),
+    ("rusqlite", &["records", "search"], "SQL stays where the tables are"),
     ("anyhow", &["cli"], "a library's errors are types"),
     ("serde", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),
-    ("serde_json", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),
+    (
+        "serde_json",
+        &["protocol", "model", "gateway", "search", "server", "cli"],
+        "the engine knows no JSON",
+    ),
 ];
 
 /// Packages that no build may contain, whoever asks for them.
