@@ -90,7 +90,7 @@ impl Vectors {
         let rows = self.codes.chunks_exact(self.dimensions).zip(&self.scales).zip(&self.ids);
         for ((codes, scale), id) in rows {
             let cosine = dot(&needle.codes, codes) as f32 * scale * needle.scale;
-            if best.len() < most || cosine > least {
+            if best.len() < most || cosine >= least {
                 best.push(Reverse(Near { cosine, id: *id }));
                 if best.len() > most {
                     best.pop();

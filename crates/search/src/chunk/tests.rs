@@ -52,9 +52,9 @@ fn indents_stay() {
 fn neighbours_share_sentences() {
     let text =
         "One sentence here. Two sentence here. Three of them here. Four of them there. Five.";
-    let found = cut_up(Kind::Plain, text.as_bytes(), 64, 24);
+    let found = cut_up(Kind::Plain, text.as_bytes(), 80, 24);
     let texts: Vec<&str> = found.iter().map(|chunk| chunk.text.as_str()).collect();
-    assert_eq!(texts, [&text[..57], &text[38..]]);
+    assert_eq!(texts, [&text[..77], &text[58..]]);
 }
 
 #[test]

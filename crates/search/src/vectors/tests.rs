@@ -37,11 +37,11 @@ fn the_closest_are_those_of_exact_cosines() {
         assert!(found.is_sorted_by(|a, b| a.1 >= b.1));
         for (id, cosine) in &found {
             let error = (cosine - exact[*id as usize - 10]).abs();
-            assert!(error < 2e-3, "{dimensions} dimensions: {error}");
+            assert!(error < 7e-3, "{dimensions} dimensions: {error}");
         }
         exact.sort_by(|a, b| b.total_cmp(a));
         let least = found[19].1;
-        assert!((least - exact[19]).abs() < 2e-3, "{dimensions} dimensions");
+        assert!((least - exact[19]).abs() < 7e-3, "{dimensions} dimensions");
     }
 }
 
