@@ -29,8 +29,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "records",
             "search",
             "server",
+            "data",
+            "heads",
         ],
     ),
+    ("data", &[]),
+    ("heads", &[]),
     ("tidy", &[]),
 ];
 
@@ -41,13 +45,13 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("clap", &["cli"], "only the program reads a command line"),
     ("rusqlite", &["records", "search"], "SQL stays where the tables are"),
     ("anyhow", &["cli"], "a library's errors are types"),
-    ("serde", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),
-    (
-        "serde_json",
-        &["protocol", "model", "gateway", "search", "server", "cli"],
-        "the engine knows no JSON",
-    ),
+    ("serde", JSON, "the engine knows no JSON"),
+    ("serde_json", JSON, "the engine knows no JSON"),
+    ("parquet", &["data"], "tables stay where rows are read and written"),
 ];
+
+/// Rooms whose files or messages are JSON.
+const JSON: &[&str] = &["protocol", "model", "gateway", "server", "cli", "data", "heads", "search"];
 
 /// Packages that no build may contain, whoever asks for them.
 const BANNED: &[(&str, &str)] = &[
