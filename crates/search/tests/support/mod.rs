@@ -23,7 +23,7 @@ impl Hashing {
     fn vector(&self, text: &str) -> Vec<f32> {
         let mut vector = vec![0.01; self.dimensions];
         let lower = text.to_lowercase();
-        for word in lower.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2) {
+        for word in lower.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 3) {
             // FNV-1a (Fowler, Noll, Vo).
             let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325 ^ self.seed, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
