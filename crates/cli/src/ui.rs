@@ -96,10 +96,15 @@ impl Ui {
         }
     }
 
-    /// Writes what a model said. On a terminal its control characters are shown, not obeyed: no
-    /// text may move the cursor or ring the bell.
+    /// Writes what a model said, safely.
     pub(crate) fn say(&self, text: &str) -> anyhow::Result<()> {
-        if io::stdout().is_terminal() { self.out(harmless(text)) } else { self.out(text) }
+        self.out(self.safe(text))
+    }
+
+    /// A text that is not our own, for standard output. On a terminal its control characters are
+    /// shown, not obeyed: no text may move the cursor or ring the bell.
+    pub(crate) fn safe(&self, text: &str) -> String {
+        if io::stdout().is_terminal() { harmless(text) } else { text.to_owned() }
     }
 
     /// Writes one line to standard output.

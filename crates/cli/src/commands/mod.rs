@@ -30,6 +30,7 @@ macro_rules! commands {
 commands! {
     Run => run,
     Extract => extract,
+    Search => search,
     Serve => serve,
     Key => key,
     Batch => batch,
