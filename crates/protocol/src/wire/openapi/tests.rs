@@ -125,9 +125,11 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
         ("length_penalty", "use_beam_search", json!(true)),
         ("early_stopping", "use_beam_search", json!(true)),
         ("best_of", "n", value.clone()),
+        ("max_tokens", "prompt_logprobs", json!(1)),
     ] {
-        // A response has log-probabilities by another name.
-        if field == with && !form.starts_with("Response") {
+        // A response has log-probabilities by another name; others than OpenAI's have none of prompts.
+        let known = ["ChatCompletionRequest", "CompletionRequest"].contains(&form);
+        if field == with && !form.starts_with("Response") && (known || name != "prompt_logprobs") {
             out[name] = other;
         }
     }
