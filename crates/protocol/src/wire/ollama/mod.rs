@@ -19,6 +19,8 @@ pub use lists::{
     write_version,
 };
 
+pub(super) use lists::untagged;
+
 use super::Stamp;
 use super::ask::ask_one;
 use crate::{Input, Request};
