@@ -27,8 +27,8 @@ mod stored;
 mod x86;
 
 use crate::{
-    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Experts, Format, Graph, KvType, Op, Pages,
-    Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
+    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Counts, Experts, Format, Graph, KvType, Op,
+    Pages, Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use acts::Acts;
 use buffers::Activations;
@@ -179,7 +179,6 @@ impl Cpu {
         });
         drop(parts);
         self.weights[at].packed = Some(packed);
-        self.weights[at].bytes.release();
         Ok(())
     }
 
@@ -207,16 +206,16 @@ impl Cpu {
     /// Makes a step possible: room for its rows, counters at 0. Returns its sampled rows.
     fn ready(&mut self, graph: &Graph, batch: &Batch) -> Vec<usize> {
         let samples = batch.samples();
-        self.reserve(graph, batch, samples.len());
+        self.reserve(graph, batch, batch.counts());
         self.counters.fill_with(Counter::default);
         samples
     }
 
     /// Makes room for a step's rows.
-    fn reserve(&mut self, graph: &Graph, batch: &Batch, samples: usize) {
-        let (tokens, threads) = (batch.tokens(), self.threads());
+    fn reserve(&mut self, graph: &Graph, batch: &Batch, counts: Counts) {
+        let threads = self.threads();
         for buffer in &mut self.buffers {
-            buffer.reserve(buffer.rows_of(tokens, samples));
+            buffer.reserve(buffer.rows_of(counts));
         }
         let widest = graph.ops.iter().filter_map(|op| match op {
             Op::MatMul { x, .. } | Op::Experts(Experts { x, .. }) => {
@@ -224,7 +223,8 @@ impl Cpu {
             }
             _ => None,
         });
-        self.acts.reserve(tokens.max(samples), widest.max().unwrap_or(0));
+        let most = counts.tokens.max(counts.samples).max(counts.spans);
+        self.acts.reserve(most, widest.max().unwrap_or(0));
         let between = graph.ops.iter().filter_map(|op| run::between(batch, op));
         let (pairs, hidden) = between.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
         self.between.reserve(pairs, hidden);
@@ -333,8 +333,18 @@ impl Backend for Cpu {
         multiplied.dedup();
         let total: usize = multiplied.iter().map(|&at| self.weights[at].bytes.len()).sum();
         let mut done = 0;
+        let tables = graph.ops.iter().filter_map(|op| match op {
+            Op::Embed { table, .. } => Some(table.0 as usize),
+            _ => None,
+        });
+        let tables: Vec<usize> = tables.collect();
         for at in multiplied {
             self.pack(at)?;
+            let Matrix { bytes, packed, .. } = &mut self.weights[at];
+            // Rows of a table are read in every step: what was made of a file is kept for them.
+            if packed.is_some() && !(bytes.is_made() && tables.contains(&at)) {
+                bytes.release();
+            }
             done += self.weights[at].bytes.len();
             progress(done as f32 / total as f32);
         }
@@ -346,7 +356,7 @@ impl Backend for Cpu {
         let logits = graph.logits.expect("a graph is for its logits; this is a bug");
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        let rows = samples.len();
+        let rows = self.buffers[logits.0 as usize].rows_of(batch.counts());
         run::step(self, graph, batch, samples);
         self.logits = Some((ticket, logits, rows));
         ticket
