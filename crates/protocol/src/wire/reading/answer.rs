@@ -211,7 +211,7 @@ impl Asked {
     fn texts(&self) -> Vec<&str> {
         let Task::Each(inputs, _) = &self.task else { return Vec::new() };
         let text = |written| match written {
-            &Written::Text(ref text) => Some(text.as_str()),
+            Written::Text(text) => Some(text.as_str()),
             Written::Tokens(_) => None,
         };
         inputs.iter().filter_map(|input| text(&input.text)).collect()
