@@ -14,6 +14,9 @@ use support::{CHAT, Server, chat, config, start, until};
 /// Of a vector that has two numbers alike and is of length 1.
 const HALF: f64 = 0.70710677;
 
+/// A path, a body, and values of the answer by their places.
+type Row<'a> = (&'a str, Value, &'a [(&'a str, Value)]);
+
 /// What is read at last.
 fn last(server: &Server) -> Encoding {
     let all = server.world.encodings.lock().expect("no panic while locked");
@@ -197,7 +200,7 @@ async fn a_model_of_vectors_ranks_by_them_and_says_so() {
 #[tokio::test]
 async fn text_embeddings_inference() {
     let server = start(config()).await;
-    let rows: [(&str, Value, &[(&str, Value)]); 9] = [
+    let rows: [Row<'_>; 9] = [
         ("/embed", json!({ "inputs": "a" }), &[("/0", json!([HALF, 0.0, 0.0, HALF]))]),
         (
             "/embed",
@@ -271,7 +274,7 @@ async fn vllm_scores_classifies_and_pools() {
         { "label": "PER", "score": 0.75, "start": 0, "end": 3 },
         { "label": "O", "score": 0.75, "start": 4, "end": 8 },
     ]);
-    let rows: [(&str, Value, &[(&str, Value)]); 7] = [
+    let rows: [Row<'_>; 7] = [
         (
             "/score",
             json!({ "model": "judge", "text_1": "x", "text_2": ["x", "y"], "use_activation": false }),

@@ -97,6 +97,9 @@ impl Wanted {
     }
 }
 
+/// Rows of a kind; none where the page begins behind what is not there.
+type Rows<T> = ingle_records::Result<Option<Listed<T>>>;
+
 /// What of its kind is the owner's, as a list's parameters ask: `usual` rows where they do not say
 /// how many, at most `most`.
 pub(super) async fn listed<T: Send + 'static>(
@@ -104,7 +107,7 @@ pub(super) async fn listed<T: Send + 'static>(
     owner: Owner,
     wanted: Wanted,
     (usual, most): (u32, u32),
-    read: fn(&Records, &str, &Wanted, &Page<'_>) -> ingle_records::Result<Option<Listed<T>>>,
+    read: fn(&Records, &str, &Wanted, &Page<'_>) -> Rows<T>,
 ) -> Result<Listed<T>, Refusal> {
     let records = records(state)?;
     let found = blocking(move || {

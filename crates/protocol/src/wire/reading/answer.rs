@@ -210,11 +210,11 @@ impl Asked {
     /// The texts that were read, where they are texts.
     fn texts(&self) -> Vec<&str> {
         let Task::Each(inputs, _) = &self.task else { return Vec::new() };
-        let text = |written| match written {
+        let texts = inputs.iter().filter_map(|input| match &input.text {
             Written::Text(text) => Some(text.as_str()),
             Written::Tokens(_) => None,
-        };
-        inputs.iter().filter_map(|input| text(&input.text)).collect()
+        });
+        texts.collect()
     }
 
     /// A vector a text.
