@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod bytes;
+pub mod clock;
 pub mod cpu;
 pub mod formats;
 pub mod graph;

@@ -269,6 +269,21 @@ pub struct Receipt {
     pub timings: Timings,
 }
 
+impl Receipt {
+    /// One receipt for what was computed one after another and generated nothing; `None` where
+    /// nothing was.
+    pub fn total<'a>(mut all: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let mut total = all.next()?.clone();
+        for Self { usage, timings, .. } in all {
+            total.usage.prompt_tokens += usage.prompt_tokens;
+            total.usage.cached_tokens += usage.cached_tokens;
+            total.timings.load += timings.load;
+            total.timings.total += timings.total;
+        }
+        Some(total)
+    }
+}
+
 /// One candidate of a route and what was decided about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {

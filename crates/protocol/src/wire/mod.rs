@@ -19,6 +19,7 @@ pub mod llama_cpp;
 pub mod ollama;
 pub mod openai;
 pub mod openapi;
+pub mod reading;
 pub mod receipt;
 pub mod responses;
 mod strict;

@@ -134,7 +134,7 @@ const ORDER: &str = r#"{"enum":["asc","desc"]}"#;
 
 type Gives = &'static [(u16, &'static [Content])];
 
-const fn operation(
+pub(super) const fn operation(
     (method, path): (&'static str, &'static str),
     id: &'static str,
     dialect: Dialect,
@@ -175,8 +175,8 @@ const PLAIN: &str = "text/plain";
 use Dialect::{Anthropic, LlamaCpp, Ollama, OpenAi};
 use Takes::{Form as Fields, Nothing, Shape, Upload};
 
-/// Every operation that is served.
-pub static OPERATIONS: &[Operation] = &[
+/// Those of models that write, and of what is around them.
+pub(super) static OPERATIONS: &[Operation] = &[
     operation(
         ("POST", "/v1/chat/completions"),
         "chat",
@@ -417,22 +417,6 @@ pub static OPERATIONS: &[Operation] = &[
         Fields("OllamaGenerateRequest"),
         &[(200, &[(JSON, "OllamaGenerate"), LINES])],
         "Answers a prompt.",
-    ),
-    operation(
-        ("POST", "/api/embed"),
-        "ollama_embed",
-        Ollama,
-        Shape("Document", false),
-        &[],
-        "Not built yet.",
-    ),
-    operation(
-        ("POST", "/api/embeddings"),
-        "ollama_embeddings",
-        Ollama,
-        Shape("Document", false),
-        &[],
-        "Not built yet.",
     ),
     operation(
         ("GET", "/api/tags"),
