@@ -31,7 +31,8 @@ const FORMATS: [Format; 7] = [
 /// The shortest of many runs of a graph over a batch of `tokens`.
 fn best(cpu: &mut Cpu, graph: &Graph, start: usize, tokens: usize) -> f64 {
     let blocks = (0..(CONTEXT / BLOCK_TOKENS) as u32).collect();
-    let span = Span { start, tokens: vec![1; tokens], blocks, sample: Sample::Last };
+    let span =
+        Span { start, tokens: vec![1; tokens], blocks, sample: Sample::Last, ..Span::default() };
     let batch = Batch { spans: vec![span] };
     let (begun, mut best) = (Instant::now(), f64::INFINITY);
     let mut runs = 0;
@@ -84,6 +85,7 @@ fn attention(
     let [k, v] = [0, 1].map(|_| cpu.alloc(Rows::Tokens, kv_heads * dim));
     let cache = cpu.cache(kv_heads, dim);
     let op = Op::Attend(Attend {
+        causal: true,
         q,
         k,
         v,

@@ -32,6 +32,52 @@ pub enum Rows {
     Tokens,
     /// Every token of the batch whose logits are wanted.
     Samples,
+    /// Every span of the batch.
+    Spans,
+}
+
+/// How many rows a step has of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of [`Rows::Tokens`].
+    pub tokens: usize,
+    /// Of [`Rows::Samples`].
+    pub samples: usize,
+    /// Of [`Rows::Spans`].
+    pub spans: usize,
+}
+
+impl Counts {
+    /// Rows of one kind.
+    pub const fn of(self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens,
+            Rows::Samples => self.samples,
+            Rows::Spans => self.spans,
+        }
+    }
+}
+
+/// What chooses a row of a table for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Index {
+    /// Its position in the sequence; the table has a row for each that is asked for.
+    Position,
+    /// Which of two texts it belongs to, 0 or 1 ([`Span::second`]).
+    Kind,
+}
+
+/// How a span's tokens become one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first one.
+    First,
+    /// The last one.
+    Last,
+    /// `ln(1 + max(0, largest))`, column by column (SPLADE; Formal et al., 2021).
+    LogMax,
 }
 
 /// What a [`Op::MatMul`] multiplies: a buffer, or something made of one row by row on the way in.
@@ -57,25 +103,38 @@ pub enum Input {
         /// What is applied to the gate.
         act: Activation,
     },
+    /// `activation(x)`
+    Activated {
+        /// `[rows, width]`
+        x: Buffer,
+        /// What is applied.
+        act: Activation,
+    },
 }
 
 impl Input {
     /// The buffers it is made of.
     pub fn reads(&self) -> Vec<Buffer> {
         match *self {
-            Self::Plain(x) | Self::Normed { x, .. } => vec![x],
+            Self::Plain(x) | Self::Normed { x, .. } | Self::Activated { x, .. } => vec![x],
             Self::Gated { gate, up, .. } => vec![gate, up],
         }
     }
 }
 
-/// A gate's nonlinearity.
+/// A nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x / (1 + e^-x)`
     Silu,
     /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`
     GeluTanh,
+    /// `x/2 · (1 + erf(x / √2))`
+    Gelu,
+    /// `max(0, x)`
+    Relu,
+    /// `tanh x`
+    Tanh,
     /// `x / (1 + e^-1.702x)` of an `x` of at most 7, times `up + 1` of an `up` of -7 to 7: gpt-oss.
     ClampedSwiglu,
 }
@@ -102,7 +161,7 @@ pub enum Pairing {
     Halves,
 }
 
-/// Attention over the paged KV cache, causal.
+/// Attention over the paged KV cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attend {
     /// `[tokens, heads × dim]`
@@ -127,8 +186,24 @@ pub struct Attend {
     pub softcap: Option<f32>,
     /// `[heads]`, a logit a head that takes its share of the softmax and has no value (gpt-oss).
     pub sinks: Option<Weight>,
-    /// A token sees itself and the `window - 1` before it; `None` sees all.
+    /// Whether a token sees only itself and those before it. Else it sees all of its span, which is
+    /// the whole sequence then.
+    pub causal: bool,
+    /// A token sees itself and the `window - 1` before it; where not causal, those up to
+    /// `window / 2` away. `None` sees all.
     pub window: Option<usize>,
+}
+
+impl Attend {
+    /// The positions that a token at `position` sees, of a sequence of which `end` are there.
+    pub fn sees(&self, position: usize, end: usize) -> std::ops::Range<usize> {
+        let window = self.window.unwrap_or(usize::MAX);
+        if self.causal {
+            return (position + 1).saturating_sub(window)..position + 1;
+        }
+        let away = window / 2;
+        position.saturating_sub(away)..end.min(position.saturating_add(away).saturating_add(1))
+    }
 }
 
 /// One operation on activations.
@@ -142,6 +217,28 @@ pub enum Op {
         y: Buffer,
         /// 1 for most models.
         scale: f32,
+    },
+    /// `y[t] += table[index of token t]`
+    Lookup {
+        /// `[rows, width]`
+        table: Weight,
+        /// Which of its rows.
+        by: Index,
+        /// `[tokens, width]`
+        y: Buffer,
+    },
+    /// `y = gain · (x - mean(x)) / √(variance(x) + eps) (+ bias)` (Ba et al., 2016).
+    LayerNorm {
+        /// `[rows, width]`
+        x: Buffer,
+        /// `[width]`
+        gain: Weight,
+        /// `[width]`
+        bias: Option<Weight>,
+        /// `[rows, width]`; may be `x`.
+        y: Buffer,
+        /// Keeps the root from zero.
+        eps: f32,
     },
     /// `y = (y +) gain · x / √(mean(x²) + eps)`, over each run of `gain`'s width.
     Norm {
@@ -204,12 +301,28 @@ pub enum Op {
     },
     /// Sends each token through its experts.
     Experts(Experts),
+    /// `y = activation(y)`
+    Activate {
+        /// In place.
+        y: Buffer,
+        /// What is applied.
+        act: Activation,
+    },
     /// `y[s] = x[the s-th sampled token]`
     Gather {
         /// `[tokens, width]`
         x: Buffer,
         /// `[samples, width]`
         y: Buffer,
+    },
+    /// One row of each span's tokens.
+    Pool {
+        /// `[tokens, width]`
+        x: Buffer,
+        /// `[spans, width]`
+        y: Buffer,
+        /// How.
+        how: Pooling,
     },
 }
 
@@ -218,14 +331,15 @@ pub enum Op {
 pub struct Graph {
     /// In the order of their data.
     pub ops: Vec<Op>,
-    /// `[samples, vocabulary]`, what the pass is for.
+    /// What the pass is for: `[samples, vocabulary]` where it is logits.
     pub logits: Option<Buffer>,
 }
 
 /// Which of a span's tokens need logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sample {
     /// None: more of the prompt comes in a later step.
+    #[default]
     None,
     /// The last one, to go on from it.
     Last,
@@ -236,7 +350,7 @@ pub enum Sample {
 }
 
 /// One sequence's share of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// The position of its first token in the sequence.
     pub start: usize,
@@ -246,6 +360,8 @@ pub struct Span {
     pub blocks: Vec<u32>,
     /// Which of the tokens need logits.
     pub sample: Sample,
+    /// Of two texts that are read together, the position at which the second begins.
+    pub second: Option<usize>,
 }
 
 /// What one step works on.
@@ -259,6 +375,12 @@ impl Batch {
     /// Rows of [`Rows::Tokens`] buffers.
     pub fn tokens(&self) -> usize {
         self.spans.iter().map(|span| span.tokens.len()).sum()
+    }
+
+    /// Rows of each kind.
+    pub fn counts(&self) -> Counts {
+        let samples = self.samples().len();
+        Counts { tokens: self.tokens(), samples, spans: self.spans.len() }
     }
 
     /// The batch's rows whose logits are wanted, in order.
@@ -295,7 +417,10 @@ impl Op {
             Self::Embed { y, .. } | Self::Angles { y, .. } | Self::Cap { y, .. } => {
                 (vec![], vec![*y])
             }
-            Self::Norm { x, y, .. } => (vec![*x], vec![*y]),
+            Self::Lookup { y, .. } | Self::Activate { y, .. } => (vec![*y], vec![*y]),
+            Self::Norm { x, y, .. } | Self::LayerNorm { x, y, .. } | Self::Pool { x, y, .. } => {
+                (vec![*x], vec![*y])
+            }
             Self::MatMul { x, outs } => (x.reads(), outs.iter().map(|out| out.y).collect()),
             Self::Route { logits, routes, .. } => (vec![*logits], vec![*routes]),
             Self::Experts(Experts { x, routes, y, .. }) => {
@@ -347,8 +472,7 @@ mod tests {
 
     #[test]
     fn samples_count_over_spans() {
-        let span =
-            |n: u32, sample| Span { start: 0, tokens: (0..n).collect(), blocks: vec![], sample };
+        let span = |n: u32, sample| Span { tokens: (0..n).collect(), sample, ..Span::default() };
         let batch = Batch {
             spans: vec![
                 span(3, Sample::Last),

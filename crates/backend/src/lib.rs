@@ -14,8 +14,8 @@ mod kv;
 pub use bytes::Bytes;
 pub use formats::Format;
 pub use graph::{
-    Activation, Attend, Batch, Buffer, Cache, Cost, Experts, Graph, Input, Mixing, Op, Out,
-    Pairing, Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
+    Activation, Attend, Batch, Buffer, Cache, Cost, Counts, Experts, Graph, Index, Input, Mixing,
+    Op, Out, Pairing, Pooling, Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
 };
 pub use kv::{KV_GROUP, KvType};
 
@@ -88,7 +88,7 @@ pub trait Backend: Send {
     /// Starts a step. What it computes can be read by [`Backend::poll`].
     fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket;
 
-    /// The rows of `graph.logits` that the batch samples, or `None` while the step runs. Never
+    /// The rows of `graph.logits` that the batch has, or `None` while the step runs. Never
     /// blocks: a browser cannot wait.
     fn poll(&mut self, ticket: Ticket) -> Option<&[f32]>;
 

@@ -533,6 +533,7 @@ impl Core {
             tokens: [&tokens[own], &chunk.draft].concat(),
             blocks: chunk.blocks.iter().map(|block| block.0).collect(),
             sample: self.live[&chunk.seq].rows(chunk),
+            ..Span::default()
         }
     }
 

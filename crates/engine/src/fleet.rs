@@ -5,7 +5,7 @@
 //! Generic over what a model is, so that tests need none. Absent: names' meaning, files, fetching:
 //! a model is a name, a size and what the loader makes of the name.
 
-use crate::local::{Arrival, Local};
+use crate::local::Arrival;
 use crate::residency::{Action, Ask, Asked, Limits, ModelId, Place, Refused, Residency, Ticket};
 use crate::residency::{Time, Why};
 use ingle_protocol::{Call, Event, Fault, KeepAlive, Request, Sink};
@@ -20,12 +20,6 @@ use std::time::{Duration, Instant};
 pub trait Model: Send + Sync + 'static {
     /// Starts answering; the sink is dropped when nothing more comes.
     fn start(&self, request: &Request, sink: Sink, arrival: Arrival) -> Result<(), Fault>;
-}
-
-impl Model for Local {
-    fn start(&self, request: &Request, sink: Sink, arrival: Arrival) -> Result<(), Fault> {
-        Self::start(self, request, sink, arrival)
-    }
 }
 
 /// The bounds of a fleet.

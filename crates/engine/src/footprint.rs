@@ -10,7 +10,7 @@ use crate::local::broken;
 use ingle_backend::Backend;
 use ingle_backend::cpu::{Cpu, Forecast};
 use ingle_model::gguf::Gguf;
-use ingle_protocol::Fault;
+use ingle_protocol::{Fault, Reads};
 use std::path::Path;
 
 /// A model file, before it is loaded.
@@ -24,6 +24,8 @@ pub struct Footprint {
     pub chat: bool,
     /// Memory that it takes, in bytes.
     pub memory: Forecast,
+    /// What it tells of texts, where it reads and does not write.
+    pub reads: Option<Reads>,
 }
 
 impl Footprint {
@@ -33,6 +35,9 @@ impl Footprint {
         let mut cpu = Cpu::new(options.kernels(), 1).with_kv(options.kv_type());
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;
+        if let Some(reading) = &network.reading {
+            return Ok(Self::of_reader(&gguf, &cpu, &network, reading, options));
+        }
         let (step, rows) = (options.step_tokens.max(1), rows_most(options.running));
         let mut memory = Forecast::default();
         let mut options = options.clone();
@@ -55,6 +60,7 @@ impl Footprint {
             context,
             chat: gguf.str("tokenizer.chat_template").is_ok(),
             memory,
+            reads: None,
         })
     }
 }

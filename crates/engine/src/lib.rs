@@ -9,6 +9,7 @@
 mod beams;
 mod core;
 mod draft;
+mod encoder;
 mod fleet;
 mod footprint;
 pub mod grammar;
@@ -19,6 +20,7 @@ mod pace;
 mod prefix;
 mod prompts;
 mod residency;
+mod resident;
 pub mod sampling;
 mod score;
 pub mod stop;
@@ -26,10 +28,12 @@ mod times;
 mod told;
 
 pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use encoder::{Encoder, Totals};
 pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};
 pub use footprint::Footprint;
 pub use ingle_scheduler::Rank;
 pub use local::{Arrival, Info, Local};
+pub use resident::Resident;
 pub use score::{Case, Gold, Report, Scored};
 
 use ingle_backend::KvType;

@@ -11,6 +11,7 @@ use crate::grammar::{Grammars, Guide};
 use crate::hear::{Hearing, Plan};
 use crate::prefix;
 use crate::prompts;
+use crate::resident::reads_only;
 use crate::sampling::{self, Sampler, Terms};
 use crate::told::Telling;
 use ingle_backend::Backend;
@@ -18,6 +19,7 @@ use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::pool;
 use ingle_model::dialect::{Dialect, Frame};
 use ingle_model::gguf::Gguf;
+use ingle_model::reading::Reading;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{
@@ -115,6 +117,9 @@ impl Local {
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, Fault> {
         let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        if Reading::of(&gguf).map_err(|error| broken(&error))?.is_some() {
+            return Err(reads_only(name));
+        }
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| broken(&error))?;
         let template = Template::from_gguf(&gguf, &tokenizer).map_err(|error| broken(&error))?;
         let second = pair::open(options, &tokenizer)?;

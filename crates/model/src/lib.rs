@@ -8,6 +8,7 @@ pub mod dialect;
 pub mod gguf;
 pub mod pull;
 pub mod quantize;
+pub mod reading;
 pub mod schema;
 pub mod template;
 pub mod tokenizer;

@@ -257,6 +257,11 @@ impl Tokenizer {
         tokens
     }
 
+    /// The tokens that are put before and after a text, where the model asks for them.
+    pub fn marks(&self) -> (Option<Token>, Option<Token>) {
+        (self.shared.prefix, self.shared.suffix)
+    }
+
     /// What a token adds to a text, in bytes that may be part of a character; nothing for control
     /// tokens. `None` where the vocabulary has no such token.
     pub fn bytes(&self, token: Token) -> Option<&[u8]> {

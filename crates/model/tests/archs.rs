@@ -14,6 +14,7 @@ fn step(tokens: u32) -> Batch {
         tokens: (0..tokens).collect(),
         blocks: (0..tokens.div_ceil(16)).collect(),
         sample: Sample::Last,
+        ..Span::default()
     };
     Batch { spans: vec![span] }
 }

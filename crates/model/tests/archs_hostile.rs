@@ -103,8 +103,20 @@ fn logits(parts: &Parts, kernels: &'static Kernels) -> Result<Vec<f32>, String> 
     cpu.prepare(&network.graph, pages, &mut |_| {}).map_err(|refusal| refusal.to_string())?;
     let last = network.vocabulary as u32 - 1;
     let spans = vec![
-        Span { start: 0, tokens: vec![last; 19], blocks: vec![2, 0], sample: Sample::Last },
-        Span { start: 0, tokens: vec![0, 1], blocks: vec![3], sample: Sample::All },
+        Span {
+            start: 0,
+            tokens: vec![last; 19],
+            blocks: vec![2, 0],
+            sample: Sample::Last,
+            ..Span::default()
+        },
+        Span {
+            start: 0,
+            tokens: vec![0, 1],
+            blocks: vec![3],
+            sample: Sample::All,
+            ..Span::default()
+        },
     ];
     let ticket = cpu.submit(&network.graph, &Batch { spans });
     let logits = cpu.poll(ticket).expect("the step is over when it was submitted");

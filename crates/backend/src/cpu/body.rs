@@ -73,24 +73,34 @@ pub(crate) unsafe fn cap<S: Simd>(cap: f32, y: &mut [f32]) {
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-/// `y = act(gate) · up`
+/// `y = act(gate) · up`, or `y = act(gate)`
 ///
 /// # Safety
 /// All three have the same length.
 #[inline(always)]
-pub(crate) unsafe fn gate<S: Simd>(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+pub(crate) unsafe fn gate<S: Simd>(
+    act: Activation,
+    gate: &[f32],
+    up: Option<&[f32]>,
+    y: &mut [f32],
+) {
     let whole = y.len() - y.len() % LANES;
     // SAFETY: 16 floats at a time, the rest through arrays of 16.
     unsafe {
         for at in (0..whole).step_by(LANES) {
             let g = S::load_f32(gate.as_ptr().add(at).cast());
-            let u = S::load_f32(up.as_ptr().add(at).cast());
+            let u = match up {
+                Some(up) => S::load_f32(up.as_ptr().add(at).cast()),
+                None => S::floats(1.0),
+            };
             S::store(gated::<S>(act, g, u), y.as_mut_ptr().add(at));
         }
         if whole < y.len() {
-            let (mut g, mut u, mut out) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            let (mut g, mut u, mut out) = ([0.0; LANES], [1.0; LANES], [0.0; LANES]);
             g[..y.len() - whole].copy_from_slice(&gate[whole..]);
-            u[..y.len() - whole].copy_from_slice(&up[whole..]);
+            if let Some(up) = up {
+                u[..y.len() - whole].copy_from_slice(&up[whole..]);
+            }
             let (g, u) = (S::load_f32(g.as_ptr().cast()), S::load_f32(u.as_ptr().cast()));
             S::store(gated::<S>(act, g, u), out.as_mut_ptr());
             y[whole..].copy_from_slice(&out[..gate.len() - whole]);
@@ -128,8 +138,83 @@ pub(super) unsafe fn gated<S: Simd>(act: Activation, gate: S::Floats, up: S::Flo
                 let tanh = S::sub(S::floats(2.0), S::div(S::floats(2.0), S::add(e, one)));
                 S::mul(S::mul(S::floats(0.5), g), tanh)
             }
+            Activation::Gelu => gelu::<S>(g),
+            Activation::Relu => S::max(g, S::floats(0.0)),
+            Activation::Tanh => capped::<S>(g, 1.0),
         };
         S::mul(activated, up)
+    }
+}
+
+/// `x/2 · (1 + erf(x / √2))`: Abramowitz and Stegun's approximation 7.1.26, within 1.5e-7 of erf.
+#[inline(always)]
+unsafe fn gelu<S: Simd>(x: S::Floats) -> S::Floats {
+    const STEEP: f32 = 0.327_591_1;
+    const TERMS: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_8, -0.284_496_74, 0.254_829_6];
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        let z = S::mul(S::abs(x), S::floats(std::f32::consts::FRAC_1_SQRT_2));
+        let t = S::div(S::floats(1.0), S::fma(z, S::floats(STEEP), S::floats(1.0)));
+        let mut p = S::floats(TERMS[0]);
+        for i in 1..TERMS.len() {
+            p = S::fma(p, t, S::floats(TERMS[i]));
+        }
+        // What is missing from 1 to erf |z|.
+        let rest = S::mul(S::mul(p, t), exp::<S>(S::mul(S::mul(z, z), S::floats(-1.0))));
+        // x/2 + |x|/2 · erf |z|, which cancels for x far below 0: there it is -|x|/2 · rest.
+        let half = S::mul(S::abs(x), S::floats(0.5));
+        let above = S::max(x, S::floats(0.0));
+        S::sub(above, S::mul(half, rest))
+    }
+}
+
+/// `y = gain · (x - mean(x)) / √(variance(x) + eps) (+ bias)`, one row.
+///
+/// # Safety
+/// `x` and `y` have `gain.len()` floats; they may be the same. `bias` has as many.
+#[inline(always)]
+pub(crate) unsafe fn layer_norm<S: Simd>(
+    x: *const f32,
+    gain: &[f32],
+    bias: Option<&[f32]>,
+    eps: f32,
+    y: *mut f32,
+) {
+    let (n, whole) = (gain.len(), gain.len() - gain.len() % LANES);
+    // SAFETY: all offsets are below `n`.
+    unsafe {
+        let total = |of: &dyn Fn(f32) -> f32, lanes: S::Floats| {
+            let mut sums = [0.0f32; LANES];
+            S::store(lanes, sums.as_mut_ptr());
+            for at in whole..n {
+                sums[at % LANES] += of(*x.add(at));
+            }
+            fold(sums, |a, b| a + b) / n as f32
+        };
+        let mut sum = S::floats(0.0);
+        for at in (0..whole).step_by(LANES) {
+            sum = S::add(sum, S::load_f32(x.add(at).cast()));
+        }
+        let mean = total(&|v| v, sum);
+        let mut sum = S::floats(0.0);
+        for at in (0..whole).step_by(LANES) {
+            let v = S::sub(S::load_f32(x.add(at).cast()), S::floats(mean));
+            sum = S::fma(v, v, sum);
+        }
+        let scale = 1.0 / (total(&|v| (v - mean) * (v - mean), sum) + eps).sqrt();
+        for at in (0..whole).step_by(LANES) {
+            let v = S::sub(S::load_f32(x.add(at).cast()), S::floats(mean));
+            let by = S::load_f32(gain.as_ptr().add(at).cast());
+            let mut v = S::mul(S::mul(v, S::floats(scale)), by);
+            if let Some(bias) = bias {
+                v = S::add(v, S::load_f32(bias.as_ptr().add(at).cast()));
+            }
+            S::store(v, y.add(at));
+        }
+        for at in whole..n {
+            let v = (*x.add(at) - mean) * scale * gain[at];
+            *y.add(at) = v + bias.map_or(0.0, |bias| bias[at]);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! Absent: what is in them, and who may write when (`run.rs`).
 
 use super::pack::{LANES, Lanes};
-use crate::Rows;
+use crate::{Counts, Rows};
 
 /// One buffer of a graph.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ impl Activations {
     }
 
     /// How many rows it has in a step.
-    pub(super) fn rows_of(&self, tokens: usize, samples: usize) -> usize {
-        if self.rows == Rows::Tokens { tokens } else { samples }
+    pub(super) const fn rows_of(&self, counts: Counts) -> usize {
+        counts.of(self.rows)
     }
 
     /// Makes room for so many rows.

@@ -2,7 +2,7 @@
 
 use super::buffers::Activations;
 use super::pack::Packed;
-use super::{Cpu, Graph, run};
+use super::{Counts, Cpu, Graph, run};
 
 /// Bytes beside the mapped model file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Forecast {
 
 impl Cpu {
     /// What [`prepare`](crate::Backend::prepare) and steps of at most `step_tokens` tokens, that
-    /// sample at most `samples` rows, will take for the weights, buffers and caches given so far.
+    /// sample at most `samples` rows and have as many spans, will take for the weights, buffers and caches given so far.
     pub fn forecast(
         &self,
         graph: &Graph,
@@ -44,9 +44,10 @@ impl Cpu {
             packed.flatten().unwrap_or(matrix.bytes.len() as u64) + floats
         };
         let cache = self.caches.iter().map(super::LayerCache::block_bytes).sum::<usize>();
+        let most = Counts { tokens: step_tokens, samples, spans: samples };
         let activation = |buffer: &Activations| {
             let floats = Activations::apart(buffer.width) * size_of::<f32>();
-            (buffer.rows_of(step_tokens, samples) * floats) as u64
+            (buffer.rows_of(most) * floats) as u64
         };
         Forecast {
             weights: self.weights.iter().enumerate().map(weight).sum(),

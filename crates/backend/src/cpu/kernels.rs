@@ -24,8 +24,9 @@ use crate::{Activation, KvType};
 type Product = unsafe fn(&Packed, usize, &Part, &mut [Lanes]);
 type Quantise = unsafe fn(&Source, Place);
 type HandOver = unsafe fn(&[Lanes], &Target);
-type Gate = unsafe fn(Activation, &[f32], &[f32], &mut [f32]);
+type Gate = unsafe fn(Activation, &[f32], Option<&[f32]>, &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
+type LayerNorm = unsafe fn(*const f32, &[f32], Option<&[f32]>, f32, *mut f32);
 type Cap = unsafe fn(f32, &mut [f32]);
 type Keep = unsafe fn(Piece, Side, usize, &[f32], *mut u8);
 type AttendRows = unsafe fn(&Keys<'_>, &[Query], usize, &mut [f32]);
@@ -48,6 +49,7 @@ pub struct Kernels {
     pub(crate) hand_over: HandOver,
     pub(crate) gate: Gate,
     pub(crate) norm: Norm,
+    pub(crate) layer_norm: LayerNorm,
     pub(crate) cap: Cap,
     pub(crate) keep: Keep,
     pub(crate) attend: AttendRows,
@@ -127,7 +129,9 @@ macro_rules! row {
                 unsafe { body::hand_over::<$simd>(tiles, to) }
             }
             $(#[target_feature(enable = $feature)])*
-            pub(super) unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+            pub(super) unsafe fn gate(
+                act: Activation, gate: &[f32], up: Option<&[f32]>, y: &mut [f32],
+            ) {
                 // SAFETY: the caller's promise.
                 unsafe { body::gate::<$simd>(act, gate, up, y) }
             }
@@ -137,6 +141,13 @@ macro_rules! row {
             ) {
                 // SAFETY: the caller's promise.
                 unsafe { body::norm::<$simd>(x, gain, eps, y, add) }
+            }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn layer_norm(
+                x: *const f32, gain: &[f32], bias: Option<&[f32]>, eps: f32, y: *mut f32,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { body::layer_norm::<$simd>(x, gain, bias, eps, y) }
             }
             $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn cap(cap: f32, y: &mut [f32]) {
@@ -168,6 +179,7 @@ macro_rules! row {
             hand_over: $module::hand_over,
             gate: $module::gate,
             norm: $module::norm,
+            layer_norm: $module::layer_norm,
             cap: $module::cap,
             keep: $module::keep,
             attend: $module::attend,
@@ -210,7 +222,7 @@ impl Kernels {
     /// The row of the plain versions.
     pub(crate) const fn reference(
         (quantise, hand_over): (Quantise, HandOver),
-        (gate, norm, cap): (Gate, Norm, Cap),
+        (gate, norm, layer_norm, cap): (Gate, Norm, LayerNorm, Cap),
         (keep, attend): (Keep, AttendRows),
     ) -> Self {
         Self {
@@ -222,6 +234,7 @@ impl Kernels {
             hand_over,
             gate,
             norm,
+            layer_norm,
             cap,
             keep,
             attend,

@@ -27,8 +27,8 @@ mod stored;
 mod x86;
 
 use crate::{
-    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Experts, Format, Graph, KvType, Op, Pages,
-    Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
+    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Counts, Experts, Format, Graph, KvType, Op,
+    Pages, Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use acts::Acts;
 use buffers::Activations;
@@ -207,16 +207,16 @@ impl Cpu {
     /// Makes a step possible: room for its rows, counters at 0. Returns its sampled rows.
     fn ready(&mut self, graph: &Graph, batch: &Batch) -> Vec<usize> {
         let samples = batch.samples();
-        self.reserve(graph, batch, samples.len());
+        self.reserve(graph, batch, batch.counts());
         self.counters.fill_with(Counter::default);
         samples
     }
 
     /// Makes room for a step's rows.
-    fn reserve(&mut self, graph: &Graph, batch: &Batch, samples: usize) {
-        let (tokens, threads) = (batch.tokens(), self.threads());
+    fn reserve(&mut self, graph: &Graph, batch: &Batch, counts: Counts) {
+        let threads = self.threads();
         for buffer in &mut self.buffers {
-            buffer.reserve(buffer.rows_of(tokens, samples));
+            buffer.reserve(buffer.rows_of(counts));
         }
         let widest = graph.ops.iter().filter_map(|op| match op {
             Op::MatMul { x, .. } | Op::Experts(Experts { x, .. }) => {
@@ -224,7 +224,8 @@ impl Cpu {
             }
             _ => None,
         });
-        self.acts.reserve(tokens.max(samples), widest.max().unwrap_or(0));
+        let most = counts.tokens.max(counts.samples).max(counts.spans);
+        self.acts.reserve(most, widest.max().unwrap_or(0));
         let between = graph.ops.iter().filter_map(|op| run::between(batch, op));
         let (pairs, hidden) = between.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
         self.between.reserve(pairs, hidden);
@@ -346,7 +347,7 @@ impl Backend for Cpu {
         let logits = graph.logits.expect("a graph is for its logits; this is a bug");
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        let rows = samples.len();
+        let rows = self.buffers[logits.0 as usize].rows_of(batch.counts());
         run::step(self, graph, batch, samples);
         self.logits = Some((ticket, logits, rows));
         ticket

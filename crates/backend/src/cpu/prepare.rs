@@ -37,6 +37,8 @@ pub(crate) enum Way {
     Normed { gain: *const f32, eps: f32 },
     /// As [`super::body::gate`]; `up` is laid out as the rows are.
     Gated { up: *const f32, act: Activation },
+    /// The same, without anything that is gated.
+    Activated { act: Activation },
 }
 
 /// Two vectors: the columns of a block.
@@ -68,6 +70,11 @@ pub(crate) unsafe fn quantise<S: Simd>(from: &Source, to: Place) {
                     [S::mul(S::mul(a, scale), c), S::mul(S::mul(b, scale), d)]
                 });
             }
+            Way::Activated { act } => blocks::<S>(from, to, |row, at| {
+                let [a, b] = pair::<S>(from.x.add(row * from.stride + at));
+                let one = S::floats(1.0);
+                [gated::<S>(act, a, one), gated::<S>(act, b, one)]
+            }),
             Way::Gated { up, act } => blocks::<S>(from, to, |row, at| {
                 let at = row * from.stride + at;
                 let ([a, b], [c, d]) = (pair::<S>(from.x.add(at)), pair::<S>(up.add(at)));

@@ -13,7 +13,7 @@ use crate::{Activation, BLOCK_TOKENS, Bytes, Format, KV_GROUP, KvType, Mixing};
 
 /// The reference's row of the kernel table.
 pub(crate) const ROW: Kernels =
-    Kernels::reference((quantise, hand_over), (gate, norm, cap), (keep, attend));
+    Kernels::reference((quantise, hand_over), (gate, norm, layer_norm, cap), (keep, attend));
 
 /// The reference multiplies floats.
 unsafe fn quantise(_: &Source, _: Place) {}
@@ -69,9 +69,9 @@ pub(crate) fn unpack_row(format: Format, bytes: &Bytes, row: usize, w: &mut [f32
     format.unpack(&bytes[row * row_bytes..][..row_bytes], w);
 }
 
-unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((g, up), y) in gate.iter().zip(up).zip(y) {
-        let (mut g, mut up) = (f64::from(*g), f64::from(*up));
+unsafe fn gate(act: Activation, gate: &[f32], up: Option<&[f32]>, y: &mut [f32]) {
+    for (at, (g, y)) in gate.iter().zip(y).enumerate() {
+        let (mut g, mut up) = (f64::from(*g), up.map_or(1.0, |up| f64::from(up[at])));
         if act == Activation::ClampedSwiglu {
             let limit = f64::from(CLAMP);
             (g, up) = (g.min(limit), up.clamp(-limit, limit) + 1.0);
@@ -79,12 +79,43 @@ unsafe fn gate(act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
         let activated = match act {
             Activation::ClampedSwiglu => g / (1.0 + (-f64::from(STEEPNESS) * g).exp()),
             Activation::Silu => g / (1.0 + (-g).exp()),
+            Activation::Gelu => 0.5 * g * (1.0 + erf(g / std::f64::consts::SQRT_2)),
+            Activation::Relu => g.max(0.0),
+            Activation::Tanh => g.tanh(),
             Activation::GeluTanh => {
                 let root = (2.0 / std::f64::consts::PI).sqrt();
                 0.5 * g * (1.0 + (root * (g + 0.044715 * g * g * g)).tanh())
             }
         };
         *y = (activated * up) as f32;
+    }
+}
+
+/// The error function, by its Taylor series; beyond 5 it is 1 in 32 bits.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..120 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+unsafe fn layer_norm(x: *const f32, gain: &[f32], bias: Option<&[f32]>, eps: f32, y: *mut f32) {
+    let n = gain.len();
+    // SAFETY: the caller gives `n` floats; a copy, since `y` may be `x`.
+    let x = unsafe { std::slice::from_raw_parts(x, n) }.to_vec();
+    // SAFETY: as above.
+    let y = unsafe { std::slice::from_raw_parts_mut(y, n) };
+    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+    let squares = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
+    let scale = 1.0 / (squares / n as f64 + f64::from(eps)).sqrt();
+    for (at, (x, y)) in x.iter().zip(y).enumerate() {
+        let bias = bias.map_or(0.0, |bias| f64::from(bias[at]));
+        *y = ((f64::from(*x) - mean) * scale * f64::from(gain[at]) + bias) as f32;
     }
 }
 

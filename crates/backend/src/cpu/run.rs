@@ -3,6 +3,7 @@
 
 mod attend;
 mod experts;
+mod pool;
 mod product;
 mod profile;
 mod turns;
@@ -46,7 +47,7 @@ pub(super) const COUNTERS: usize = 4;
 /// The buffer that an input is as wide as.
 pub(super) fn width_of(x: Input) -> Buffer {
     match x {
-        Input::Plain(x) | Input::Normed { x, .. } => x,
+        Input::Plain(x) | Input::Normed { x, .. } | Input::Activated { x, .. } => x,
         Input::Gated { gate, .. } => gate,
     }
 }
@@ -81,6 +82,19 @@ pub(super) fn check(cpu: &Cpu, graph: &Graph) {
     for op in &graph.ops {
         match op {
             Op::Embed { table, y, .. } => assert_eq!(matrix(*table).cols, width(*y)),
+            Op::Lookup { table, y, .. } => {
+                assert_eq!((matrix(*table).cols, Rows::Tokens), (width(*y), rows(*y)));
+            }
+            Op::LayerNorm { x, gain, bias, y, .. } => {
+                assert_eq!((width(*x), rows(*x)), (width(*y), rows(*y)));
+                let floats = |w: Weight| matrix(w).floats.len();
+                assert_eq!(floats(*gain), width(*x));
+                assert!(bias.is_none_or(|bias| floats(bias) == width(*x)));
+            }
+            Op::Pool { x, y, .. } => {
+                assert_eq!((width(*x), rows(*x)), (width(*y), Rows::Tokens));
+                assert_eq!(rows(*y), Rows::Spans);
+            }
             Op::Norm { x, gain, y, .. } => {
                 assert_eq!((width(*x), rows(*x)), (width(*y), rows(*y)));
                 assert!(width(*x).is_multiple_of(matrix(*gain).floats.len()));
@@ -88,7 +102,7 @@ pub(super) fn check(cpu: &Cpu, graph: &Graph) {
             Op::MatMul { x, outs } => {
                 let (n, kind) = (width(width_of(*x)), rows(width_of(*x)));
                 match *x {
-                    Input::Plain(_) => {}
+                    Input::Plain(_) | Input::Activated { .. } => {}
                     Input::Normed { gain, .. } => assert_eq!(matrix(gain).floats.len(), n),
                     Input::Gated { up, .. } => assert_eq!((width(up), rows(up)), (n, kind)),
                 }
@@ -108,6 +122,7 @@ pub(super) fn check(cpu: &Cpu, graph: &Graph) {
                 assert!((1..=width(*logits)).contains(&(width(*routes) / 2)));
             }
             Op::Experts(e) => experts::check(cpu, e),
+            Op::Activate { .. } => {}
             Op::Cap { cap, .. } => assert!(cap.is_finite() && *cap > 0.0),
             Op::Gather { x, y } => {
                 assert_eq!((width(*x), rows(*x)), (width(*y), Rows::Tokens));
@@ -196,12 +211,12 @@ pub(super) fn step(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usi
 
 /// Lays a step out and sends every thread through it.
 fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, walk: Walk<'_>) {
-    let (tokens, sampled) = (batch.tokens(), samples.len());
+    let counts = batch.counts();
     let mem = cpu.buffers.iter_mut().map(|buffer| Mem {
         ptr: buffer.as_mut_ptr(),
         width: buffer.width,
         stride: buffer.stride,
-        rows: buffer.rows_of(tokens, sampled),
+        rows: buffer.rows_of(counts),
     });
     let mem = mem.collect();
     let caches = cpu.caches.iter_mut().map(|cache| cache.blocks()).collect();
@@ -271,6 +286,10 @@ impl Step<'_> {
             Op::Experts(e) => self.last_of_experts(e, threads),
             Op::Cap { y, .. } => (0, self.mem(*y).rows * cap_pieces(self.mem(*y).width)),
             Op::Norm { x: row, .. }
+            | Op::LayerNorm { x: row, .. }
+            | Op::Lookup { y: row, .. }
+            | Op::Pool { y: row, .. }
+            | Op::Activate { y: row, .. }
             | Op::Rope { x: row, .. }
             | Op::Embed { y: row, .. }
             | Op::Angles { y: row, .. }
@@ -346,6 +365,29 @@ impl Step<'_> {
                 reference::unpack_row(table.format, &table.bytes, self.places[row].0 as usize, y);
                 y.iter_mut().for_each(|v| *v *= scale);
             }),
+            Op::Lookup { table, by, y } => self.rows(at, self.size(*y), member, |row| {
+                // SAFETY: this part's own row.
+                let y = unsafe { self.mem(*y).write(row) };
+                self.look_up(self.weight(*table), *by, row, y, &mut scratch.floats);
+            }),
+            Op::LayerNorm { x, gain, bias, y, eps } => {
+                let gain = &self.weight(*gain).floats;
+                let bias = bias.map(|bias| self.weight(bias).floats.as_slice());
+                self.rows(at, self.size(*x), member, |row| {
+                    let (x, y) = (self.mem(*x).row(row), self.mem(*y).row(row));
+                    // SAFETY: this part's own row; the kernel row runs here.
+                    unsafe { (self.cpu.kernels.layer_norm)(x, gain, bias, *eps, y) };
+                });
+            }
+            Op::Activate { y, act } => self.rows(at, self.size(*y), member, |row| {
+                // SAFETY: this part's own row; the kernel row runs here.
+                unsafe {
+                    let y = self.mem(*y).write(row);
+                    let x = y.to_vec();
+                    (self.cpu.kernels.gate)(*act, &x, None, y);
+                }
+            }),
+            Op::Pool { x, y, how } => self.pool(at, (*x, *y, *how), member),
             Op::Norm { x, gain, y, eps, add } => {
                 let gain = &self.weight(*gain).floats;
                 self.rows(at, self.size(*x), member, |row| {

@@ -9,7 +9,9 @@
 //! Waterman and Patterson, "Roofline", 2009). What a cache still holds from the op before costs
 //! memory nothing; what does not fit costs it more than once.
 
-use super::{Activation, Attend, Batch, Buffer, Experts, Input, Op, Out, Rows, Weight};
+use super::{
+    Activation, Attend, Batch, Buffer, Counts, Experts, Input, Op, Out, Pooling, Rows, Weight,
+};
 use crate::{Format, KvType};
 use std::ops::{Add, AddAssign};
 
@@ -92,8 +94,10 @@ impl Activation {
     /// Operations of one element, the product with `up` included.
     const fn flops(self) -> u64 {
         match self {
-            Self::Silu => 5,           // -x, exp, +, /, ·
-            Self::GeluTanh => 10,      // x·x, ·x, ·c, +, ·c, tanh, +, ·x, /2, ·
+            Self::Silu => 5,      // -x, exp, +, /, ·
+            Self::GeluTanh => 10, // x·x, ·x, ·c, +, ·c, tanh, +, ·x, /2, ·
+            Self::Gelu => 6,      // ·c, erf, +, ·x, /2, ·
+            Self::Relu | Self::Tanh => 2,
             Self::ClampedSwiglu => 10, // min, min, max, ·c, -x, exp, +, /, +, ·
         }
     }
@@ -109,13 +113,6 @@ fn floats(count: usize) -> u64 {
     count as u64 * FLOAT
 }
 
-/// How many rows a step has of each kind.
-#[derive(Clone, Copy)]
-struct Counts {
-    tokens: usize,
-    samples: usize,
-}
-
 impl Shapes {
     /// The matrix or vector of this number, which is one of the backend's that made the shapes.
     pub fn weight(&self, weight: Weight) -> &WeightShape {
@@ -127,22 +124,43 @@ impl Shapes {
     }
 
     fn rows(&self, buffer: Buffer, counts: Counts) -> usize {
-        match self.buffers[buffer.0 as usize].0 {
-            Rows::Tokens => counts.tokens,
-            Rows::Samples => counts.samples,
-        }
+        counts.of(self.buffers[buffer.0 as usize].0)
     }
 }
 
 impl Op {
     /// What the op costs in a step. Panics where `shapes` are not those of the op's graph.
     pub fn cost(&self, shapes: &Shapes, batch: &Batch) -> Cost {
-        let counts = Counts { tokens: batch.tokens(), samples: batch.samples().len() };
+        let counts = batch.counts();
         match self {
             Self::Embed { table, y, .. } => {
                 let table = shapes.weight(*table);
                 let (row, all) = (table.bytes / table.rows, counts.tokens * shapes.width(*y));
                 plain(all, (counts.tokens * row) as u64, floats(all))
+            }
+            Self::Lookup { table, y, .. } => {
+                let table = shapes.weight(*table);
+                let (row, all) = (table.bytes / table.rows, counts.tokens * shapes.width(*y));
+                plain(all, (counts.tokens * row) as u64 + floats(all), floats(all))
+            }
+            Self::LayerNorm { x, gain, bias, .. } => {
+                let (rows, width) = (shapes.rows(*x, counts), shapes.weight(*gain).cols);
+                let all = rows * width;
+                let (added, reads) = if bias.is_some() { (all, 2 * width) } else { (0, width) };
+                let reads = if all == 0 { 0 } else { all + reads };
+                plain(6 * all + added, floats(reads), floats(all)) // +; -, ·, +; ·scale, ·gain
+            }
+            Self::Activate { y, act } => {
+                let all = shapes.rows(*y, counts) * shapes.width(*y);
+                plain((act.flops() as usize - 1) * all, floats(all), floats(all))
+            }
+            Self::Pool { x, y, how } => {
+                let (width, all) = (shapes.width(*y), counts.tokens * shapes.width(*x));
+                let (flops, read) = match how {
+                    Pooling::Mean | Pooling::LogMax => (all, all),
+                    Pooling::First | Pooling::Last => (0, counts.spans * width),
+                };
+                plain(flops, floats(read), floats(counts.spans * width))
             }
             Self::Norm { x, gain, y, add, .. } => {
                 let all = shapes.rows(*x, counts) * shapes.width(*y);
@@ -187,6 +205,7 @@ fn input(shapes: &Shapes, counts: Counts, x: Input) -> (Cost, usize, usize) {
         Input::Plain(x) => (x, 0, 1, 0),
         Input::Normed { x, gain, .. } => (x, 4, 1, shapes.weight(gain).cols),
         Input::Gated { gate, act, .. } => (gate, act.flops() as usize, 2, 0),
+        Input::Activated { x, act } => (x, act.flops() as usize - 1, 1, 0),
     };
     let (rows, cols) = (shapes.rows(buffer, counts), shapes.width(buffer));
     let cost = plain(flops * rows * cols, floats(inputs * rows * cols + gain), 0);
@@ -226,7 +245,7 @@ fn distinct(experts: usize, used: usize, tokens: usize) -> f64 {
 /// Each token's input passes its `used` experts; of the matrices only those that some token chose
 /// are read, as many as [`distinct`] expects.
 fn mixture(shapes: &Shapes, tokens: usize, e: &Experts) -> Cost {
-    let (mut cost, rows, cols) = input(shapes, Counts { tokens, samples: 0 }, e.x);
+    let (mut cost, rows, cols) = input(shapes, Counts { tokens, ..Counts::default() }, e.x);
     if rows == 0 {
         return Cost::default();
     }
@@ -268,9 +287,9 @@ fn attention(shapes: &Shapes, a: &Attend, batch: &Batch) -> Cost {
         if tokens == 0 {
             continue;
         }
-        let seen = |position: usize| (position + 1).min(a.window.unwrap_or(usize::MAX));
+        let seen = |position: usize| a.sees(position, end).len();
         let pairs: usize = (span.start..end).map(seen).sum();
-        let first = span.start + 1 - seen(span.start);
+        let first = a.sees(span.start, end).start;
         let own = tokens * 2 * (a.heads + a.kv_heads) * a.dim; // q, y; k, v
         let y = tokens * a.heads * a.dim;
         cost += Cost {

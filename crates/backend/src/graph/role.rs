@@ -31,6 +31,10 @@ pub enum Role {
     Experts,
     /// Picks the rows that are sampled.
     Gather,
+    /// Makes one row of a text's.
+    Pool,
+    /// Applies a nonlinearity.
+    Activate,
     /// Makes the logits.
     Logits,
     /// Caps a buffer's elements.
@@ -56,6 +60,8 @@ impl Role {
             Self::Route => "route",
             Self::Experts => "experts",
             Self::Gather => "gather",
+            Self::Pool => "pool",
+            Self::Activate => "activate",
             Self::Cap => "cap",
             Self::Logits => "logits",
             Self::Product => "product",
@@ -71,8 +77,8 @@ impl Graph {
 
     fn role(&self, at: usize) -> Role {
         match &self.ops[at] {
-            Op::Embed { .. } => Role::Embed,
-            Op::Norm { .. } => Role::Norm,
+            Op::Embed { .. } | Op::Lookup { .. } => Role::Embed,
+            Op::Norm { .. } | Op::LayerNorm { .. } => Role::Norm,
             Op::MatMul { x, outs } => self.product(at, *x, outs),
             Op::Angles { .. } => Role::Angles,
             Op::Rope { .. } => Role::Rope,
@@ -81,13 +87,15 @@ impl Graph {
             Op::Route { .. } => Role::Route,
             Op::Experts(_) => Role::Experts,
             Op::Gather { .. } => Role::Gather,
+            Op::Pool { .. } => Role::Pool,
+            Op::Activate { .. } => Role::Activate,
         }
     }
 
     fn product(&self, at: usize, x: Input, outs: &[Out]) -> Role {
         match x {
             _ if outs.iter().any(|out| Some(out.y) == self.logits) => Role::Logits,
-            Input::Gated { .. } => Role::Down,
+            Input::Gated { .. } | Input::Activated { .. } => Role::Down,
             Input::Plain(x) if self.is_attended(at, x) => Role::Output,
             _ => self.purpose(at, outs),
         }
@@ -107,6 +115,9 @@ impl Graph {
             match op {
                 Op::Attend(Attend { q, k, v, .. }) if makes(&[*q, *k, *v]) => return Role::Qkv,
                 Op::MatMul { x: Input::Gated { gate, up, .. }, .. } if makes(&[*gate, *up]) => {
+                    return Role::GateUp;
+                }
+                Op::MatMul { x: Input::Activated { x, .. }, .. } if makes(&[*x]) => {
                     return Role::GateUp;
                 }
                 Op::Route { logits, .. } if makes(&[*logits]) => return Role::Router,

@@ -14,6 +14,7 @@ pub(super) struct Heads {
     window: Option<usize>,
     softcap: Option<f32>,
     sinks: bool,
+    causal: bool,
 }
 
 /// The buffers that it reads and the one that it writes.
@@ -28,11 +29,15 @@ const SCALE: f32 = 0.2;
 
 impl Heads {
     pub(super) fn of(heads: usize, kv_heads: usize, dim: usize) -> Self {
-        Self { heads, kv_heads, dim, window: None, softcap: None, sinks: false }
+        Self { heads, kv_heads, dim, window: None, softcap: None, sinks: false, causal: true }
     }
 
     fn seeing(self, window: usize) -> Self {
         Self { window: Some(window), ..self }
+    }
+
+    fn both_ways(self) -> Self {
+        Self { causal: false, ..self }
     }
 
     fn capped(self, cap: f32) -> Self {
@@ -66,6 +71,7 @@ pub(super) fn attention(bench: &mut Bench, shape: &Heads) -> Buffers {
         Op::Rope { x: q, angles, dim, pairing: Pairing::Halves },
         Op::Rope { x: k, angles, dim, pairing: Pairing::Adjacent },
         Op::Attend(Attend {
+            causal: shape.causal,
             q,
             k,
             v,
@@ -107,7 +113,12 @@ fn dense(shape: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
     for at in 0..q.len() / (heads * dim) {
         for head in 0..heads {
             let (query, kv) = (row(q, heads, at, head), head / (heads / kv_heads));
-            let seen = (at + 1).saturating_sub(shape.window.unwrap_or(usize::MAX))..at + 1;
+            let window = shape.window.unwrap_or(1 << 20);
+            let end = q.len() / (heads * dim);
+            let seen = match shape.causal {
+                true => (at + 1).saturating_sub(window)..at + 1,
+                false => at.saturating_sub(window / 2)..end.min(at + window / 2 + 1),
+            };
             let score = |at: usize| {
                 let products = query.iter().zip(row(k, kv_heads, at, kv)).map(|(q, k)| q * k);
                 let score = products.sum::<f64>() * f64::from(SCALE);
@@ -152,6 +163,8 @@ fn attention_is_its_formula() {
         plain.clone().seeing(20),
         plain.clone().capped(2.0),
         plain.clone().sinking(),
+        plain.clone().both_ways(),
+        plain.clone().both_ways().seeing(64),
         plain.sinking().capped(5.0).seeing(260),
     ] {
         is_the_formula(KvType::F32, &shape, 1e-5);
@@ -192,6 +205,23 @@ fn attention_merges_the_segments_of_a_long_context() {
         for &kv in KvType::ALL {
             let name = format!("{kv:?} {shape:?}, long");
             conforms_over(kv, &cuts, &name, 1e-5, |bench| attention(bench, &shape).y);
+        }
+    }
+}
+
+/// A sequence is one span then: later positions are seen, too.
+#[test]
+fn attention_sees_what_is_to_come() {
+    for len in [5, 70, 580] {
+        for shape in [
+            Heads::of(3, 1, 64).both_ways(),
+            Heads::of(4, 4, 32).both_ways().seeing(20),
+            Heads::of(4, 2, 16).both_ways().seeing(300),
+        ] {
+            for &kv in KvType::ALL {
+                let name = format!("{kv:?} {shape:?}, {len} both ways");
+                conforms_over(kv, &[0, len], &name, 1e-5, |bench| attention(bench, &shape).y);
+            }
         }
     }
 }

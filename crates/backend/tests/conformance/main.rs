@@ -2,6 +2,7 @@
 //! reference row and against each other.
 
 mod attention;
+mod encoders;
 mod experts;
 
 use attention::{Heads, attention};
@@ -124,7 +125,7 @@ impl Bench {
 
 fn span(start: usize, tokens: std::ops::Range<usize>, blocks: &[u32]) -> Span {
     let tokens = tokens.map(|t| (t * 7 % VOCABULARY) as u32).collect();
-    Span { start, tokens, blocks: blocks.to_vec(), sample: Sample::All }
+    Span { start, tokens, blocks: blocks.to_vec(), sample: Sample::All, ..Span::default() }
 }
 
 fn rows() -> impl Iterator<Item = &'static Kernels> {

@@ -248,8 +248,13 @@ impl Core {
         }
         let tokens =
             (0..BLOCK_TOKENS).map(|at| (at * self.network.vocabulary / BLOCK_TOKENS) as u32);
-        let span =
-            Span { start: 0, tokens: tokens.collect(), blocks: vec![0], sample: Sample::None };
+        let span = Span {
+            start: 0,
+            tokens: tokens.collect(),
+            blocks: vec![0],
+            sample: Sample::None,
+            ..Span::default()
+        };
         let ticket = self.backend.submit(&self.network.graph, &Batch { spans: vec![span] });
         while self.backend.poll(ticket).is_none() {
             std::thread::yield_now();

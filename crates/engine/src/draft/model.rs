@@ -299,6 +299,7 @@ impl Guesser {
                 tokens: tokens[from..].to_vec(),
                 blocks: follower.blocks.clone(),
                 sample: Sample::Tail(lane.samples),
+                ..Span::default()
             });
         }
         let batch = Batch { spans };

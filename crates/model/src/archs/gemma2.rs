@@ -30,7 +30,9 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
         }
         let cache = r.cache();
+        let causal = r.causal();
         r.op(Op::Attend(Attend {
+            causal,
             q,
             k,
             v,

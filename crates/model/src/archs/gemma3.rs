@@ -1,6 +1,6 @@
 //! Gemma 3: embeddings scaled by √width, norms before and after each block, normed queries and
 //! keys, a gate of GELU; five layers with a sliding window and a rope of their own, then one that
-//! sees all. Shapes in brackets, `t` for the tokens of a step.
+//! sees all. As an embedder (EmbeddingGemma) tokens see each other both ways. Shapes in brackets, `t` for the tokens of a step.
 
 use super::{Recorder, Shape};
 use crate::Error;
@@ -38,7 +38,9 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
         }
         let cache = r.cache();
+        let causal = r.causal();
         r.op(Op::Attend(Attend {
+            causal,
             q,
             k,
             v,

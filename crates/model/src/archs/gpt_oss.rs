@@ -29,6 +29,7 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
         let sinks = Some(r.vector(&at("attn_sinks"), heads)?);
         let (cache, scale) = (r.cache(), (dim as f32).sqrt().recip());
         r.op(Op::Attend(Attend {
+            causal: true,
             q,
             k,
             v,

@@ -3,11 +3,15 @@
 //! experts) is in [`Recorder`]; the forward pass itself is never shared, so that each can be read
 //! alone.
 
+mod bert;
 mod experts;
 mod gemma2;
 mod gemma3;
 mod gpt_oss;
+mod heads;
 mod llama;
+mod modern_bert;
+mod nomic_bert;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -16,7 +20,10 @@ mod rope;
 
 use crate::Error;
 use crate::gguf::{Gguf, Tensor, optional};
-use ingle_backend::{Backend, Buffer, Cache, Experts, Graph, Input, Op, Out, Rows, Stack, Weight};
+use crate::reading::Reading;
+use ingle_backend::{
+    Backend, Buffer, Cache, Experts, Graph, Index, Input, Op, Out, Rows, Stack, Weight,
+};
 use std::collections::{HashMap, HashSet};
 
 /// Records a model's forward pass.
@@ -24,10 +31,14 @@ pub type Load = fn(&mut Recorder<'_>) -> Result<(), Error>;
 
 /// Every architecture, by the name that model files give (`general.architecture`).
 pub static ARCHS: &[(&str, Load)] = &[
+    ("bert", bert::load),
+    ("gemma-embedding", gemma3::load),
     ("gemma2", gemma2::load),
     ("gemma3", gemma3::load),
     ("gpt-oss", gpt_oss::load),
     ("llama", llama::load),
+    ("modern-bert", modern_bert::load),
+    ("nomic-bert", nomic_bert::load),
     ("phi3", phi3::load),
     ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
@@ -46,6 +57,10 @@ pub struct Network {
     /// Bytes of the matrices that a step of one token multiplies by, as the file stores them: of
     /// experts, the chosen ones.
     pub weight_bytes: usize,
+    /// What it makes of a text, where it reads and does not write; `graph.logits` are that then.
+    pub reading: Option<Reading>,
+    /// Floats of a row of `graph.logits`.
+    pub outputs: usize,
 }
 
 /// Records the graph of a model file, its weights taken by `backend`. `context` is the longest
@@ -66,12 +81,17 @@ pub fn record(
     };
     let shape = Shape::read(gguf)?;
     let (graph, context) = (Graph::default(), context.unwrap_or(shape.context));
-    let mut recorder = Recorder { gguf, backend, graph, shape, context, bytes: HashMap::new() };
+    let (reading, bytes, widths) = (Reading::of(gguf)?, HashMap::new(), HashMap::new());
+    let mut recorder = Recorder { gguf, backend, graph, shape, context, reading, bytes, widths };
     load(&mut recorder)?;
-    let Recorder { graph, shape, bytes, .. } = recorder;
+    let outputs = match recorder.graph.logits {
+        Some(output) if recorder.reading.is_some() => recorder.width_of(output),
+        _ => recorder.shape.vocabulary,
+    };
+    let Recorder { graph, shape, bytes, reading, .. } = recorder;
     let weight_bytes = multiplied(&graph, &bytes);
     let Shape { vocabulary, context, .. } = shape;
-    Ok(Network { graph, vocabulary, context, weight_bytes })
+    Ok(Network { graph, vocabulary, context, weight_bytes, reading, outputs })
 }
 
 /// Bytes of the matrices that a step of one token multiplies by.
@@ -180,7 +200,10 @@ impl Shape {
 
 /// What keeps the norms' root from zero: 0 to 1.
 fn epsilon(gguf: &Gguf) -> Result<f32, Error> {
-    let key = gguf.key("attention.layer_norm_rms_epsilon");
+    let mut key = gguf.key("attention.layer_norm_rms_epsilon");
+    if gguf.get(&key).is_none() && gguf.get(&gguf.key("attention.layer_norm_epsilon")).is_some() {
+        key = gguf.key("attention.layer_norm_epsilon");
+    }
     match gguf.float(&key)? {
         eps if (0.0..=1.0).contains(&eps) => Ok(eps as f32),
         eps => Err(bad(format!("the model file gives {key} as {eps}"))),
@@ -206,7 +229,11 @@ pub struct Recorder<'a> {
     pub shape: Shape,
     /// The longest sequence that will be asked for, in tokens.
     context: usize,
+    /// What the file says of it as a reader.
+    reading: Option<Reading>,
     bytes: HashMap<Weight, usize>,
+    /// Of buffers that are not as wide as the model.
+    widths: HashMap<Buffer, usize>,
 }
 
 impl Recorder<'_> {
@@ -252,6 +279,35 @@ impl Recorder<'_> {
             .map_err(|refusal| bad(format!("{name}: {refusal}")))?;
         self.bytes.insert(weight, bytes);
         Ok(weight)
+    }
+
+    /// What an encoder makes of a text.
+    fn reading(&self) -> Result<Reading, Error> {
+        self.reading.clone().ok_or_else(|| bad("an encoder that reads nothing".to_owned()))
+    }
+
+    /// Whether tokens see only those before them.
+    fn causal(&self) -> bool {
+        self.reading.as_ref().is_none_or(|reading| reading.causal)
+    }
+
+    /// Adds rows of the table `{name}.weight`. Of positions it tells how many there are.
+    fn look_up(&mut self, name: &str, by: Index, y: Buffer) -> Result<(), Error> {
+        let name = format!("{name}.weight");
+        let rows = self.gguf.tensor(&name)?.rows;
+        if by == Index::Position {
+            self.shape.context = self.shape.context.min(rows);
+        }
+        let table = self.weight(&name, rows, self.shape.width)?;
+        self.op(Op::Lookup { table, by, y });
+        Ok(())
+    }
+
+    /// Adds a product of the matrix `{name}.weight`, with its bias where the file has one, to `y`.
+    fn add_to(&mut self, x: Input, name: &str, cols: usize, y: Buffer) -> Result<(), Error> {
+        let out = self.out(name, (self.shape.width, cols), y, true)?;
+        self.op(Op::MatMul { x, outs: vec![out] });
+        Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -356,10 +412,14 @@ impl Recorder<'_> {
     }
 
     /// The last norm and the output matrix, tied to the embeddings where the file has none; logits
-    /// are capped where the file says so.
+    /// are capped where the file says so. Of a model that reads, its head instead.
     fn finish(&mut self, x: Buffer, embeddings: Weight) -> Result<(), Error> {
         let Shape { width, vocabulary, eps, .. } = self.shape;
         let gain = self.vector("output_norm", width)?;
+        if let Some(reading) = self.reading.clone() {
+            self.op(Op::Norm { x, gain, y: x, eps, add: false });
+            return self.read_out(x, &reading);
+        }
         let tied = !self.has("output.weight");
         let w = if tied { embeddings } else { self.matrix("output", vocabulary, width)? };
         let last = self.backend.alloc(Rows::Samples, width);

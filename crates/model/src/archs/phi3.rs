@@ -24,7 +24,9 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
         }
         let (cache, scale) = (r.cache(), (dim as f32).sqrt().recip());
+        let causal = r.causal();
         r.op(Op::Attend(Attend {
+            causal,
             q,
             k,
             v,

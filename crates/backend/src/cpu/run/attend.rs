@@ -102,8 +102,7 @@ impl Step<'_> {
             softcap: a.softcap,
         };
         let query = |(row, head): (usize, usize)| {
-            let to = self.places[row].1 + 1;
-            let from = to.saturating_sub(a.window.unwrap_or(to));
+            let Range { start: from, end: to } = a.sees(self.places[row].1, tile.end);
             Query { q: self.mem(a.q).row(row).wrapping_add(head * a.dim), from, to }
         };
         let rows: Vec<Query> = tile.rows(a).map(query).collect();
@@ -162,6 +161,8 @@ pub(super) struct Tile {
     rows: Range<usize>,
     /// The first row's position.
     start: usize,
+    /// The one behind the span's last.
+    end: usize,
 }
 
 impl Tile {
@@ -179,13 +180,14 @@ impl Tile {
 
     /// Positions that its last row sees.
     pub(super) fn seen(&self, a: &Attend) -> usize {
-        (self.start + self.rows.len()).min(a.window.unwrap_or(usize::MAX))
+        a.sees(self.start + self.rows.len() - 1, self.end).len()
     }
 
     /// The segments that any of its rows sees.
     fn segments(&self, a: &Attend) -> Range<usize> {
-        let from = (self.start + 1).saturating_sub(a.window.unwrap_or(usize::MAX));
-        from / SEGMENT..(self.start + self.rows.len()).div_ceil(SEGMENT)
+        let from = a.sees(self.start, self.end).start;
+        let to = a.sees(self.start + self.rows.len() - 1, self.end).end;
+        from / SEGMENT..to.div_ceil(SEGMENT)
     }
 }
 
@@ -214,8 +216,8 @@ fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {
     for (span, of) in batch.spans.iter().enumerate() {
         for at in (0..of.tokens.len()).step_by(TILE) {
             let rows = first + at..first + of.tokens.len().min(at + TILE);
-            let start = of.start + at;
-            let tile = |head| Tile { span, head, rows: rows.clone(), start };
+            let (start, end) = (of.start + at, of.start + of.tokens.len());
+            let tile = |head| Tile { span, head, rows: rows.clone(), start, end };
             tiles.extend((0..a.kv_heads).map(tile));
         }
         first += of.tokens.len();

@@ -207,7 +207,7 @@ impl Step<'_> {
                     (self.cpu.kernels.quantise)(&from, place);
                 }
                 if wanted.floats {
-                    (self.cpu.kernels.gate)(e.act, gate, up, x);
+                    (self.cpu.kernels.gate)(e.act, gate, Some(up), x);
                 }
             }
         }

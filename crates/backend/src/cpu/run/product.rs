@@ -50,7 +50,11 @@ impl Step<'_> {
                     (kernels.norm)(self.mem(x).row(row), gain, eps, to.as_mut_ptr(), false);
                 }
                 Input::Gated { gate, up, act } => {
-                    (kernels.gate)(act, self.mem(gate).read(row), self.mem(up).read(row), to);
+                    let up = Some(self.mem(up).read(row));
+                    (kernels.gate)(act, self.mem(gate).read(row), up, to);
+                }
+                Input::Activated { x, act } => {
+                    (kernels.gate)(act, self.mem(x).read(row), None, to);
                 }
             }
         }
@@ -75,6 +79,7 @@ impl Step<'_> {
             Input::Normed { gain, eps, .. } => {
                 Way::Normed { gain: self.weight(gain).floats.as_ptr(), eps }
             }
+            Input::Activated { act, .. } => Way::Activated { act },
             Input::Gated { up, act, .. } => {
                 assert_eq!(self.mem(up).stride, stride, "a bug");
                 Way::Gated { up: self.mem(up).rows(rows), act }

@@ -44,6 +44,9 @@ impl Step<'_> {
     pub(super) fn alone(&self, graph: &Graph, at: usize) -> bool {
         match &graph.ops[at] {
             Op::Norm { x: row, .. }
+            | Op::LayerNorm { x: row, .. }
+            | Op::Lookup { y: row, .. }
+            | Op::Activate { y: row, .. }
             | Op::Rope { x: row, .. }
             | Op::Embed { y: row, .. }
             | Op::Angles { y: row, .. }
@@ -53,7 +56,11 @@ impl Step<'_> {
             }
             Op::Attend(a) => self.attends_alone(a),
             // Matrices are read by all; the rest is rare.
-            Op::MatMul { .. } | Op::Experts(_) | Op::Route { .. } | Op::Cap { .. } => false,
+            Op::MatMul { .. }
+            | Op::Experts(_)
+            | Op::Route { .. }
+            | Op::Cap { .. }
+            | Op::Pool { .. } => false,
         }
     }
 

@@ -51,6 +51,7 @@ impl Tiny {
         let (heads, kv_heads, dim, scale) = (2, 1, 16, 0.25);
         let cache = Cache(0);
         t.graph.ops.push(Op::Attend(Attend {
+            causal: true,
             q,
             k,
             v,
@@ -80,6 +81,7 @@ impl Tiny {
             tokens: (0..tokens).collect(),
             blocks: vec![],
             sample,
+            ..Span::default()
         };
         let batch = Batch { spans: spans.iter().map(span).collect() };
         self.graph.ops.iter().map(|op| op.cost(&self.shapes, &batch)).collect()

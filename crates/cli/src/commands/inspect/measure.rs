@@ -248,7 +248,7 @@ fn steps(positions: Range<usize>, sampled: bool, most: usize, vocabulary: usize)
         let sample = if sampled && end == positions.end { Sample::Last } else { Sample::None };
         let blocks = (0..end.div_ceil(BLOCK_TOKENS) as u32).collect();
         let tokens = (start..end).map(token).collect();
-        Batch { spans: vec![Span { start, tokens, blocks, sample }] }
+        Batch { spans: vec![Span { start, tokens, blocks, sample, ..Span::default() }] }
     };
     positions.clone().step_by(most).map(step).collect()
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ingle_engine::{
-    Arrival, Bounds, Fleet, Footprint, Load, Local, Options, Stage, Stats, Status, Unloaded,
+    Arrival, Bounds, Fleet, Footprint, Load, Options, Resident, Stage, Stats, Status, Totals, Unloaded,
 };
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing, Tell};
 use ingle_model::gguf::{Gguf, Value};
@@ -29,7 +29,7 @@ const FETCH_RETRY: Duration = Duration::from_secs(5);
 
 /// Models on this machine, to be asked like any other's.
 pub(crate) struct Models {
-    fleet: Fleet<Local>,
+    fleet: Fleet<Resident>,
     options: Options,
     files: Files,
     store: Store,
@@ -71,7 +71,7 @@ impl Models {
         bounds: &Bounds,
         options: Options,
         (store, any_installed): (Store, bool),
-        (files, load): (Files, Load<Local>),
+        (files, load): (Files, Load<Resident>),
         unloaded: Unloaded,
     ) -> Result<Self, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -165,8 +165,24 @@ impl Models {
         self.fleet.finish();
     }
 
-    pub(super) fn fleet(&self) -> &Fleet<Local> {
+    pub(super) fn fleet(&self) -> &Fleet<Resident> {
         &self.fleet
+    }
+
+    /// Asks a model something that its caller waits for, loading it before if it has to be.
+    fn ask<T>(
+        &self,
+        name: &str,
+        cancelled: Arc<AtomicBool>,
+        work: impl FnOnce(&Resident, Arrival) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let at = Instant::now();
+        self.read(name)?;
+        let there = self.fleet.status(name).is_some_and(|status| status.stage == Stage::Ready);
+        self.fleet.with(name, |model| {
+            let load = if there { Duration::ZERO } else { at.elapsed() };
+            work(model, Arrival { at, load, cancelled })
+        })?
     }
 
     fn card(&self, entry: &Entry) -> ModelCard {
@@ -199,6 +215,7 @@ fn with_footprint(card: ModelCard, footprint: &Footprint) -> ModelCard {
         architecture: footprint.architecture.clone(),
         context_tokens: footprint.context,
         chat: footprint.chat,
+        reads: footprint.reads.clone(),
         memory_bytes: footprint.memory.total(),
         ..card
     }
@@ -312,43 +329,40 @@ impl Provider for Models {
     }
 
     fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault> {
-        let at = Instant::now();
-        let name = &weighing.request.model;
-        self.read(name)?;
-        let there = self.fleet.status(name).is_some_and(|status| status.stage == Stage::Ready);
-        self.fleet.with(name, |local| {
-            let load = if there { Duration::ZERO } else { at.elapsed() };
-            local.weigh(weighing, &Arrival { at, load, cancelled })
-        })?
+        self.ask(&weighing.request.model, cancelled, |model, arrival| {
+            model.writer()?.weigh(weighing, &arrival)
+        })
     }
 
-    fn encode(&self, encoding: &Encoding, _: Arc<AtomicBool>) -> Result<Encoded, Fault> {
-        self.read(&encoding.model)?;
-        let message = format!("`{}` writes text; it does not read it into vectors", encoding.model);
-        Err(Fault::caller(message).at("model"))
+    fn encode(&self, encoding: &Encoding, cancelled: Arc<AtomicBool>) -> Result<Encoded, Fault> {
+        self.ask(&encoding.model, cancelled, |model, arrival| {
+            model.reader()?.encode(encoding, &arrival)
+        })
     }
 
     fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
         self.read(model)?;
-        self.fleet.with(model, |local| local.render(chat))?.map(|(text, _)| text)
+        let rendered = self.fleet.with(model, |model| model.writer()?.render(chat))?;
+        rendered.map(|(text, _)| text)
     }
 
     fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
         self.read(model)?;
         let special = if special { Special::Parse } else { Special::Plain };
-        self.fleet.with(model, |local| local.tokenizer().encode(text, special))
+        self.fleet.with(model, |model| model.tokenizer().encode(text, special))
     }
 
     fn detokenize(&self, model: &str, tokens: &[Token]) -> Result<String, Fault> {
         self.read(model)?;
-        self.fleet.with(model, |local| {
-            let vocabulary = local.info().vocabulary;
+        self.fleet.with(model, |model| {
+            let tokenizer = model.tokenizer();
+            let vocabulary = tokenizer.vocab_len();
             match tokens.iter().find(|token| **token as usize >= vocabulary) {
                 Some(token) => {
                     let message = format!("there is no token {token}; ids are below {vocabulary}");
                     Err(Fault::caller(message).at("tokens"))
                 }
-                None => Ok(local.tokenizer().decode(tokens)),
+                None => Ok(tokenizer.decode(tokens)),
             }
         })?
     }
@@ -366,8 +380,13 @@ impl Provider for Models {
         let names: Vec<String> = self.entries().iter().map(|entry| entry.name.clone()).collect();
         let status = names.into_iter().filter_map(|name| Some((self.fleet.status(&name)?, name)));
         let status: Vec<(String, Status)> = status.map(|(status, name)| (name, status)).collect();
-        let stats = self.fleet.each(|name, local| (name.to_owned(), local.stats()));
-        whole.chain(rows(STATUS, &status)).chain(rows(STATS, &stats)).collect()
+        let (mut stats, mut totals) = (Vec::new(), Vec::new());
+        self.fleet.each(|name, model| match model {
+            Resident::Writer(local) => stats.push((name.to_owned(), local.stats())),
+            Resident::Reader(encoder) => totals.push((name.to_owned(), encoder.totals())),
+        });
+        let models = rows(STATUS, &status).chain(rows(STATS, &stats)).chain(rows(TOTALS, &totals));
+        whole.chain(models).collect()
     }
 }
 
@@ -457,4 +476,12 @@ const STATS: &[Row<Stats>] = &[
     ("ingle_engine_masks_total", "Masks made: what a grammar allows at one position.", true, |s| s.masks as f64),
     ("ingle_engine_mask_seconds_total", "Time that masks took, beside the steps.", true, |s| s.masks_ns as f64 / 1e9),
     ("ingle_engine_mask_wait_seconds_total", "Time that steps waited for masks.", true, |s| s.masks_awaited_ns as f64 / 1e9),
+];
+
+/// Of models in memory that read; totals count from the load.
+#[rustfmt::skip]
+const TOTALS: &[Row<Totals>] = &[
+    ("ingle_encoder_texts_total", "Texts read; one that is read in pieces counts each.", true, |t| t.texts as f64),
+    ("ingle_encoder_tokens_total", "Tokens of texts read.", true, |t| t.tokens as f64),
+    ("ingle_encoder_steps_total", "Steps computed.", true, |t| t.steps as f64),
 ];

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ingle_engine::{Bounds, Load, Local, Options, Stage, Status, Unloaded};
+use ingle_engine::{Bounds, Load, Options, Resident, Stage, Status, Unloaded};
 use ingle_model::pull::{Progress, Reference, Store};
 use ingle_protocol::Fault;
 use ingle_server::Slot;
@@ -243,7 +243,7 @@ impl Tell {
 }
 
 /// Loads by name, with a bar on the terminal.
-fn loader(files: Files, options: Options, tell: Tell) -> Load<Local> {
+fn loader(files: Files, options: Options, tell: Tell) -> Load<Resident> {
     Box::new(move |name, progress| {
         let path = files.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let path = path.ok_or_else(|| Fault::ours(format!("`{name}` has no file; a bug")))?;
@@ -266,12 +266,12 @@ fn open(
     options: &Options,
     tell: &Tell,
     progress: &mut dyn FnMut(f32),
-) -> Result<Local, Fault> {
+) -> Result<Resident, Fault> {
     let ui = Ui::new(tell.json, tell.quiet);
     let total = std::fs::metadata(path).map_or(0, |file| file.len());
     let mut bar = ui.progress(name);
     bar.begin(&format!("loading {}", size(total)), Some(total));
-    Local::open(name, path, options, &mut |share| {
+    Resident::open(name, path, options, &mut |share| {
         bar.advance((share * total as f32) as u64);
         progress(share);
     })
