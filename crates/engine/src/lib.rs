@@ -27,12 +27,12 @@ pub mod stop;
 mod times;
 mod told;
 
-pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use crate::core::{Adapted, Core, Ending, Held, Job, Reply, Stats, Watch};
 pub use encoder::{Encoder, Totals};
 pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};
 pub use footprint::Footprint;
 pub use ingle_scheduler::Rank;
-pub use local::{Arrival, Info, Local};
+pub use local::{AdapterFile, Arrival, Info, Local};
 pub use resident::Resident;
 pub use score::{Case, Gold, Report, Scored};
 
@@ -100,6 +100,8 @@ pub struct Options {
     /// the threads, and its keys and values take an eighth of `kv_bytes` at most. With
     /// [`Speculation::Draft`], and only then.
     pub draft: Option<PathBuf>,
+    /// What is loaded beside the model for requests to name.
+    pub adapters: Vec<AdapterFile>,
     /// Whether a step takes all the tokens at once that a grammar leaves no choice about. Answers
     /// are the same, bit for bit.
     pub fast_forward: bool,
@@ -134,6 +136,7 @@ impl Default for Options {
             warn: |_| {},
             speculation: Speculation::default(),
             draft: None,
+            adapters: Vec::new(),
             fast_forward: true,
         }
     }
