@@ -196,6 +196,21 @@ impl ComputeArgs {
         let kernels = self.kernels.unwrap_or_else(Kernels::best);
         Cpu::new(kernels, threads).with_kv(self.kv_type.unwrap_or(kernels.kv))
     }
+
+    /// Threads that compute, where that was said.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
+    /// The engine's options with these.
+    pub(crate) fn on(&self, options: Options) -> Options {
+        Options {
+            threads: self.threads(),
+            kernels: *self.kernels,
+            kv_type: self.kv_type,
+            ..options
+        }
+    }
 }
 
 impl ModelArgs {
@@ -211,10 +226,7 @@ impl ModelArgs {
             Some(_) => Speculation::Draft,
             None => Speculation::default(),
         };
-        Options {
-            threads: self.compute.threads.map(usize::from),
-            kernels: *self.compute.kernels,
-            kv_type: self.compute.kv_type,
+        let options = Options {
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
@@ -222,7 +234,8 @@ impl ModelArgs {
             quantize: self.quantize,
             warn: ui::warn,
             ..Options::default()
-        }
+        };
+        self.compute.on(options)
     }
 }
 
