@@ -18,8 +18,11 @@ use std::sync::OnceLock;
 const MODEL: &[u8] = include_bytes!("../../crates/engine/tests/golden/archs/qwen2.gguf");
 
 fn grammars() -> (Grammars, Token) {
-    // Fuzzing ends at any panic as soon as it is reported, also at those that are caught.
-    std::panic::set_hook(Box::new(|_| {}));
+    // Fuzzing ends at any panic as soon as it is reported, also at those that are caught; who looks
+    // into a finding wants to see them.
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let file = Gguf::from_bytes(Bytes::from(MODEL.to_vec())).expect("a sound file");
     let tokenizer = Tokenizer::from_gguf(&file).expect("a vocabulary");
     let vocab = tokenizer.vocab_len() as Token;

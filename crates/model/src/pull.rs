@@ -7,8 +7,9 @@
 //!
 //! ```text
 //! models/NAME/manifest.json       what it is, where it came from, its size and SHA-256
-//! models/NAME/FILE                the model file itself
-//! models/NAME/FILE.partial        a download that is not done; it is resumed
+//! models/NAME/FILE                the model file itself, or the directory that it is
+//! models/NAME/FILE.partial        a download that is not done; it is resumed (a directory's files
+//!                                 one by one)
 //! models/NAME/FILE.partial.json   how far it is and which version of the file it belongs to
 //! .locks/NAME.lock                held while a process fetches or removes NAME
 //! .work/NAME/                     pip's and npm's own files; emptied when they are done
@@ -24,6 +25,7 @@ mod manifest;
 mod package;
 mod reference;
 mod sink;
+mod tree;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -31,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::hub::Settings;
-pub use self::manifest::Manifest;
+pub use self::manifest::{Kept, Manifest};
 pub use self::reference::{Hub, Package, Reference, Registry};
 
 use self::sink::{hash_file, io_error};
@@ -81,7 +83,7 @@ pub struct Options {
 pub struct Entry {
     /// What the store knows of it.
     pub manifest: Manifest,
-    /// The model file.
+    /// The model file, or its directory.
     pub path: PathBuf,
 }
 
@@ -150,7 +152,7 @@ impl Store {
     /// The file of the model that is meant, if it is here. Reaches for no network.
     pub fn find(&self, reference: &str) -> Option<PathBuf> {
         match reference.parse().ok()? {
-            Reference::Path(path) => path.is_file().then_some(path),
+            Reference::Path(path) => existing(path).ok(),
             reference => self.lookup(&reference).ok()?.map(|entry| entry.path),
         }
     }
@@ -188,7 +190,7 @@ impl Store {
         match reference {
             Reference::Path(_) => Ok(None),
             Reference::Name(name) => self.entry(&canonical(name)),
-            Reference::Hub(_) | Reference::Package(_) => {
+            Reference::Hub(_) | Reference::Repository(_) | Reference::Package(_) => {
                 let text = reference.to_string();
                 let here = self.list()?.models;
                 Ok(here.into_iter().find(|entry| entry.manifest.reference == text))
@@ -237,7 +239,10 @@ impl Store {
     pub fn check(&self, entry: &Entry, progress: &mut dyn Progress) -> Result<(), Error> {
         let Entry { manifest, path } = entry;
         progress.begin("reading", Some(manifest.size));
-        let (size, sha256) = hash_file(path, progress)?;
+        let (size, sha256) = match manifest.files.is_empty() {
+            true => hash_file(path, progress)?,
+            false => tree::hash_all(path, &manifest.files, progress)?,
+        };
         progress.done();
         if (size, &sha256) == (manifest.size, &manifest.sha256) {
             return Ok(());
@@ -290,10 +295,20 @@ impl Store {
 
     fn delete(&self, name: &str, folder: &Path) -> Result<u64, Error> {
         let failed = |source| io_error(folder, source);
+        // A directory that is a model, or is to become one, is the store's too.
+        let manifest = manifest::read_json::<Manifest>(&folder.join("manifest.json"));
+        let directory = manifest.ok().flatten().filter(|manifest| !manifest.files.is_empty());
+        let is_ours = |name: &str| {
+            name.ends_with(".partial") || directory.as_ref().is_some_and(|it| it.file == name)
+        };
         let mut ours = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let metadata = entry.metadata().map_err(failed)?; // of the link, not what it points to
+            if metadata.is_dir() && entry.file_name().to_str().is_some_and(is_ours) {
+                ours.push((true, entry.path(), tree::bytes_in(&entry.path())));
+                continue;
+            }
             if metadata.is_dir() {
                 return Err(Error::Refused(format!(
                     "{} is a folder that is not the store's; nothing was removed",
@@ -306,7 +321,10 @@ impl Store {
         }
         ours.sort();
         for (_, path, _) in &ours {
-            fs::remove_file(path).map_err(|source| io_error(path, source))?;
+            let linked = fs::symlink_metadata(path).map_err(|source| io_error(path, source))?;
+            let removed =
+                if linked.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.map_err(|source| io_error(path, source))?;
         }
         fs::remove_dir(folder).map_err(failed)?;
         let work = self.work(name);
@@ -335,8 +353,11 @@ impl Store {
             });
         }
         let path = folder.join(&manifest.file);
-        let whole = fs::metadata(&path)
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == manifest.size);
+        let whole = match manifest.files.is_empty() {
+            true => fs::metadata(&path)
+                .is_ok_and(|metadata| metadata.is_file() && metadata.len() == manifest.size),
+            false => tree::is_whole(&path, &manifest.files),
+        };
         Ok(whole.then_some(Entry { manifest, path }))
     }
 
@@ -345,7 +366,9 @@ impl Store {
         let mut partial = entries.filter(|entry| {
             entry.path().extension().is_some_and(|extension| extension == "partial")
         });
-        partial.next()?.metadata().ok().map(|metadata| metadata.len())
+        let partial = partial.next()?;
+        let about = partial.metadata().ok()?;
+        Some(if about.is_dir() { tree::bytes_in(&partial.path()) } else { about.len() })
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -399,12 +422,17 @@ fn canonical(name: &str) -> String {
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf, Error> {
-    if path.is_file() {
+    if path.is_file() || path.join("config.json").is_file() {
         return Ok(path);
     }
     let text = path.display().to_string();
     let hub = !text.starts_with(['.', '/']) && text.matches('/').count() >= 2;
     let hint = if hub { format!("\nhint: did you mean hf:{text}?") } else { String::new() };
+    if path.is_dir() {
+        return Err(Error::Refused(format!(
+            "the folder {text} holds no model: it has no config.json; name the file in it"
+        )));
+    }
     Err(Error::Refused(format!("there is no file {text}{hint}")))
 }
 

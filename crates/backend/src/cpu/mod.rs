@@ -193,7 +193,6 @@ impl Cpu {
         });
         drop(parts);
         self.weights[at].packed = Some(packed);
-        self.weights[at].bytes.release();
         Ok(())
     }
 
@@ -350,8 +349,18 @@ impl Backend for Cpu {
         multiplied.dedup();
         let total: usize = multiplied.iter().map(|&at| self.weights[at].bytes.len()).sum();
         let mut done = 0;
+        let tables = graph.ops.iter().filter_map(|op| match op {
+            Op::Embed { table, .. } => Some(table.0 as usize),
+            _ => None,
+        });
+        let tables: Vec<usize> = tables.collect();
         for at in multiplied {
             self.pack(at)?;
+            let Matrix { bytes, packed, .. } = &mut self.weights[at];
+            // Rows of a table are read in every step: what was made of a file is kept for them.
+            if packed.is_some() && !(bytes.is_made() && tables.contains(&at)) {
+                bytes.release();
+            }
             done += self.weights[at].bytes.len();
             progress(done as f32 / total as f32);
         }

@@ -1,5 +1,7 @@
 //! `ingle bench`: how fast a model runs here, and how near that is to what the memory allows.
 
+mod reader;
+
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -7,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use ingle_backend::cpu::machine;
-use ingle_engine::{Local, Options, Speculation};
+use ingle_engine::{Local, Options, Resident, Speculation};
 use ingle_model::pull::Reference;
 use ingle_protocol::{Event, Input, Request, Sampling, Token};
 use serde_json::{Value, json};
 
 use super::model::{self, ModelArgs};
-use crate::ui::{Interrupted, Ui, interrupted};
+use crate::ui::{Interrupted, Ui, Usage, interrupted};
 
 /// Measure how fast a model reads and writes
 ///
@@ -23,6 +25,9 @@ use crate::ui::{Interrupted, Ui, interrupted};
 ///
 /// Decode reads every weight once a step. The share says how near that comes to the read
 /// bandwidth that the same threads reach on plain memory, measured just before.
+///
+/// Of a model that reads (an encoder), texts and tokens a second: 512 texts of 8 to 256 tokens, or
+/// the lines of a file.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -46,6 +51,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
 
+    /// For a model that reads: the lines of this file are the texts
+    #[arg(long, value_name = "FILE")]
+    texts: Option<String>,
+
     #[command(flatten)]
     run: ModelArgs,
 }
@@ -54,6 +63,7 @@ const AFTER_HELP: &str = "\
 Examples:
   ingle bench smollm2
   ingle bench smollm2 --prompt 512 --generate 128 --threads 2 --concurrency 1,4,16 --repeat 5
+  ingle bench minilm --texts sentences.txt --threads 2
   ingle bench ./model.gguf --json | jq .decode_tokens_per_second
 
 With --json, one object a concurrency; rates are medians in tokens per second, `_spread` gives the
@@ -77,7 +87,13 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let prefill_tokens = Some(defaults.step_tokens);
     let running = most.max(defaults.running);
     let options = Options { running, speculation, prefill_tokens, ..defaults };
-    let model = model::open(&args.model, &options, ui)?;
+    let model = match model::open_any(&args.model, &options, ui)? {
+        Resident::Reader(encoder) => return reader::run(&args, &encoder, ui),
+        Resident::Writer(local) => local,
+    };
+    if args.texts.is_some() {
+        return Err(Usage("--texts is for models that read".to_owned()).into());
+    }
     let bandwidth = machine::read_bandwidth(model.info().threads);
     if !ui.json {
         ui.line(format_args!(

@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use ingle_backend::KvType;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::{Cpu, pool};
-use ingle_engine::{AdapterFile, Local, Options, PrefixDisk, Speculation};
+use ingle_engine::{AdapterFile, Local, Options, PrefixDisk, Resident, Speculation};
 use ingle_model::pull::{Reference, Store};
 use ingle_protocol::{Adapter, Which};
 
@@ -230,6 +230,16 @@ pub(crate) fn open(reference: &Reference, options: &Options, ui: &Ui) -> anyhow:
     let path = fetch(reference, ui)?;
     let name = reference.to_string();
     Ok(Local::open(&name, &path, options, &mut |_| {})?)
+}
+
+/// Fetches a model if it is not here, and loads it, whether it writes or reads.
+pub(crate) fn open_any(
+    reference: &Reference,
+    options: &Options,
+    ui: &Ui,
+) -> anyhow::Result<Resident> {
+    let path = fetch(reference, ui)?;
+    Ok(Resident::open(&reference.to_string(), &path, options, &mut |_| {})?)
 }
 
 /// Reads a file that a command was given, `-` being standard input; at most `most` bytes.

@@ -22,22 +22,18 @@ const SAMPLE: usize = 4096;
 
 /// The identity of a model file and of this program; the arithmetic is yet to be told of.
 pub(crate) fn model_identity(gguf: &Gguf, path: &Path) -> Sha256 {
-    let bytes = gguf.bytes();
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     let program = std::env::current_exe().ok();
     for path in [program.as_deref(), Some(path)] {
         hash.update(stamp(path));
     }
-    let tensors =
-        gguf.tensors().iter().map(|tensor| (tensor.offset as usize, tensor.bytes as usize));
-    let head = tensors.clone().map(|(start, _)| start).min().unwrap_or(bytes.len());
-    hash.update((head as u64).to_le_bytes());
-    hash.update(&bytes[..head]);
-    for (start, len) in tensors {
-        let sample = len.min(SAMPLE);
-        hash.update(&bytes[start..start + sample]);
-        hash.update(&bytes[start + len - sample..start + len]);
+    hash.update((gguf.head().len() as u64).to_le_bytes());
+    hash.update(gguf.head());
+    for weights in gguf.stored() {
+        let sample = weights.len().min(SAMPLE);
+        hash.update(&weights[..sample]);
+        hash.update(&weights[weights.len() - sample..]);
     }
     hash
 }

@@ -322,7 +322,7 @@ impl Recorder<'_> {
     }
 
     fn has(&self, name: &str) -> bool {
-        !matches!(self.gguf.tensor(name), Err(Error::Missing(_)))
+        self.gguf.has(name)
     }
 
     fn tokens(&mut self, width: usize) -> Buffer {

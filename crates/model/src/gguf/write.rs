@@ -76,7 +76,7 @@ impl Outline {
         &self.tensors
     }
 
-    fn alignment(&self) -> Result<u64, Error> {
+    pub(super) fn alignment(&self) -> Result<u64, Error> {
         match self.entries.iter().find(|(key, _)| key == "general.alignment") {
             None => Ok(DEFAULT_ALIGNMENT.into()),
             Some((_, Value::U32(to))) if to.is_power_of_two() && *to <= MAX_ALIGNMENT => {
@@ -93,7 +93,7 @@ impl Outline {
     /// # Errors
     /// [`Error::Unsupported`] where the file would break the format's rules or Ingle's bounds: a
     /// name that is there twice or too long, a shape that cannot be, too many of anything.
-    fn head(&self) -> Result<(Vec<u8>, Vec<u64>), Error> {
+    pub(super) fn head(&self) -> Result<(Vec<u8>, Vec<u64>), Error> {
         let refuse = |what: String| Err(Error::Unsupported(what));
         if self.entries.len() > MAX_ENTRIES || self.tensors.len() > MAX_TENSORS {
             return refuse("too many metadata entries or tensors for one file".to_owned());

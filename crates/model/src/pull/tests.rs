@@ -96,6 +96,56 @@ fn a_file_is_taken_in_found_listed_and_removed() {
     assert!(matches!(store.remove("mine"), Err(Error::Refused(_))));
 }
 
+/// A directory is taken in with the files that a model needs, all of them or none.
+#[test]
+fn a_directory_is_taken_in_checked_and_removed() {
+    let folder = scratch("directory");
+    let store = store(&folder);
+    let from = folder.join("from");
+    for (path, text) in [
+        ("config.json", "{}"),
+        ("model.safetensors", MODEL),
+        ("1_Pooling/config.json", "{ }"),
+        ("pytorch_model.bin", "a program"),
+        ("onnx/model.onnx", "for another program"),
+    ] {
+        let path = from.join(path);
+        fs::create_dir_all(path.parent().expect("within")).expect("created");
+        fs::write(path, text).expect("written");
+    }
+    let reference = Reference::Path(from.clone());
+    let pulled = store.pull(&reference, &named("mine"), &mut Quiet).expect("pulled");
+    let Entry { manifest, path } = &pulled.entry;
+    let kept: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(kept, ["1_Pooling/config.json", "config.json", "model.safetensors"]);
+    assert_eq!(manifest.size, 5 + MODEL.len() as u64);
+    let sums = [("{ }", kept[0]), ("{}", kept[1]), (MODEL, kept[2])];
+    let lines = sums.map(|(text, path)| format!("{}  {path}\n", hash_text(text)));
+    assert_eq!(manifest.sha256, hash_text(&lines.concat()));
+    assert_eq!(fs::read_to_string(path.join("1_Pooling/config.json")).expect("there"), "{ }");
+    assert_eq!(fs::read_dir(path).expect("there").count(), 3);
+    assert_eq!(store.find("mine").as_ref(), Some(path));
+    store.check(&pulled.entry, &mut Quiet).expect("as it came");
+    assert!(!store.pull(&reference, &named("mine"), &mut Quiet).expect("here").fetched);
+
+    fs::write(path.join("config.json"), "[]").expect("written");
+    let changed = store.check(&pulled.entry, &mut Quiet).expect_err("changed").to_string();
+    assert!(changed.contains("has changed since it came"), "{changed}");
+    fs::write(path.join("config.json"), "").expect("written");
+    assert_eq!(store.find("mine"), None, "cut, so not here");
+    assert!(store.remove("mine").expect("removed") > manifest.size);
+    assert!(!path.exists() && from.join("config.json").exists());
+
+    let sha256 = Some("0".repeat(64));
+    let error = store.pull(&reference, &Options { sha256, ..named("mine") }, &mut Quiet);
+    assert!(error.expect_err("another").to_string().contains("they were not kept"));
+    assert!(!store.root().join("models/mine").exists(), "failures leave nothing behind");
+    let empty = folder.join("empty");
+    fs::create_dir_all(&empty).expect("created");
+    let error = store.pull(&Reference::Path(empty), &named("a"), &mut Quiet).expect_err("empty");
+    assert!(error.to_string().contains("holds no model"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_is_not_kept() {
     let folder = scratch("wrong");
@@ -189,7 +239,7 @@ fn hostile_manifests_reach_nothing_outside() {
     };
     fs::write(&at, sound("m")).expect("written");
     assert!(store.find("m").is_some());
-    let (other, long) = (sound("n"), sound("m") + &" ".repeat(100_000));
+    let (other, long) = (sound("n"), sound("m") + &" ".repeat(2 << 20));
     for text in ["", "{", "[]", "null", &"[".repeat(100_000), &other, &long] {
         fs::write(&at, text).expect("written");
         assert!(store.lookup(&Reference::Name("m".into())).is_err(), "{text:.20}");

@@ -18,8 +18,21 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("server", &["engine", "gateway", "protocol", "records"]),
     (
         "cli",
-        &["scheduler", "backend", "protocol", "model", "engine", "gateway", "records", "server"],
+        &[
+            "scheduler",
+            "backend",
+            "protocol",
+            "model",
+            "engine",
+            "gateway",
+            "records",
+            "server",
+            "data",
+            "heads",
+        ],
     ),
+    ("data", &[]),
+    ("heads", &[]),
     ("tidy", &[]),
 ];
 
@@ -30,9 +43,13 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("clap", &["cli"], "only the program reads a command line"),
     ("rusqlite", &["records"], "SQL stays where the tables are"),
     ("anyhow", &["cli"], "a library's errors are types"),
-    ("serde", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),
-    ("serde_json", &["protocol", "model", "gateway", "server", "cli"], "the engine knows no JSON"),
+    ("serde", JSON, "the engine knows no JSON"),
+    ("serde_json", JSON, "the engine knows no JSON"),
+    ("parquet", &["data"], "tables stay where rows are read and written"),
 ];
+
+/// Rooms whose files or messages are JSON.
+const JSON: &[&str] = &["protocol", "model", "gateway", "server", "cli", "data", "heads"];
 
 /// Packages that no build may contain, whoever asks for them.
 const BANNED: &[(&str, &str)] = &[

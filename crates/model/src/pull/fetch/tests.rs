@@ -22,6 +22,7 @@ fn want(sources: Vec<Vec<Piece>>, sha256: &str) -> Want {
         licence: None,
         terms: None,
         sources,
+        files: Vec::new(),
     }
 }
 

@@ -13,6 +13,9 @@ fn check(text: &str, expect: Option<&str>) {
             let revision = hub.revision.as_deref().unwrap_or("-");
             format!("hub {} {} {} {revision}", hub.owner, hub.repo, hub.file)
         }
+        Reference::Repository(Repository { owner, repo, revision }) => {
+            format!("repository {owner} {repo} {}", revision.as_deref().unwrap_or("-"))
+        }
         Reference::Package(Package { registry, name, version, member }) => {
             format!("{registry:?} {name} {version} {member}")
         }
@@ -39,6 +42,8 @@ fn sound_references_are_read() {
         ("hf:o/r/sub/f.gguf@v1", "hub o r sub/f.gguf v1"),
         ("hf:o/r/f.gguf@refs/pr/1", "hub o r f.gguf refs/pr/1"),
         ("hf:o/r@v1/f.gguf", "hub o r f.gguf v1"),
+        ("hf:o/r", "repository o r -"),
+        ("hf:o/r@v1", "repository o r v1"),
         ("pypi:a-b==1.2.post1/x/y.gguf", "Pypi a-b 1.2.post1 x/y.gguf"),
         ("npm:a@1.2.3-rc.1/x.gguf", "Npm a 1.2.3-rc.1 x.gguf"),
         ("npm:@s/a@1.2.3/x/y.gguf", "Npm @s/a 1.2.3 x/y.gguf"),
@@ -63,7 +68,9 @@ fn hostile_references_are_refused() {
         "naïve",
         "ftp:a",
         "hf:o",
-        "hf:o/r",
+        "hf:o/",
+        "hf:/r",
+        "hf:o/r@",
         "hf:o/r/",
         "hf:o/r//f",
         "hf:o/r/../f",

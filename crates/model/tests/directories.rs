@@ -1,0 +1,143 @@
+//! Hugging Face directories, read as if they were GGUF files: tiny checkpoints of each architecture
+//! (`tools/golden-directories.py`), whose tokens are held against `tokenizers`.
+
+use std::path::{Path, PathBuf};
+
+use ingle_model::gguf::{Gguf, Value};
+use ingle_model::tokenizer::{Special, Tokenizer};
+use serde_json::Value as Json;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/directories")
+}
+
+fn opened(name: &str) -> Gguf {
+    Gguf::open(&golden().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn gold(name: &str) -> Json {
+    let text = std::fs::read_to_string(golden().join(format!("{name}.json"))).expect("is there");
+    serde_json::from_str(&text).expect("is JSON")
+}
+
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(golden()).expect("is there").flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> =
+        folders.map(|entry| entry.file_name().into_string().expect("plain")).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+fn ids(json: &Json) -> Vec<u32> {
+    let all = json.as_array().expect("a list");
+    all.iter().map(|id| id.as_u64().expect("an id") as u32).collect()
+}
+
+#[test]
+fn tokens_are_those_of_the_directory() {
+    for name in names() {
+        let tokenizer = Tokenizer::from_gguf(&opened(&name)).expect("a sound tokenizer");
+        for case in gold(&name)["texts"].as_array().expect("a list") {
+            let text = case["text"].as_str().expect("a text");
+            let bare = tokenizer.encode(text, Special::Parse);
+            assert_eq!(bare, ids(&case["bare"]), "{name}: {text:?}");
+            let whole = tokenizer.encode_prompt(text, Special::Parse);
+            assert_eq!(whole, ids(&case["ids"]), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_directory_says_is_in_the_metadata() {
+    let check = |name: &str, key: &str, expect: Option<Value>| {
+        assert_eq!(opened(name).get(key), expect.as_ref(), "{name}: {key}");
+    };
+    let text = |text: &str| Some(Value::Str(text.to_owned()));
+    let number = |number: u32| Some(Value::U32(number));
+    check("bert", "general.architecture", text("bert"));
+    check("bert", "bert.embedding_length", number(16));
+    check("bert", "bert.context_length", number(64));
+    check("bert", "bert.pooling_type", number(1));
+    check("bert", "bert.attention.causal", Some(Value::Bool(false)));
+    check("bert", "bert.attention.layer_norm_epsilon", Some(Value::F32(1e-12)));
+    check("bert", "tokenizer.ggml.token_type_count", number(2));
+    check("bert", "tokenizer.ggml.bos_token_id", number(2));
+    check("bert", "ingle.normalise", Some(Value::Bool(true)));
+    check("bert", "ingle.max_tokens", number(32));
+    check("bert", "ingle.activation", text("gelu"));
+    check("bert", "ingle.prompt.default", text("query"));
+    check("bert", "ingle.head", None);
+    check("bert-labels", "ingle.head", text("sequence"));
+    check("bert-labels", "ingle.head.activation", text("tanh"));
+    check("bert-labels", "ingle.head.problem", text("single"));
+    check("bert-labels", "bert.pooling_type", None);
+    check("bert-tags", "ingle.head", text("token"));
+    check("bert-masked", "ingle.head", text("mlm"));
+    let labels = opened("bert-labels");
+    let labels = labels.strs("bert.classifier.output_labels").expect("labels");
+    assert_eq!(labels.iter().collect::<Vec<_>>(), ["bad", "fine", "good"]);
+    let names = opened("bert");
+    let names = names.strs("ingle.prompt.names").expect("names");
+    assert_eq!(names.iter().collect::<Vec<_>>(), ["query", "document"]);
+}
+
+/// All tensors that are needed are there, by the names that GGUF files have, and no others.
+#[test]
+fn tensors_are_those_of_a_gguf_file() {
+    let check = |name: &str, outer: &[&str], layer: &[&str]| {
+        let file = opened(name);
+        let mut found: Vec<String> = file.tensors().iter().map(|t| t.name.clone()).collect();
+        let layers = file.uint(&file.key("block_count")).expect("is told");
+        let layers = (0..layers).flat_map(|i| layer.iter().map(move |t| format!("blk.{i}.{t}")));
+        let mut expect: Vec<String> = outer.iter().map(|t| (*t).to_owned()).chain(layers).collect();
+        found.sort();
+        expect.sort();
+        assert_eq!(found, expect, "{name}");
+    };
+    let both = |names: &[&str]| -> Vec<String> {
+        names.iter().flat_map(|n| [format!("{n}.weight"), format!("{n}.bias")]).collect()
+    };
+    let layer = both(&[
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "attn_output_norm",
+        "ffn_up",
+        "ffn_down",
+        "layer_output_norm",
+    ]);
+    let layer: Vec<&str> = layer.iter().map(String::as_str).collect();
+    let outer = [
+        "token_embd.weight",
+        "position_embd.weight",
+        "token_types.weight",
+        "token_embd_norm.weight",
+        "token_embd_norm.bias",
+    ];
+    let with = |more: &[&'static str]| [&outer[..], more].concat();
+    check("bert", &outer, &layer);
+    let head = ["cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias"];
+    check("bert-labels", &with(&head), &layer);
+    check("bert-tags", &with(&head[2..]), &layer);
+    let masked = [
+        "mlm.dense.weight",
+        "mlm.dense.bias",
+        "mlm.norm.weight",
+        "mlm.norm.bias",
+        "mlm.output.bias",
+    ];
+    check("bert-masked", &with(&masked), &layer);
+}
+
+/// The file that is named stands for its directory.
+#[test]
+fn a_directory_is_found_by_its_files() {
+    for file in ["", "config.json", "model.safetensors"] {
+        assert_eq!(opened(&format!("bert/{file}")).arch(), "bert", "{file}");
+    }
+    let error = Gguf::open(&golden()).expect_err("not a model").to_string();
+    assert!(error.contains("it has no config.json"), "{error}");
+}
