@@ -5,7 +5,7 @@
 use crate::core::room;
 use crate::core::scored::rows_most;
 use crate::draft::pair;
-use crate::local::broken;
+use crate::local::{broken, unusable};
 use crate::{AdapterFile, Options};
 use ingle_backend::Backend;
 use ingle_backend::cpu::{Cpu, Forecast};
@@ -33,8 +33,9 @@ pub struct Footprint {
 /// Bytes that the options' adapters take.
 fn adapters(options: &Options, targets: &Targets) -> Result<u64, Fault> {
     let one = |file: &AdapterFile| {
-        let lora = Lora::open(&file.path).map_err(|error| broken(&error))?;
-        let planned = lora.plan(targets).map_err(|error| broken(&error))?;
+        let wrong = |error| unusable(&file.name, &error);
+        let lora = Lora::open(&file.path).map_err(wrong)?;
+        let planned = lora.plan(targets).map_err(wrong)?;
         let shapes = planned.iter().map(Planned::shape);
         Ok(shapes.map(|(rank, rows, cols)| Cpu::delta_bytes(rank, rows, cols)).sum::<u64>())
     };

@@ -5,6 +5,7 @@ mod adapters;
 mod weigh;
 
 pub use adapters::AdapterFile;
+pub(crate) use adapters::unusable;
 
 use crate::Options;
 use crate::beams;

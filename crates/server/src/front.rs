@@ -41,6 +41,7 @@ const DIALECTS: &[(&str, Dialect)] = &[
     ("/completion", Dialect::LlamaCpp),
     ("/infill", Dialect::LlamaCpp),
     ("/apply-template", Dialect::LlamaCpp),
+    ("/lora-adapters", Dialect::LlamaCpp),
     ("/props", Dialect::LlamaCpp),
     ("/slots", Dialect::LlamaCpp),
 ];

@@ -2,6 +2,7 @@
 //! writes bytes; there is nothing else in it. OpenAI's and the server's own are here, those of
 //! other protocols in files of their own.
 
+mod adapters;
 mod anthropic;
 mod batches;
 mod decisions;
@@ -57,6 +58,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/openapi.json", get(openapi))
         .merge(files::routes())
         .merge(batches::routes())
+        .merge(adapters::routes())
         .merge(anthropic::routes())
         .merge(decisions::routes())
         .merge(llama_cpp::routes())
@@ -253,10 +255,15 @@ pub(crate) fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
 /// Names that a refusal tells of.
 const NAMES: usize = 20;
 
+/// Whether an owner may ask a model; who may ask one may ask its adapters.
+fn sees(owner: &Owner, card: &ModelCard) -> bool {
+    owner.sees(&card.name) || card.parent.as_deref().is_some_and(|parent| owner.sees(parent))
+}
+
 /// The models that an owner may ask.
 fn cards(owner: &Owner, provider: &dyn Provider) -> Vec<ModelCard> {
     let mut cards = provider.models();
-    cards.retain(|card| owner.sees(&card.name));
+    cards.retain(|card| sees(owner, card));
     cards
 }
 
@@ -272,7 +279,7 @@ pub(crate) async fn card(
             cards(owner, &**provider).first().map(|card| card.name.clone()).unwrap_or_default();
     }
     let found = blocking(move || asked.find(&wanted)).await?;
-    found.filter(|card| owner.sees(&card.name)).ok_or_else(|| {
+    found.filter(|card| sees(owner, card)).ok_or_else(|| {
         let cards = cards(owner, &**provider);
         let mut known: Vec<&str> =
             cards.iter().take(NAMES).map(|card| card.name.as_str()).collect();
@@ -335,6 +342,7 @@ fn line(card: &ModelCard) -> ModelLine<'_> {
         memory_bytes: card.memory_bytes,
         requests: card.requests,
         error: card.error.as_deref(),
+        parent: card.parent.as_deref(),
     }
 }
 

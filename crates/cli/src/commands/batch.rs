@@ -230,6 +230,7 @@ fn endpoint(path: &Path) -> anyhow::Result<String> {
 fn work(args: &RunArgs, records: Arc<Records>, ui: &Ui) -> anyhow::Result<Option<BatchRecord>> {
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
+        adapters: Vec::new(),
         loaded: Arc::clone(&loaded),
         named: vec![args.model.clone()],
         any_installed: true,

@@ -1,7 +1,7 @@
 //! A loaded model's adapters by name: read on the caller's thread, taken in by the engine's between
 //! two steps, dropped when nobody has named them any more and the last answer with them has ended.
 
-use super::{Command, Local, broken};
+use super::{Command, Local};
 use crate::core::{Adapted, Held};
 use ingle_backend::Delta;
 use ingle_model::lora::Lora;
@@ -24,6 +24,11 @@ pub struct AdapterFile {
     pub name: String,
     /// A directory as PEFT saves it, or a GGUF file as llama.cpp converts it.
     pub path: PathBuf,
+}
+
+/// That an adapter's file is of no use, which its name belongs to.
+pub(crate) fn unusable(name: &str, error: &ingle_model::Error) -> Fault {
+    Fault::ours(format!("the adapter `{name}`: {error}"))
 }
 
 /// One that is loaded.
@@ -58,8 +63,9 @@ impl Local {
     /// # Errors
     /// A fault that says why the file cannot be used, or that the name is taken.
     pub fn adapt(&self, name: &str, path: &Path) -> Result<(), Fault> {
-        let lora = Lora::open(path).map_err(|error| broken(&error))?;
-        let deltas = lora.deltas(&self.targets).map_err(|error| broken(&error))?;
+        let wrong = |error| unusable(name, &error);
+        let lora = Lora::open(path).map_err(wrong)?;
+        let deltas = lora.deltas(&self.targets).map_err(wrong)?;
         let (done, outcome) = sync_channel(1);
         let coming = Coming { deltas, digest: lora.digest().to_owned(), done };
         self.free(name, &self.named())?;

@@ -9,6 +9,7 @@
 //!
 //! Absent: sockets, clocks, ids made here. serde stays inside.
 
+pub mod adapters;
 pub mod anthropic;
 mod ask;
 mod check;

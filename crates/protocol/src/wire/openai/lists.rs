@@ -33,6 +33,8 @@ pub struct ModelLine<'a> {
     pub requests: usize,
     /// Why it failed.
     pub error: Option<&'a str>,
+    /// The model that it is an adapter of, if it is one.
+    pub parent: Option<&'a str>,
 }
 
 fn model(line: &ModelLine<'_>) -> Value {
@@ -51,6 +53,7 @@ fn model(line: &ModelLine<'_>) -> Value {
         "memory_bytes": known(line.memory_bytes),
         "requests": line.requests,
         "error": line.error,
+        "parent": line.parent,
     })
 }
 
