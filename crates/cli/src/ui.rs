@@ -96,10 +96,15 @@ impl Ui {
         }
     }
 
-    /// Writes what a model said. On a terminal its control characters are shown, not obeyed: no
-    /// text may move the cursor or ring the bell.
+    /// Writes what a model said, safely.
     pub(crate) fn say(&self, text: &str) -> anyhow::Result<()> {
-        if io::stdout().is_terminal() { self.out(harmless(text)) } else { self.out(text) }
+        self.out(self.safe(text))
+    }
+
+    /// A text that is not our own, for standard output. On a terminal its control characters are
+    /// shown, not obeyed: no text may move the cursor or ring the bell.
+    pub(crate) fn safe(&self, text: &str) -> String {
+        if io::stdout().is_terminal() { harmless(text) } else { text.to_owned() }
     }
 
     /// Writes one line to standard output.
@@ -374,6 +379,14 @@ impl Bar<'_> {
             bar.reset_eta();
         }
     }
+
+    /// Writes something else to the terminal, out of the bar's way.
+    pub(crate) fn over(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
 }
 
 impl Progress for Bar<'_> {
@@ -384,6 +397,7 @@ impl Progress for Bar<'_> {
         }
         let template = match total {
             Some(_) => self.template,
+            None if self.template == LINES => "{msg} {spinner} {pos:>6} {per_sec:>11} {elapsed:>4}",
             None => "{msg} {spinner} {decimal_bytes:>9} {elapsed:>4}",
         };
         let target = ProgressDrawTarget::stderr();

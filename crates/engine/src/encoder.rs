@@ -199,6 +199,10 @@ impl Encoder {
     /// was cancelled.
     pub fn encode(&self, encoding: &Encoding, arrival: &Arrival) -> Result<Encoded, Fault> {
         self.reads.can(&self.name, &encoding.want)?;
+        if encoding.adapter.is_some() {
+            let message = "adapters are for models that write; this one reads";
+            return Err(Fault::caller(message).at("model"));
+        }
         if encoding.inputs.len() > TEXTS_MOST {
             let message = format!("at most {TEXTS_MOST} texts are read at a time");
             return Err(Fault::caller(message));

@@ -27,12 +27,12 @@ pub mod stop;
 mod times;
 mod told;
 
-pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use crate::core::{Adapted, Core, Ending, Held, Job, Reply, Stats, Watch};
 pub use encoder::{Encoder, Totals};
 pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};
 pub use footprint::Footprint;
 pub use ingle_scheduler::Rank;
-pub use local::{Arrival, Info, Local};
+pub use local::{AdapterFile, Arrival, Info, Local};
 pub use resident::Resident;
 pub use score::{Case, Gold, Report, Scored};
 
@@ -103,6 +103,8 @@ pub struct Options {
     /// the threads, and its keys and values take an eighth of `kv_bytes` at most. With
     /// [`Speculation::Draft`], and only then.
     pub draft: Option<PathBuf>,
+    /// What is loaded beside the model for requests to name.
+    pub adapters: Vec<AdapterFile>,
     /// How weights that are not yet quantised are, while they load; `None` leaves them as they are.
     /// Not for the file that guesses.
     pub quantize: Option<&'static Recipe>,
@@ -155,6 +157,7 @@ impl Default for Options {
             warn: |_| {},
             speculation: Speculation::default(),
             draft: None,
+            adapters: Vec::new(),
             quantize: None,
             fast_forward: true,
         }

@@ -299,13 +299,6 @@ impl Tokenizer {
         tokens
     }
 
-    /// The tokens that are put next before and next after a text, where the model asks for them;
-    /// [`Tokenizer::around`] tells of all, and of two texts.
-    pub fn marks(&self) -> (Option<Token>, Option<Token>) {
-        let [before, behind] = &self.shared.around.single;
-        (before.last().map(|(token, _)| *token), behind.first().map(|(token, _)| *token))
-    }
-
     /// What a token adds to a text, in bytes that may be part of a character; nothing for control
     /// tokens. `None` where the vocabulary has no such token.
     pub fn bytes(&self, token: Token) -> Option<&[u8]> {

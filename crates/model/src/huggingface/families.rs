@@ -235,8 +235,6 @@ const MODERN_KEYS: &[Key] = &[
     float(&["norm_eps"], "attention.layer_norm_epsilon").or(Or::Float(1e-5)),
     uint(&["local_attention"], "attention.sliding_window"),
     uint(&["global_attn_every_n_layers"], "attention.sliding_window_pattern").or(Or::Uint(3)),
-    float(&["global_rope_theta"], "rope.freq_base").or(Or::Nothing),
-    float(&["local_rope_theta"], "rope.freq_base_swa").or(Or::Nothing),
 ];
 
 const NOMIC_KEYS: &[Key] = &[
@@ -555,6 +553,7 @@ static FAMILIES: &[Family] = &[
         names: &[MODERN],
         encoder: true,
         head_activation: "gelu",
+        quirks: &[Quirk::Rope, Quirk::LocalRope],
         ..NONE
     },
     Family {

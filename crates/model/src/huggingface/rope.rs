@@ -32,7 +32,10 @@ impl Rope {
         let said = told.unwrap_or_default();
         let base = match said.float("rope_theta")? {
             Some(base) => base,
-            None => config.float("rope_theta")?.unwrap_or(default_base(config)),
+            None => {
+                let named = config.float("rope_theta")?.or(config.float("global_rope_theta")?);
+                named.unwrap_or(default_base(config))
+            }
         };
         let kind = said.str("rope_type")?.or(said.str("type")?).unwrap_or("default").to_owned();
         Ok(Self { base, kind, said })
@@ -52,8 +55,11 @@ impl Rope {
 
 /// What `transformers` takes where a configuration says nothing.
 fn default_base(config: &Object) -> f64 {
-    let gemma3 = config.str("model_type").ok().flatten().is_some_and(|it| it == "gemma3_text");
-    if gemma3 { 1e6 } else { 1e4 }
+    match config.str("model_type").ok().flatten() {
+        Some("gemma3_text") => 1e6,
+        Some("modernbert") => 1.6e5,
+        _ => 1e4,
+    }
 }
 
 /// The width of a head, and how many of its floats are rotated.
@@ -151,7 +157,10 @@ pub(super) fn write_local(
     let local = local.transpose()?.flatten().unwrap_or_default();
     let base = match local.float("rope_theta")? {
         Some(base) => base,
-        None => config.float("rope_local_base_freq")?.unwrap_or(1e4),
+        None => {
+            let named = config.float("rope_local_base_freq")?;
+            named.or(config.float("local_rope_theta")?).unwrap_or(1e4)
+        }
     };
     if local.str("rope_type")?.is_some_and(|kind| kind != "default") {
         return Err(local.refuse("rope_type", "not supported in layers with a window"));

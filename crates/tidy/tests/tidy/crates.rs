@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["scheduler", "model", "backend", "protocol"]),
     ("gateway", &["protocol"]),
     ("records", &["protocol"]),
+    ("search", &["protocol"]),
     ("server", &["engine", "gateway", "protocol", "records"]),
     (
         "cli",
@@ -26,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine",
             "gateway",
             "records",
+            "search",
             "server",
             "data",
             "heads",
@@ -41,7 +43,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("tokio", &["gateway", "server", "mirror", "cli"], "the rest is plain threads"),
     ("axum", &["server"], "HTTP ends in the server"),
     ("clap", &["cli"], "only the program reads a command line"),
-    ("rusqlite", &["records"], "SQL stays where the tables are"),
+    ("rusqlite", &["records", "search"], "SQL stays where the tables are"),
     ("anyhow", &["cli"], "a library's errors are types"),
     ("serde", JSON, "the engine knows no JSON"),
     ("serde_json", JSON, "the engine knows no JSON"),
@@ -49,7 +51,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Rooms whose files or messages are JSON.
-const JSON: &[&str] = &["protocol", "model", "gateway", "server", "cli", "data", "heads"];
+const JSON: &[&str] = &["protocol", "model", "gateway", "server", "cli", "data", "heads", "search"];
 
 /// Packages that no build may contain, whoever asks for them.
 const BANNED: &[(&str, &str)] = &[
