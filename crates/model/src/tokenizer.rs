@@ -67,6 +67,8 @@ struct Shared {
     space_prefix: bool,
     /// Whether only what begins a text gets that space, and not what follows a special token.
     space_first_only: bool,
+    /// Whether only what does not begin with one.
+    space_unless_there: bool,
     swallow_after_special: bool,
 }
 
@@ -215,6 +217,7 @@ impl Tokenizer {
                 gap_marks,
                 space_prefix: vocabulary.add_space_prefix.unwrap_or(defaults.space_prefix),
                 space_first_only: vocabulary.space_first_only,
+                space_unless_there: vocabulary.space_unless_there,
                 swallow_after_special: vocabulary.swallow_after_special,
             }),
         })
@@ -271,7 +274,7 @@ impl Tokenizer {
             if found.start < rest {
                 continue; // its first character was swallowed
             }
-            let space = space_prefix && (rest == 0 || !shared.space_first_only);
+            let space = space_prefix && shared.spaces(text, rest);
             shared.plain(&text[..found.start], rest, space, &mut line, tokens);
             tokens.push(token, found.clone());
             rest = found.end;
@@ -279,7 +282,7 @@ impl Tokenizer {
                 rest = text.len() - text[rest..].trim_ascii_start().len();
             }
         }
-        let space = space_prefix && (rest == 0 || !shared.space_first_only);
+        let space = space_prefix && shared.spaces(text, rest);
         shared.plain(text, rest, space, &mut line, tokens);
     }
 
@@ -398,6 +401,12 @@ fn gap_marks(vocabulary: &Vocabulary) -> Option<[Token; 3]> {
 }
 
 impl Shared {
+    /// Whether a space is put before what begins at byte `from`, where one is put before texts.
+    fn spaces(&self, text: &str, from: usize) -> bool {
+        let there = || text[from..].starts_with([' ', '▁']);
+        !(self.space_first_only && from > 0 || self.space_unless_there && there())
+    }
+
     /// Encodes what stands between special tokens: the text from byte `from` on.
     fn plain(
         &self,

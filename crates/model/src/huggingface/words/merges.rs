@@ -108,7 +108,7 @@ fn over_characters(
     words: &mut Words,
     outline: &mut Outline,
 ) -> Result<(), Error> {
-    let mut space = Space { prefix: false, first_only: false };
+    let mut space = Space::default();
     for part in parts(&file.normalizer, "normalizers") {
         match part["type"].as_str() {
             Some("Prepend") if part["prepend"] == "▁" => space.prefix = true,
@@ -156,10 +156,11 @@ fn scores(file: &File, words: &Words) -> Vec<f32> {
 }
 
 /// Whether texts are read as if a space stood before them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Space {
     prefix: bool,
     first_only: bool,
+    unless_there: bool,
 }
 
 impl Space {
@@ -168,13 +169,14 @@ impl Space {
         if metaspace["replacement"] != "▁" {
             return Err(refused("pre-tokenizer", metaspace));
         }
+        let unless_there = true;
         match metaspace["prepend_scheme"].as_str() {
-            Some("always") => Ok(Self { prefix: true, first_only: false }),
-            Some("first") => Ok(Self { prefix: true, first_only: true }),
-            Some("never") => Ok(Self { prefix: false, first_only: false }),
+            Some("always") => Ok(Self { prefix: true, first_only: false, unless_there }),
+            Some("first") => Ok(Self { prefix: true, first_only: true, unless_there }),
+            Some("never") => Ok(Self::default()),
             None => {
                 let prefix = metaspace["add_prefix_space"].as_bool().unwrap_or(true);
-                Ok(Self { prefix, first_only: false })
+                Ok(Self { prefix, first_only: false, unless_there })
             }
             Some(_) => Err(refused("pre-tokenizer", metaspace)),
         }
@@ -182,8 +184,12 @@ impl Space {
 
     pub(super) fn write(self, outline: &mut Outline) {
         outline.set("tokenizer.ggml.add_space_prefix", Value::Bool(self.prefix));
-        if self.first_only {
-            outline.set("tokenizer.ingle.space_first_only", Value::Bool(true));
+        for (key, on) in
+            [("space_first_only", self.first_only), ("space_unless_there", self.unless_there)]
+        {
+            if on {
+                outline.set(&format!("tokenizer.ingle.{key}"), Value::Bool(true));
+            }
         }
     }
 }
