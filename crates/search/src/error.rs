@@ -18,7 +18,7 @@ pub enum Error {
         /// The folder that was asked.
         folder: PathBuf,
     },
-    /// The index holds no vectors yet, or words alone were wanted so far.
+    /// Nothing was taken into the index yet.
     #[error("{path} has no documents yet\nhint: `ingle search index {folder}` takes them in")]
     Empty {
         /// The index.

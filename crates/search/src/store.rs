@@ -2,6 +2,7 @@
 //! is in it can be made again, so nothing is migrated: another form is refused, with what to do.
 
 use std::fs::{self, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,11 +78,12 @@ impl Store {
     /// Removes a folder's index. Nobody may have it open.
     pub(crate) fn remove(folder: &Path, file: Option<&Path>) -> Result<()> {
         let path = file.map_or_else(|| usual(folder), Path::to_owned);
-        // What is another program's is not ours to remove.
-        match Self::open(folder, Some(&path), false) {
-            Err(error @ (Error::Foreign { .. } | Error::Held { .. })) => return Err(error),
-            Err(Error::NotIndexed { .. }) => return Ok(()),
-            _ => {}
+        if !path.exists() {
+            return Ok(());
+        }
+        // A file that was named may be anything. In its usual place it is ours, however damaged.
+        if file.is_some() && !is_marked(&path).map_err(|error| Error::io(&path, error))? {
+            return Err(Error::Foreign { path });
         }
         for end in ["-wal", "-shm", ""] {
             let mut name = path.clone().into_os_string();
@@ -120,6 +122,11 @@ impl Store {
 
     fn prepare(&mut self) -> rusqlite::Result<()> {
         let connection = &mut self.connection;
+        // First, so that it stands in the file itself, whenever this ends.
+        let owner: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        if owner != APPLICATION_ID {
+            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
         // Answers with the mode that it is in: a file system without shared memory keeps the old.
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         // What a power cut takes is indexed again.
@@ -130,7 +137,6 @@ impl Store {
         let made: u32 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if made == 0 {
             change.execute_batch(include_str!("store/schema.sql"))?;
-            change.pragma_update(None, "application_id", APPLICATION_ID)?;
             change.pragma_update(None, "user_version", FORM)?;
         }
         change.commit()
@@ -189,6 +195,14 @@ impl Store {
             });
         outcome.map_err(|error| Error::sqlite(&self.path, error))
     }
+}
+
+/// Whether a file says that it is a search index of ours, or nothing at all. A database's header has
+/// its application's number at byte 68 (SQLite's documentation, "Database File Format").
+fn is_marked(path: &Path) -> std::io::Result<bool> {
+    let mut header = Vec::new();
+    fs::File::open(path)?.take(72).read_to_end(&mut header)?;
+    Ok(header.is_empty() || header.get(68..72) == Some(&APPLICATION_ID.to_be_bytes()))
 }
 
 /// Makes the file where it is not there, readable by its user alone, and the folder that it is in

@@ -224,12 +224,16 @@ fn no_index_and_foreign_ones_are_told() {
     std::fs::write(&other, vec![7; 5000]).expect("is written");
     let error = Index::open(&folder.0, Some(&other)).expect_err("is damaged");
     assert!(matches!(&error, Error::Damaged { .. }), "{error}");
+    let error = Index::remove(&folder.0, Some(&other)).expect_err("is not ours to remove");
+    assert!(matches!(&error, Error::Foreign { .. }) && other.exists(), "{error}");
     let elsewhere = Folder::new("elsewhere");
     let file = elsewhere.0.join("shared.sqlite");
     drop(Index::open(&folder.0, Some(&file)).expect("is made"));
     let third = Folder::new("third");
     let error = Index::open(&third.0, Some(&file)).expect_err("is another folder's");
     assert!(matches!(&error, Error::OtherFolder { .. }), "{error}");
+    Index::remove(&folder.0, Some(&file)).expect("is ours");
+    assert!(!file.exists());
 }
 
 #[cfg(unix)]
