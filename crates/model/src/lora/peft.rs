@@ -5,10 +5,8 @@
 //! Absent: pickled weights (`adapter_model.bin`), which are programs.
 
 use super::{Part, Stored, refused};
-use crate::Error;
-use ingle_backend::{Bytes, Format};
+use crate::{Error, safetensors};
 use regex::{Regex, RegexBuilder};
-use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,8 +18,6 @@ pub(super) const FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safet
 
 /// The most bytes of a configuration; one that names all of a large model's modules has 100,000.
 const MAX_CONFIG: u64 = 1 << 20;
-/// The most bytes of the weights' header.
-const MAX_HEADER: u64 = 16 << 20;
 /// The most patterns of ranks, and of alphas.
 const MAX_PATTERNS: usize = 1024;
 
@@ -240,34 +236,16 @@ fn pattern(key: &str, (text, value): (&String, &Value)) -> Result<(Regex, f64), 
 
 /// The weights, by their names.
 fn tensors(path: &Path) -> Result<BTreeMap<String, Stored>, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    let bytes = Bytes::map(&File::open(path).map_err(io)?).map_err(io)?;
-    let claimed = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-    if claimed > MAX_HEADER {
-        return Err(refused(format!("its weights' header claims {claimed} bytes")));
-    }
-    let (header, metadata) = SafeTensors::read_metadata(&bytes)
-        .map_err(|error| refused(format!("its {} is not sound: {error}", FILES[1])))?;
-    let start = 8 + header;
-    let tensor = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
-        let format = match info.dtype {
-            Dtype::F32 => Format::F32,
-            Dtype::F16 => Format::F16,
-            Dtype::BF16 => Format::BF16,
-            other => return Err(refused(format!("its tensor {name} is of type {other:?}"))),
+    let tensor = |(name, tensor): (String, safetensors::Stored)| {
+        let Some(format) = tensor.format else {
+            return Err(refused(format!("its tensor {name} is of type {}", tensor.kind)));
         };
-        let [rows, cols] = info.shape[..] else {
+        let [rows, cols @ 1..] = tensor.shape[..] else {
             return Err(refused(format!("its tensor {name} is no matrix")));
         };
-        let (from, to) = info.data_offsets;
-        let bytes = bytes.slice(start + from..start + to);
-        let bytes = bytes.ok_or_else(|| refused(format!("its tensor {name} is cut off")))?;
-        if cols == 0 {
-            return Err(refused(format!("its tensor {name} is empty")));
-        }
-        Ok((name, Stored { format, rows, cols, bytes }))
+        Ok((name, Stored { format, rows, cols, bytes: tensor.bytes }))
     };
-    metadata.tensors().into_iter().map(tensor).collect()
+    safetensors::open(path)?.into_iter().map(tensor).collect()
 }
 
 #[cfg(test)]
