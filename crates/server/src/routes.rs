@@ -84,7 +84,7 @@ fn cors(state: Arc<State>) -> CorsLayer {
         .allow_origin(known)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER])
+        .expose_headers([REQUEST_ID.clone(), header::RETRY_AFTER, reading::RECEIPT.clone()])
 }
 
 pub(crate) fn chat_request(body: &[u8]) -> Result<openai::Asked, Fault> {

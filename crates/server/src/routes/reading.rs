@@ -25,7 +25,7 @@ use crate::traces::Traced;
 use crate::{State, Stop};
 
 /// The receipt of an answer whose body is a list.
-static RECEIPT: HeaderName = HeaderName::from_static("x-ingle-receipt");
+pub(super) static RECEIPT: HeaderName = HeaderName::from_static("x-ingle-receipt");
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
