@@ -429,4 +429,5 @@ def main():
                 write_json(OUT / f"{other}.gold.json", [gold(model, case) for case in cases])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,10 +3,12 @@
 //!
 //! There is no prefill graph and no decode graph.
 
+mod adapter;
 mod cost;
 mod experts;
 mod role;
 
+pub use adapter::{Adapter, Applied, Delta};
 pub use cost::{Cost, Shapes, WeightShape};
 pub use experts::{Experts, Mixing, Stack};
 pub use role::Role;
@@ -14,11 +16,11 @@ pub use role::Role;
 use std::sync::Arc;
 
 /// Activations of one backend, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Buffer(pub(crate) u32);
 
 /// A matrix or vector of the model file, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(pub(crate) u32);
 
 /// One layer's paged keys and values, by number.
@@ -350,7 +352,7 @@ pub enum Sample {
 }
 
 /// One sequence's share of a step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Span {
     /// The position of its first token in the sequence.
     pub start: usize,
@@ -362,10 +364,12 @@ pub struct Span {
     pub sample: Sample,
     /// Of two texts that are read together, the position at which the second begins.
     pub second: Option<usize>,
+    /// What its tokens are computed with beside the weights.
+    pub adapters: Vec<Applied>,
 }
 
 /// What one step works on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The sequences of the step; their tokens are the batch's rows, in order.
     pub spans: Vec<Span>,

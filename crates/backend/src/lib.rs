@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod bytes;
+pub mod clock;
 pub mod cpu;
 pub mod formats;
 pub mod graph;
@@ -14,8 +15,9 @@ mod kv;
 pub use bytes::{Bytes, Make};
 pub use formats::Format;
 pub use graph::{
-    Activation, Attend, Batch, Buffer, Cache, Cost, Counts, Experts, Graph, Index, Input, Mixing,
-    Op, Out, Pairing, Pooling, Role, Rows, Sample, Shapes, Span, Stack, Weight, WeightShape,
+    Activation, Adapter, Applied, Attend, Batch, Buffer, Cache, Cost, Counts, Delta, Experts,
+    Graph, Index, Input, Mixing, Op, Out, Pairing, Pooling, Role, Rows, Sample, Shapes, Span,
+    Stack, Weight, WeightShape,
 };
 pub use kv::{KV_GROUP, KvType};
 
@@ -84,6 +86,14 @@ pub trait Backend: Send {
         pages: Pages,
         progress: &mut dyn FnMut(f32),
     ) -> Result<(), Refusal>;
+
+    /// Takes an adapter in, after [`Backend::prepare`]: spans may name it from then on. At most one
+    /// delta a matrix, and of matrices that the graph multiplies by, no stacks of experts among
+    /// them.
+    fn adapt(&mut self, deltas: &[Delta]) -> Result<Adapter, Refusal>;
+
+    /// Drops an adapter, which no span names any more.
+    fn release(&mut self, adapter: Adapter);
 
     /// Starts a step. What it computes can be read by [`Backend::poll`].
     fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket;

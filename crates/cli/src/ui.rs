@@ -379,6 +379,14 @@ impl Bar<'_> {
             bar.reset_eta();
         }
     }
+
+    /// Writes something else to the terminal, out of the bar's way.
+    pub(crate) fn over(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
 }
 
 impl Progress for Bar<'_> {
@@ -389,6 +397,7 @@ impl Progress for Bar<'_> {
         }
         let template = match total {
             Some(_) => self.template,
+            None if self.template == LINES => "{msg} {spinner} {pos:>6} {per_sec:>11} {elapsed:>4}",
             None => "{msg} {spinner} {decimal_bytes:>9} {elapsed:>4}",
         };
         let target = ProgressDrawTarget::stderr();

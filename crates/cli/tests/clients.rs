@@ -1,6 +1,6 @@
-//! Other people's clients against the program and its default model: OpenAI's, Anthropic's and
-//! Ollama's own Python packages, and OpenAI's for Node, each with a script of checks. Where one
-//! cannot be had, its part is skipped and says so.
+//! Other people's clients against the program and its default models: OpenAI's, Anthropic's,
+//! Ollama's and Cohere's own Python packages, and OpenAI's for Node, each with a script of checks.
+//! Where one cannot be had, its part is skipped and says so.
 #![cfg(unix)]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
@@ -32,7 +32,12 @@ fn node() -> Result<PathBuf, String> {
 
 /// Runs a script of checks against a server of its own; `least` checks or more have to be in it.
 fn check(program: &Path, script: &str, rest: &[&str], least: usize) {
-    let server = Server::start(&["--api-key", KEY]);
+    check_with(&["--api-key", KEY], program, script, rest, least);
+}
+
+/// The same, against a server with these flags.
+fn check_with(flags: &[&str], program: &Path, script: &str, rest: &[&str], least: usize) {
+    let server = Server::start(flags);
     let script = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(program);
     command.args([&script, &server.url, KEY]).args(rest).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -102,4 +107,28 @@ fn anthropics_own_client() {
 #[test]
 fn ollamas_own_client() {
     check_python("ollama", "ollama_client.py", 12);
+}
+
+/// A client of models that read, and MiniLM.
+fn check_reading(package: &str, least: usize) {
+    let flags = ["minilm", "--api-key", KEY];
+    match python(package) {
+        Ok(python) => check_with(&flags, &python, "reading_client.py", &[package], least),
+        Err(error) => eprintln!("SKIPPED, there is no Python with `{package}`: {error}"),
+    }
+}
+
+#[test]
+fn openais_own_client_with_embeddings() {
+    check_reading("openai", 7);
+}
+
+#[test]
+fn coheres_own_client() {
+    check_reading("cohere", 5);
+}
+
+#[test]
+fn ollamas_own_client_with_embeddings() {
+    check_reading("ollama", 5);
 }

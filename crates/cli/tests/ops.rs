@@ -141,7 +141,9 @@ fn deployed_files_name_what_there_is() {
     assert!(container.contains("INGLE_HOME=/models") && container.contains("VOLUME [\"/models\"]"));
     assert!(container.contains("USER 10001"), "not as root");
     let unit = read("deploy/systemd/ingle.service");
-    for line in ["Type=notify", "DynamicUser=yes", "Environment=INGLE_HOME=%S/ingle"] {
+    for line in
+        ["Type=notify", "Type=notify-reload", "DynamicUser=yes", "Environment=INGLE_HOME=%S/ingle"]
+    {
         assert!(unit.lines().any(|other| other == line), "the unit lacks {line}");
     }
     // What models may take is read from a file there.
@@ -160,6 +162,9 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     match Command::new("systemd-analyze").arg("verify").arg(&unit).output() {
         Ok(said) => {
             let text = String::from_utf8_lossy(&said.stderr);
+            // One before 253 does not know this type, says so, and keeps the one above it.
+            let known = |line: &&str| !line.ends_with("ignoring: notify-reload");
+            let text: String = text.lines().filter(known).collect();
             assert!(said.status.success() && !text.contains("ingle.service"), "{text}");
         }
         Err(error) => eprintln!("SKIPPED, there is no systemd-analyze: {error}"),

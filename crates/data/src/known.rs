@@ -12,8 +12,8 @@ use crate::{Error, Format, parquet};
 pub struct Known {
     /// Its length.
     pub bytes: u64,
-    /// FNV-1a over its words of eight bytes, little-endian, the last one filled up with zeros: tells
-    /// a changed file, but for one that was made to be taken for it.
+    /// FNV-1a over its words of eight bytes, little-endian, the last one filled up with zeros. It
+    /// tells a changed file, but for one that was made to be taken for it.
     pub digest: u64,
     /// Its rows; near enough for a progress bar where cells have lines in them.
     pub rows: u64,

@@ -5,7 +5,7 @@
 //!
 //! Absent: rules of sampling, grammars and stop texts, with which it is refused.
 
-use crate::core::{Ending, Job, Reply, Watch};
+use crate::core::{Adapted, Ending, Job, Reply, Watch};
 use crate::local::{Local, Place, deadline, expired, receipt};
 use crate::sampling::{Sampler, top_logprobs};
 use ingle_model::tokenizer::Tokenizer;
@@ -111,6 +111,7 @@ struct Run {
     prompt: Vec<Token>,
     cut: Option<String>,
     salt: String,
+    adapters: Vec<Adapted>,
     rank: Rank,
     deadline: Option<Instant>,
     cancelled: Arc<AtomicBool>,
@@ -188,6 +189,7 @@ impl Run {
             scores: false,
             guide: None,
             salt: Some(self.salt.clone()),
+            adapters: self.adapters.clone(),
             rank: self.rank,
             deadline: self.deadline,
             cancelled: Arc::clone(&self.cancelled),
@@ -254,6 +256,9 @@ impl Run {
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a Request,
     pub(crate) prompt: Vec<Token>,
+    pub(crate) adapters: Vec<Adapted>,
+    /// What answers.
+    pub(crate) model: String,
     /// The most tokens of a continuation.
     pub(crate) new_max: usize,
     pub(crate) cut: Option<String>,
@@ -270,7 +275,8 @@ impl Local {
         asked: Asked<'_>,
         mut sink: Sink,
     ) -> Result<(), Fault> {
-        let Asked { request, prompt, new_max, cut, arrived, timings, cancelled } = asked;
+        let Asked { request, prompt, adapters, model, new_max, cut, .. } = asked;
+        let Asked { arrived, timings, cancelled, .. } = asked;
         rules.check(request)?;
         let places = (0..rules.width).map(|_| self.place()).collect::<Result<_, _>>()?;
         if request.token_ids {
@@ -289,6 +295,7 @@ impl Local {
             prompt,
             cut,
             salt: request.cache_salt.clone(),
+            adapters,
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: deadline(request, arrived),
             cancelled,
@@ -297,7 +304,7 @@ impl Local {
             open: 0,
             failed: None,
             sink,
-            model: self.info().name.clone(),
+            model,
             timings,
             arrived,
             _places: places,

@@ -2,10 +2,12 @@
 //! known of the live sequences; [`Core::turn`] moves on by what can be done without waiting, so
 //! that a native thread and a web page can both drive it.
 
+mod adapters;
 mod guess;
 mod prefix;
 pub(crate) mod scored;
 
+pub use self::adapters::{Adapted, Held};
 use self::prefix::Kept;
 use crate::draft::Lookup;
 use crate::draft::model::Guesser;
@@ -15,7 +17,7 @@ use crate::prefix::Salts;
 use crate::sampling::Sampler;
 use crate::{Options, Speculation};
 use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Pages, Span, Ticket};
-use ingle_model::archs::Network;
+use ingle_model::archs::{Network, Targets};
 use ingle_protocol::{Fault, Token};
 use ingle_scheduler::{
     Chunk, Counts, Ended, Limits, Outcome, Rank, Reject, Salt, Scheduler, SeqId,
@@ -99,6 +101,8 @@ pub struct Job {
     pub guide: Option<Guide>,
     /// Cached prefixes are shared with jobs of the same salt; without one they are not used.
     pub salt: Option<String>,
+    /// What it is computed with beside the model's weights.
+    pub adapters: Vec<Adapted>,
     /// Its priority and its owner.
     pub rank: Rank,
     /// It is ended then, complete or not, and refused where its first token would come later.
@@ -118,6 +122,7 @@ struct Live {
     deadline: Option<Instant>,
     sampler: Option<Sampler>,
     scores: bool,
+    adapters: Vec<Adapted>,
     cancelled: Arc<AtomicBool>,
     /// It was cancelled in the middle of a draft that came true.
     withdrawn: bool,
@@ -242,6 +247,7 @@ pub struct Core {
     scheduler: Scheduler,
     backend: Box<dyn Backend>,
     network: Network,
+    adapters: Vec<Arc<Held>>,
     live: BTreeMap<SeqId, Live>,
     flight: Option<(Vec<Chunk>, Ticket)>,
     context: usize,
@@ -318,6 +324,7 @@ impl Core {
             scheduler: Scheduler::new(limits),
             backend,
             network,
+            adapters: Vec::new(),
             live: BTreeMap::new(),
             flight: None,
             context,
@@ -352,6 +359,11 @@ impl Core {
         self.network.weight_bytes
     }
 
+    /// What adapters may add to.
+    pub fn targets(&self) -> Arc<Targets> {
+        Arc::clone(&self.network.targets)
+    }
+
     /// Totals since the start.
     pub fn stats(&self) -> Stats {
         let mut counts = self.scheduler.counts();
@@ -382,7 +394,7 @@ impl Core {
             return job.watch.ended(Ending::Refused(Fault::caller(message)));
         }
         let salt = self.salts.as_mut().zip(job.salt.as_deref());
-        let salt = salt.map(|(salts, text)| salts.number(text));
+        let salt = salt.map(|(salts, text)| salts.number(&adapters::rooted(&job.adapters, text)));
         if let Some(job) = self.set_aside(job, salt) {
             self.enter(job, salt, 0);
         }
@@ -391,7 +403,7 @@ impl Core {
     /// Hands a job to the scheduler.
     fn enter(&mut self, job: Job, salt: Option<Salt>, from_disk: usize) {
         let Job { prompt, new_max, sampler, scores, guide, .. } = job;
-        let Job { rank, deadline, cancelled, watch, .. } = job;
+        let Job { rank, deadline, cancelled, watch, adapters, .. } = job;
         let len = prompt.len();
         let ahead = self.scheduler.ahead(&prompt, salt, rank);
         if let Some(fault) = self.too_late(ahead, deadline) {
@@ -408,6 +420,7 @@ impl Core {
                     deadline,
                     sampler,
                     scores,
+                    adapters,
                     cancelled,
                     withdrawn: false,
                     failed: None,
@@ -464,6 +477,7 @@ impl Core {
     /// Forgets whoever was cancelled or is too late, then starts the next step.
     fn depart(&mut self) {
         self.take_in();
+        self.sweep();
         let why = |live: &Live| gone(&live.cancelled, live.deadline, self.now);
         let gone: Vec<(SeqId, Ending)> =
             self.live.iter().filter_map(|(id, live)| Some((*id, why(live)?))).collect();
@@ -533,6 +547,7 @@ impl Core {
             tokens: [&tokens[own], &chunk.draft].concat(),
             blocks: chunk.blocks.iter().map(|block| block.0).collect(),
             sample: self.live[&chunk.seq].rows(chunk),
+            adapters: adapters::applied(&self.live[&chunk.seq].adapters),
             ..Span::default()
         }
     }

@@ -124,7 +124,7 @@ impl Encoder {
         options: &Options,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, Fault> {
-        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let gguf = options.open(path).map_err(|error| broken(&error))?;
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| broken(&error))?;
         let threads = options.threads.unwrap_or_else(pool::cores);
         let mut cpu = Cpu::new(options.kernels(), threads).with_kv(options.kv_type());
@@ -144,6 +144,7 @@ impl Encoder {
         let pages = Pages { block_tokens: BLOCK_TOKENS, blocks: plan.blocks };
         cpu.prepare(&network.graph, pages, progress)
             .map_err(|refusal| Fault::ours(refusal.to_string()))?;
+        gguf.fault().map_err(|error| broken(&error))?;
         let (reads, outputs) = (reads(&network, &reading, plan), network.outputs);
         let (commands, inbox) = sync_channel(options.waiting.max(1));
         let totals = work::Seen::default();
@@ -198,6 +199,10 @@ impl Encoder {
     /// was cancelled.
     pub fn encode(&self, encoding: &Encoding, arrival: &Arrival) -> Result<Encoded, Fault> {
         self.reads.can(&self.name, &encoding.want)?;
+        if encoding.adapter.is_some() {
+            let message = "adapters are for models that write; this one reads";
+            return Err(Fault::caller(message).at("model"));
+        }
         if encoding.inputs.len() > TEXTS_MOST {
             let message = format!("at most {TEXTS_MOST} texts are read at a time");
             return Err(Fault::caller(message));

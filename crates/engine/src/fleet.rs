@@ -270,6 +270,30 @@ impl<M: Model> Fleet<M> {
         Ok(())
     }
 
+    /// Says that a model takes so many bytes from now on, in memory or not.
+    ///
+    /// # Errors
+    /// A fault where there is no room for more, and then nothing is changed.
+    pub fn resize(&self, name: &str, bytes: u64) -> Result<(), Fault> {
+        let mut state = self.shared.lock();
+        let id = state.id(name)?;
+        let budget = state.residency.limits().budget;
+        if bytes > budget {
+            return Err(too_large(name, bytes, budget));
+        }
+        if !state.residency.resize(id, bytes) {
+            let message = format!(
+                "`{name}` would take {} MB of memory with it, and the models in memory leave no \
+                 room for that: unload one first, or allow more with --memory-mb",
+                mb(bytes)
+            );
+            return Err(Fault::busy(RETRY, message));
+        }
+        state.berths[id].bytes = bytes;
+        self.shared.bell.notify_one();
+        Ok(())
+    }
+
     /// Starts answering as soon as the model is in memory. Returns at once; a refusal by the model
     /// itself is returned where it is in memory, and comes through the sink elsewhere.
     pub fn send(&self, name: &str, request: Request, sink: Sink) -> Result<Call, Fault> {

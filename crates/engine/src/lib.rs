@@ -27,18 +27,21 @@ pub mod stop;
 mod times;
 mod told;
 
-pub use crate::core::{Core, Ending, Job, Reply, Stats, Watch};
+pub use crate::core::{Adapted, Core, Ending, Held, Job, Reply, Stats, Watch};
 pub use encoder::{Encoder, Totals};
 pub use fleet::{Bounds, Fleet, Load, Model, Stage, Status, Unloaded};
 pub use footprint::Footprint;
 pub use ingle_scheduler::Rank;
-pub use local::{Arrival, Info, Local};
+pub use local::{AdapterFile, Arrival, Info, Local};
 pub use resident::Resident;
 pub use score::{Case, Gold, Report, Scored};
 
 use ingle_backend::KvType;
 use ingle_backend::cpu::kernels::Kernels;
-use std::path::PathBuf;
+use ingle_backend::cpu::pool;
+use ingle_model::gguf::Gguf;
+use ingle_model::quantize::{self, Recipe};
+use std::path::{Path, PathBuf};
 
 /// Where tokens come from that a step tries beyond the last one. Answers are the same, bit for bit,
 /// whatever is tried.
@@ -100,6 +103,11 @@ pub struct Options {
     /// the threads, and its keys and values take an eighth of `kv_bytes` at most. With
     /// [`Speculation::Draft`], and only then.
     pub draft: Option<PathBuf>,
+    /// What is loaded beside the model for requests to name.
+    pub adapters: Vec<AdapterFile>,
+    /// How weights that are not yet quantised are, while they load; `None` leaves them as they are.
+    /// Not for the file that guesses.
+    pub quantize: Option<&'static Recipe>,
     /// Whether a step takes all the tokens at once that a grammar leaves no choice about. Answers
     /// are the same, bit for bit.
     pub fast_forward: bool,
@@ -109,6 +117,21 @@ impl Options {
     /// The row of the kernel table that is taken.
     pub fn kernels(&self) -> &'static Kernels {
         self.kernels.unwrap_or_else(Kernels::best)
+    }
+
+    /// Opens a model file or directory, to be quantised while it loads if that is asked for.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn open(&self, path: &Path) -> Result<Gguf, ingle_model::Error> {
+        let gguf = Gguf::open(path)?;
+        match self.quantize {
+            Some(recipe) => {
+                let threads = self.threads.unwrap_or_else(pool::cores);
+                quantize::while_loading(gguf, recipe, threads)
+            }
+            None => Ok(gguf),
+        }
     }
 
     /// How keys and values are kept.
@@ -134,6 +157,8 @@ impl Default for Options {
             warn: |_| {},
             speculation: Speculation::default(),
             draft: None,
+            adapters: Vec::new(),
+            quantize: None,
             fast_forward: true,
         }
     }

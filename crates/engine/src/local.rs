@@ -1,7 +1,11 @@
 //! A model on this machine, with a thread of its own. Requests are rendered and tokenized on the
 //! caller's thread; the engine's thread only computes, samples and detokenizes.
 
+mod adapters;
 mod weigh;
+
+pub use adapters::AdapterFile;
+pub(crate) use adapters::unusable;
 
 use crate::Options;
 use crate::beams;
@@ -17,6 +21,7 @@ use crate::told::Telling;
 use ingle_backend::Backend;
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::pool;
+use ingle_model::archs::Targets;
 use ingle_model::dialect::{Dialect, Frame};
 use ingle_model::gguf::Gguf;
 use ingle_model::reading::Reading;
@@ -76,6 +81,9 @@ const SALT_BYTES: usize = 2048;
 
 enum Command {
     Run(Box<Job>),
+    Adapt(Box<adapters::Coming>),
+    /// Adapters may not be wanted any more.
+    Sweep,
     Quit,
 }
 
@@ -89,6 +97,8 @@ pub struct Local {
     tokenizer: Tokenizer,
     template: Option<Template>,
     grammars: Grammars,
+    targets: Arc<Targets>,
+    adapters: Mutex<Vec<adapters::Named>>,
     /// Bytes of a text that can no more fit the context than be worth encoding.
     prompt_bytes: usize,
     commands: SyncSender<Command>,
@@ -116,7 +126,7 @@ impl Local {
         options: &Options,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, Fault> {
-        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let gguf = options.open(path).map_err(|error| broken(&error))?;
         if Reading::of(&gguf).map_err(|error| broken(&error))?.is_some() {
             return Err(reads_only(name));
         }
@@ -124,6 +134,7 @@ impl Local {
         let template = Template::from_gguf(&gguf, &tokenizer).map_err(|error| broken(&error))?;
         let second = pair::open(options, &tokenizer)?;
         let (mut core, threads, kernels) = load(&gguf, second.as_ref(), options, progress)?;
+        gguf.fault().map_err(|error| broken(&error))?;
         if let Some(disk) = &options.prefix_disk {
             let model = prefix::model_identity(&gguf, path);
             core.keep(disk, options.warn, |block| prefix::with_arithmetic(model, block));
@@ -153,16 +164,18 @@ impl Local {
         let most = options.running.max(1) + options.waiting.max(1);
         let (commands, inbox) = sync_channel(most);
         let stats = Arc::new(Mutex::new(core.stats()));
-        let (seen, relay) = (Arc::clone(&stats), core.relay());
+        let (seen, relay, targets) = (Arc::clone(&stats), core.relay(), core.targets());
         let thread = std::thread::Builder::new()
             .name("ingle-engine".into())
             .spawn(move || drive(core, &inbox, &seen))
             .map_err(|error| Fault::ours(format!("no thread for the engine: {error}")))?;
-        Ok(Self {
+        let local = Self {
             info,
             grammars: Grammars::new(tokenizer.clone()),
             tokenizer,
             template,
+            targets,
+            adapters: Mutex::default(),
             prompt_bytes,
             commands,
             relay,
@@ -171,7 +184,9 @@ impl Local {
             stats,
             seeds: AtomicUsize::new(0),
             thread: Mutex::new(Some(thread)),
-        })
+        };
+        options.adapters.iter().try_for_each(|it| local.adapt(&it.name, &it.path))?;
+        Ok(local)
     }
 
     /// What is known of the model.
@@ -301,6 +316,7 @@ impl Local {
             )));
         }
         salt_fits(&request.cache_salt)?;
+        let (adapters, model) = self.adapted(request.adapters.as_deref().unwrap_or_default())?;
         let telling = Telling::of(request, &prompt, &self.tokenizer)?;
         let scores = telling.as_ref().is_some_and(Telling::scores);
         let asked = request.max_tokens.map_or(usize::MAX, |n| n as usize);
@@ -310,7 +326,17 @@ impl Local {
         if let Some(rules) = request.beams {
             let timings = Timings { load, ..Timings::default() };
             let new_max = asked.min(context - used);
-            let asked = beams::Asked { request, prompt, new_max, cut, arrived, timings, cancelled };
+            let asked = beams::Asked {
+                request,
+                prompt,
+                adapters,
+                model,
+                new_max,
+                cut,
+                arrived,
+                timings,
+                cancelled,
+            };
             return self.search(rules, asked, sink);
         }
         let place = self.place()?;
@@ -328,7 +354,7 @@ impl Local {
             silent: asked == 0,
             ignore_eos: request.sampling.ignore_eos,
             stop_tokens: request.sampling.stop_tokens.clone(),
-            model: self.info.name.clone(),
+            model,
             usage: Usage { prompt_tokens: used as u32, ..Usage::default() },
             timings: Timings { load, ..Timings::default() },
             arrived,
@@ -346,6 +372,7 @@ impl Local {
             scores,
             guide,
             salt: (!scores).then(|| request.cache_salt.clone()),
+            adapters,
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: deadline(request, arrived),
             cancelled,
@@ -366,8 +393,11 @@ impl Local {
 
     /// Hands a job to the engine's thread.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Fault> {
-        let sent = self.commands.send(Command::Run(Box::new(job)));
-        sent.map_err(|_| Fault::ours("the engine's thread has ended: restart Ingle"))
+        self.command(Command::Run(Box::new(job)))
+    }
+
+    fn command(&self, command: Command) -> Result<(), Fault> {
+        self.commands.send(command).map_err(|_| ended())
     }
 
     /// A seed that no earlier request had: time and a count, mixed.
@@ -395,6 +425,11 @@ impl Drop for Local {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// What is told where the engine's thread is gone.
+fn ended() -> Fault {
+    Fault::ours("the engine's thread has ended: restart Ingle")
 }
 
 /// The core of a model file, and of one that guesses for it, and the threads and kernels they run
@@ -436,6 +471,14 @@ fn drive(mut core: Core, inbox: &Receiver<Command>, stats: &Mutex<Stats>) {
             Ok(Command::Run(job)) => {
                 core.set_time(Instant::now());
                 core.submit(*job);
+                continue;
+            }
+            Ok(Command::Adapt(coming)) => {
+                coming.take_in(&mut core);
+                continue;
+            }
+            Ok(Command::Sweep) => {
+                core.sweep();
                 continue;
             }
             Ok(Command::Quit) | Err(TryRecvError::Disconnected) => return core.close(),

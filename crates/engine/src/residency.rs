@@ -226,6 +226,20 @@ impl Residency {
         self.arrive(model, Place::Out, now);
     }
 
+    /// A model takes so many bytes from now on, where it is not out. False, and nothing is changed,
+    /// where there is no room for more of them.
+    pub(crate) fn resize(&mut self, model: ModelId, bytes: u64) -> bool {
+        let Model { place, bytes: before, .. } = self.models[model];
+        if place == Place::Out {
+            return bytes <= self.limits.budget;
+        }
+        let fits = bytes <= before || self.used() - before + bytes <= self.limits.budget;
+        if fits {
+            self.models[model].bytes = bytes;
+        }
+        fits
+    }
+
     /// A model is to go as soon as it is idle.
     pub(crate) fn leave(&mut self, model: ModelId) {
         let model = &mut self.models[model];

@@ -5,7 +5,6 @@ use crate::Options;
 use crate::encoder::Encoder;
 use crate::fleet::Model;
 use crate::local::{Arrival, Local, broken};
-use ingle_model::gguf::Gguf;
 use ingle_model::reading::Reading;
 use ingle_model::tokenizer::Tokenizer;
 use ingle_protocol::{Fault, Request, Sink};
@@ -28,7 +27,7 @@ impl Resident {
         options: &Options,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, Fault> {
-        let gguf = Gguf::open(path).map_err(|error| broken(&error))?;
+        let gguf = options.open(path).map_err(|error| broken(&error))?;
         let reads = Reading::of(&gguf).map_err(|error| broken(&error))?.is_some();
         drop(gguf);
         if reads {

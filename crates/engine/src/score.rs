@@ -100,6 +100,7 @@ impl Local {
             scores: false,
             guide: None,
             salt: None,
+            adapters: Vec::new(),
             rank: Rank::default(),
             deadline: None,
             cancelled: Arc::default(),

@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ingle_protocol::{
-    Call, Chat, Encoded, Encoding, Fault, KeepAlive, Reads, Request, Sink, Token, Weighed, Weighing,
+    Adapter, Call, Chat, Encoded, Encoding, Fault, KeepAlive, Reads, Request, Sink, Token, Weighed,
+    Weighing,
 };
 
 /// A model that a provider serves.
@@ -39,6 +41,19 @@ pub struct ModelCard {
     pub size_bytes: u64,
     /// Its file's SHA-256, in hexadecimal; empty where that is not known.
     pub sha256: String,
+    /// The model that it is an adapter of, if it is one.
+    pub parent: Option<String>,
+}
+
+/// An adapter of a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AdapterCard {
+    /// The name it is asked for by.
+    pub name: String,
+    /// Its file's or folder's name, without what is before it.
+    pub file: String,
+    /// How much of it requests get that say nothing of it.
+    pub scale: f32,
 }
 
 /// What a model's file says of it.
@@ -116,6 +131,30 @@ pub trait Provider: Send + Sync {
 
     /// Unloads a model that was found, and deletes its file.
     fn remove(&self, model: &str) -> Result<(), Fault>;
+
+    /// The adapters of a model that was found, in the order of their numbers.
+    fn adapters(&self, _model: &str) -> Vec<AdapterCard> {
+        Vec::new()
+    }
+
+    /// Loads an adapter of a model that was found, from a path on this machine. Waits until
+    /// requests can name it.
+    fn load_adapter(&self, model: &str, _name: &str, _path: &Path) -> Result<(), Fault> {
+        Err(Fault::caller(format!("`{model}` takes no adapters")).at("lora_name"))
+    }
+
+    /// Unloads an adapter that was found; answers under way go on with it.
+    fn unload_adapter(&self, name: &str) -> Result<(), Fault> {
+        Err(Fault::caller(format!("`{name}` is no adapter")).at("lora_name"))
+    }
+
+    /// Says how much of which adapters a model's requests get that say nothing of it.
+    fn scale_adapters(&self, model: &str, scales: &[Adapter]) -> Result<(), Fault> {
+        match scales {
+            [] => Ok(()),
+            _ => Err(Fault::caller(format!("`{model}` has no adapters")).at("lora")),
+        }
+    }
 
     /// Starts answering. Returns at once; everything else comes through `sink`, unless the
     /// request is refused here and now. Dropping the call cancels it.

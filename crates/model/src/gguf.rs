@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use ingle_backend::{Bytes, Format};
 
@@ -54,6 +55,8 @@ pub struct Gguf {
     bytes: Bytes,
     /// Where the weights of an assembled file are, in the order of `tensors`.
     held: Option<Vec<Held>>,
+    /// What could not be made of weights, if they are made.
+    fault: Option<Arc<OnceLock<String>>>,
     version: u32,
     arch: String,
     entries: Vec<Entry>,
@@ -216,8 +219,8 @@ impl Gguf {
         }
         apart(&tensors)?;
         let arch = String::new();
-        let held = None;
-        let mut file = Self { arch, version, entries, keys, tensors, names, bytes, held };
+        let (held, fault) = (None, None);
+        let mut file = Self { arch, version, entries, keys, tensors, names, bytes, held, fault };
         file.arch = file.str("general.architecture")?.to_owned();
         Ok(file)
     }

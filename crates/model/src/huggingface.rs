@@ -12,6 +12,8 @@ mod change;
 mod config;
 mod families;
 mod heads;
+mod quirks;
+mod rope;
 mod sentences;
 mod weights;
 mod words;
@@ -61,6 +63,7 @@ pub fn open(directory: &Path) -> Result<Gguf, Error> {
     words::write(&base, &config, &mut outline)?;
     let made = weights::read(&base, family, head, &config)?;
     let made = made.into_iter().chain(modules.weights(directory, head)?);
+    let made = made.chain(rope::divisors(family, &config)?);
     let mut held = Vec::new();
     for (planned, weights) in made {
         outline.push(planned);

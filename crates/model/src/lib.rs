@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod dialect;
 pub mod gguf;
 pub mod huggingface;
+pub mod lora;
 pub mod pull;
 pub mod quantize;
 pub mod reading;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ingle_backend::Format;
 
 use crate::Error;
-use crate::gguf::{Gguf, Outline, Planned, Tensor, TensorInfo, Value, Writer};
+use crate::gguf::{Gguf, Outline, Planned, TensorInfo, Value, Writer};
 use crate::pull::Progress;
 pub use recipes::{RECIPES, Recipe, recipe};
 
@@ -89,6 +89,44 @@ pub fn quantize(
     report.bytes = partial.file.metadata().map_err(io)?.len();
     partial.become_whole(path).map_err(io)?;
     Ok(report)
+}
+
+/// The same model as if [`quantize`] had been there before: each tensor's weights are quantised when
+/// they are first read, by all threads together, and no more of them is held than is read. What was
+/// quantised already stays as it is.
+///
+/// # Errors
+/// [`Error::Unsupported`], as [`plan`]; what weights cannot be stored so is told by [`Gguf::fault`]
+/// once they were read.
+pub fn while_loading(file: Gguf, recipe: &'static Recipe, threads: usize) -> Result<Gguf, Error> {
+    let sizes = recipes::Sizes::of(&file);
+    let mut outline = Outline::like(&file);
+    outline.set("general.file_type", Value::U32(recipe.file_type));
+    outline.set("general.quantization_version", Value::U32(LAYOUTS));
+    let mut changes = Vec::new();
+    for info in file.tensors() {
+        let from = file.tensor(&info.name)?.format;
+        let wanted = recipe.format(info, &sizes).unwrap_or(from);
+        let to = if from.grid().is_some() { from } else { wanted };
+        let TensorInfo { name, shape, .. } = info.clone();
+        let planned = Planned { name, shape, format: to };
+        if planned.bytes().is_none() {
+            let what = format!("tensor {} cannot be stored as {}", info.name, to.name());
+            return Err(Error::Unsupported(what));
+        }
+        changes.push((from, planned.clone()));
+        outline.push(planned);
+    }
+    file.remade(&outline, move |i, stored| {
+        let (from, to) = &changes[i];
+        let pieces: Vec<Piece> = pieces(std::slice::from_ref(to)).collect();
+        let made = share(&pieces, threads, |piece, weights| one(*from, stored, to, piece, weights));
+        let mut all = Vec::with_capacity(to.bytes().unwrap_or(0));
+        for bytes in made {
+            all.extend(bytes?);
+        }
+        Ok(all)
+    })
 }
 
 /// A file in the making, removed unless it becomes whole.
@@ -234,15 +272,25 @@ fn convert(
     pieces: &[Piece],
     threads: usize,
 ) -> Vec<Result<Vec<u8>, Error>> {
+    share(pieces, threads, |piece, weights| {
+        let planned = &tensors[piece.tensor];
+        let from = file.tensor(&planned.name)?;
+        one(from.format, &from.bytes, planned, piece, weights)
+    })
+}
+
+/// What is made of each piece, the work shared among threads; each has room for weights.
+fn share(
+    pieces: &[Piece],
+    threads: usize,
+    make: impl Fn(&Piece, &mut Vec<f32>) -> Result<Vec<u8>, Error> + Sync,
+) -> Vec<Result<Vec<u8>, Error>> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<_>> = Mutex::new(Vec::with_capacity(pieces.len()));
     let work = || {
         let mut weights = Vec::new();
         while let Some((at, piece)) = take(&next, pieces) {
-            let planned = &tensors[piece.tensor];
-            let bytes = file
-                .tensor(&planned.name)
-                .and_then(|from| one(&from, planned, piece, &mut weights));
+            let bytes = make(piece, &mut weights);
             done.lock().expect("no thread panics while it holds this").push((at, bytes));
         }
     };
@@ -262,7 +310,8 @@ fn take<'a>(next: &AtomicUsize, pieces: &'a [Piece]) -> Option<(usize, &'a Piece
 
 /// The new bytes of one piece; `weights` is room to work in.
 fn one(
-    from: &Tensor,
+    from: Format,
+    stored: &[u8],
     to: &Planned,
     piece: &Piece,
     weights: &mut Vec<f32>,
@@ -270,13 +319,13 @@ fn one(
     let bytes = |format: Format, weights: usize| {
         format.row_bytes(weights).expect("pieces are whole blocks of every format")
     };
-    let start = bytes(from.format, piece.start);
-    let stored = &from.bytes[start..start + bytes(from.format, piece.count)];
-    if from.format == to.format && from.format.grid().is_some() {
+    let start = bytes(from, piece.start);
+    let stored = &stored[start..start + bytes(from, piece.count)];
+    if from == to.format && from.grid().is_some() {
         return Ok(stored.to_vec());
     }
     weights.resize(piece.count, 0.0);
-    from.format.unpack(stored, weights);
+    from.unpack(stored, weights);
     let mut out = vec![0; bytes(to.format, piece.count)];
     to.format.quantise(weights, &mut out).map_err(|unfit| {
         Error::Unsupported(format!(

@@ -6,21 +6,27 @@
 //! found, and no merge can make a control token.
 //!
 //! Absent: `clean_up_tokenization_spaces` (it deletes spaces that the model wrote), and the
-//! families `t5` (Unigram), `rwkv`, `plamo2`, `whitespace` and `hybriddna`, each an algorithm of
+//! families `rwkv`, `plamo2`, `whitespace` and `hybriddna`, each an algorithm of
 //! its own: a file of theirs is refused by name.
 
+mod around;
 mod bytepair;
 mod cases;
 mod decode;
 mod merge;
 mod sentencepiece;
+mod spans;
 mod split;
+mod unigram;
 mod vocabulary;
 mod wordpiece;
 
+pub use around::{Around, Marks, Said, Whole};
 pub use cases::{CaseReport, Mismatch, check_cases};
 pub use decode::Decoder;
 pub use vocabulary::{TokenKind, Vocabulary};
+
+use spans::Sink;
 
 use crate::gguf::Gguf;
 use crate::{Error, Token};
@@ -54,12 +60,13 @@ struct Shared {
     user_defined: Finder,
     bos: Option<Token>,
     eos: Option<Token>,
-    /// Put before and after a prompt.
-    prefix: Option<Token>,
-    suffix: Option<Token>,
+    /// Put before and after texts.
+    around: Around,
     stops: Vec<Token>,
     gap_marks: Option<[Token; 3]>,
     space_prefix: bool,
+    /// Whether only what begins a text gets that space, and not what follows a special token.
+    space_first_only: bool,
     swallow_after_special: bool,
 }
 
@@ -68,6 +75,7 @@ enum Family {
     BytePair(bytepair::BytePair),
     SentencePiece(sentencepiece::SentencePiece),
     WordPiece(wordpiece::WordPiece),
+    Unigram(unigram::Unigram),
 }
 
 /// Tokens that are found in a text before anything else.
@@ -169,7 +177,7 @@ impl Tokenizer {
         check(&vocabulary)?;
         let (mut stops, kinds) = stops_and_kinds(&vocabulary);
         let (family, defaults) = family(&vocabulary, &kinds)?;
-        let known = |id: Option<Token>| id.filter(|&id| (id as usize) < kinds.len());
+        let known = |id: Option<Token>| known(id, kinds.len());
         let bos = known(vocabulary.bos.or(defaults.bos));
         let eos = known(vocabulary.eos.or(defaults.eos));
         let sep = known(vocabulary.sep.or(defaults.sep));
@@ -183,6 +191,8 @@ impl Tokenizer {
         stops.sort_unstable();
         stops.dedup();
         let gap_marks = gap_marks(&vocabulary);
+        let bert = matches!(family, Family::WordPiece(_));
+        let around = Around::of(&vocabulary, bos.filter(|_| add_bos), suffix, bert);
         let (written, ends) = written(&vocabulary, &kinds, &family);
         let texts = vocabulary.tokens;
         let markup = Finder::new(&texts, &kinds, |kind| {
@@ -200,11 +210,11 @@ impl Tokenizer {
                 user_defined,
                 bos,
                 eos,
-                prefix: bos.filter(|_| add_bos),
-                suffix,
+                around,
                 stops,
                 gap_marks,
                 space_prefix: vocabulary.add_space_prefix.unwrap_or(defaults.space_prefix),
+                space_first_only: vocabulary.space_first_only,
                 swallow_after_special: vocabulary.swallow_after_special,
             }),
         })
@@ -220,46 +230,70 @@ impl Tokenizer {
         self.encode_from(text, Special::Plain, false)
     }
 
+    /// The text's tokens as [`Tokenizer::encode`] gives them, each with the bytes of the text that
+    /// it stands for: whole characters, without the spaces before them, unless it is spaces. Tokens
+    /// that share a character have its bytes both, and one that stands for nothing in the text has
+    /// an empty range.
+    pub fn encode_with_offsets(
+        &self,
+        text: &str,
+        special: Special,
+    ) -> Vec<(Token, std::ops::Range<usize>)> {
+        let mut tokens: Vec<(Token, std::ops::Range<usize>)> = Vec::new();
+        self.encode_into(text, special, self.shared.space_prefix, &mut tokens);
+        for (_, bytes) in &mut tokens {
+            *bytes = spans::trimmed(text, bytes.clone());
+        }
+        tokens
+    }
+
     fn encode_from(&self, text: &str, special: Special, space_prefix: bool) -> Vec<Token> {
+        let mut tokens = Vec::with_capacity(text.len() / 3);
+        self.encode_into(text, special, space_prefix, &mut tokens);
+        tokens
+    }
+
+    fn encode_into(
+        &self,
+        text: &str,
+        special: Special,
+        space_prefix: bool,
+        tokens: &mut impl Sink,
+    ) {
         let shared = &*self.shared;
         let finder = match special {
             Special::Parse => &shared.markup,
             Special::Plain => &shared.user_defined,
         };
-        let mut tokens = Vec::with_capacity(text.len() / 3);
         let mut line = merge::Line::default();
         let mut rest = 0;
         for (found, token) in finder.find(text) {
             if found.start < rest {
                 continue; // its first character was swallowed
             }
-            shared.plain(&text[rest..found.start], space_prefix, &mut line, &mut tokens);
-            tokens.push(token);
+            let space = space_prefix && (rest == 0 || !shared.space_first_only);
+            shared.plain(&text[..found.start], rest, space, &mut line, tokens);
+            tokens.push(token, found.clone());
             rest = found.end;
             if shared.swallow_after_special && shared.swallows(token) {
                 rest = text.len() - text[rest..].trim_ascii_start().len();
             }
         }
-        shared.plain(&text[rest..], space_prefix, &mut line, &mut tokens);
-        tokens
+        let space = space_prefix && (rest == 0 || !shared.space_first_only);
+        shared.plain(text, rest, space, &mut line, tokens);
     }
 
     /// The tokens of a whole prompt: with the BOS that the model asks for, unless the text brings
     /// its own, and with the EOS or SEP that it asks for.
     pub fn encode_prompt(&self, text: &str, special: Special) -> Vec<Token> {
         let mut tokens = self.encode(text, special);
-        if let Some(bos) = self.shared.prefix
-            && tokens.first() != Some(&bos)
-        {
-            tokens.insert(0, bos);
+        let [before, behind] = &self.shared.around.single;
+        let before: Vec<Token> = before.iter().map(|(token, _)| *token).collect();
+        if !tokens.starts_with(&before) {
+            tokens.splice(0..0, before);
         }
-        tokens.extend(self.shared.suffix);
+        tokens.extend(behind.iter().map(|(token, _)| *token));
         tokens
-    }
-
-    /// The tokens that are put before and after a text, where the model asks for them.
-    pub fn marks(&self) -> (Option<Token>, Option<Token>) {
-        (self.shared.prefix, self.shared.suffix)
     }
 
     /// What a token adds to a text, in bytes that may be part of a character; nothing for control
@@ -324,7 +358,8 @@ impl Tokenizer {
 
     /// Whether prompts begin with BOS.
     pub fn adds_bos(&self) -> bool {
-        self.shared.prefix.is_some()
+        self.shared.around.single[0].first().map(|(token, _)| *token) == self.shared.bos
+            && self.shared.bos.is_some()
     }
 
     /// Whether generation ends with this token.
@@ -344,6 +379,11 @@ impl Tokenizer {
     }
 }
 
+/// An id, if the vocabulary has it.
+fn known(id: Option<Token>, tokens: usize) -> Option<Token> {
+    id.filter(|&id| (id as usize) < tokens)
+}
+
 /// The marks of a gap, as the file names them or as they are written.
 fn gap_marks(vocabulary: &Vocabulary) -> Option<[Token; 3]> {
     let known = |id: &Token| (*id as usize) < vocabulary.tokens.len();
@@ -358,19 +398,27 @@ fn gap_marks(vocabulary: &Vocabulary) -> Option<[Token; 3]> {
 }
 
 impl Shared {
-    /// Encodes what stands between special tokens.
-    fn plain(&self, text: &str, space: bool, line: &mut merge::Line, tokens: &mut Vec<Token>) {
+    /// Encodes what stands between special tokens: the text from byte `from` on.
+    fn plain(
+        &self,
+        text: &str,
+        from: usize,
+        space: bool,
+        line: &mut merge::Line,
+        tokens: &mut impl Sink,
+    ) {
+        let text = &text[from..];
         if text.is_empty() {
             return;
         }
+        let before = tokens.count();
         match &self.family {
             Family::BytePair(bpe) => bpe.encode(text, line, tokens),
-            Family::SentencePiece(spm) if space => {
-                spm.encode(&format!(" {text}"), line, tokens);
-            }
-            Family::SentencePiece(spm) => spm.encode(text, line, tokens),
+            Family::SentencePiece(spm) => spm.encode(text, space, line, tokens),
             Family::WordPiece(wpm) => wpm.encode(text, tokens),
+            Family::Unigram(unigram) => unigram.encode(text, space, tokens),
         }
+        tokens.place(before, |at| from + at);
     }
 
     fn written(&self, token: Token) -> Option<&[u8]> {
@@ -467,6 +515,12 @@ fn family(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Result<(Family, Defau
                 ..NO_DEFAULTS
             };
             Ok((Family::WordPiece(wpm), defaults))
+        }
+        "t5" => {
+            let unigram = unigram::Unigram::new(vocabulary, kinds, unk.or(Some(2)))?;
+            let defaults =
+                Defaults { eos: Some(1), add_eos: true, space_prefix: true, ..NO_DEFAULTS };
+            Ok((Family::Unigram(unigram), defaults))
         }
         other => Err(Error::Unsupported(format!(
             "this version does not know the tokenizer family '{other}' (tokenizer.ggml.model); \

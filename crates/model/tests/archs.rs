@@ -10,7 +10,6 @@ use std::path::Path;
 /// A step of so many tokens, in their places.
 fn step(tokens: u32) -> Batch {
     let span = Span {
-        start: 0,
         tokens: (0..tokens).collect(),
         blocks: (0..tokens.div_ceil(16)).collect(),
         sample: Sample::Last,

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use ingle_model::gguf::{Gguf, Value};
+use ingle_model::pull::Quiet;
+use ingle_model::quantize::{Options, quantize, recipe, while_loading};
 use ingle_model::tokenizer::{Special, Tokenizer};
 use serde_json::Value as Json;
 
@@ -47,6 +49,64 @@ fn tokens_are_those_of_the_directory() {
             assert_eq!(whole, ids(&case["ids"]), "{name}: {text:?}");
         }
     }
+}
+
+/// Each token has the bytes of the text that it stands for, and two texts have the marks that the
+/// directory puts around them.
+#[test]
+fn places_and_marks_are_those_of_the_directory() {
+    for name in names() {
+        let tokenizer = Tokenizer::from_gguf(&opened(&name)).expect("a sound tokenizer");
+        let gold = gold(&name);
+        for case in gold["texts"].as_array().expect("a list") {
+            let text = case["text"].as_str().expect("a text");
+            let found = tokenizer.encode_with_offsets(text, Special::Parse);
+            let tokens: Vec<u32> = found.iter().map(|(token, _)| *token).collect();
+            assert_eq!(tokens, ids(&case["bare"]), "{name}: {text:?}");
+            for ((token, bytes), place) in
+                found.iter().zip(case["spans"].as_array().expect("a list"))
+            {
+                let place = ids(place)[0] as usize..ids(place)[1] as usize;
+                // Some of `tokenizers`' places have the spaces before a word, and some are empty.
+                let (ours, theirs) = (&text[bytes.clone()], text[place.clone()].trim_start());
+                assert!(bytes.is_empty() || ours == ours.trim_start() || ours.trim().is_empty());
+                if !theirs.is_empty() && !ours.trim().is_empty() {
+                    assert_eq!(ours, theirs, "{name}: {text:?}: {token} at {bytes:?}, {place:?}");
+                }
+            }
+        }
+        for case in gold["pairs"].as_array().expect("a list") {
+            let text =
+                |key: &str| tokenizer.encode(case[key].as_str().expect("a text"), Special::Plain);
+            let whole = tokenizer.around().two(&text("a"), &text("b"));
+            assert_eq!(whole.tokens, ids(&case["ids"]), "{name}: {case}");
+            assert_eq!(whole.types, ids(&case["types"]), "{name}: {case}");
+        }
+    }
+}
+
+/// Weights that are quantised while they are read are those that [`quantize`] writes.
+#[test]
+fn weights_can_be_quantised_while_they_are_read() {
+    let recipe = recipe("q8_0").expect("is in the table");
+    let folder = std::env::temp_dir().join(format!("ingle-directories-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let path = folder.join("copy.gguf");
+    for name in ["llama-pieces", "gpt-oss", "bert"] {
+        let options = Options { recipe, requantize: false, threads: 2 };
+        quantize(&opened(name), &options, &path, &mut Quiet).expect("written");
+        let written = Gguf::open(&path).expect("a sound file");
+        let read = while_loading(opened(name), recipe, 2).expect("can be");
+        assert_eq!(read.metadata().collect::<Vec<_>>(), written.metadata().collect::<Vec<_>>());
+        for info in written.tensors() {
+            let (ours, theirs) = (read.tensor(&info.name), written.tensor(&info.name));
+            let (ours, theirs) = (ours.expect("there"), theirs.expect("there"));
+            assert_eq!((ours.format, ours.rows), (theirs.format, theirs.rows), "{}", info.name);
+            assert_eq!(&*ours.bytes, &*theirs.bytes, "{name}: {}", info.name);
+        }
+        read.fault().expect("nothing went wrong");
+    }
+    std::fs::remove_dir_all(&folder).expect("our own folder");
 }
 
 #[test]

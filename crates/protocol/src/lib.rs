@@ -3,6 +3,7 @@
 //! [`wire`] translate to and from them.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod beams;
 mod chat;
 mod encode;
@@ -12,6 +13,7 @@ mod sampling;
 mod weigh;
 pub mod wire;
 
+pub use adapter::{Adapter, Which};
 pub use beams::{Beam, Beams};
 pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use encode::{
@@ -60,6 +62,8 @@ pub struct Request {
     pub grammar: Option<Grammar>,
     /// Prefixes are shared only between requests with the same salt; empty is one more salt.
     pub cache_salt: String,
+    /// The adapters that it is computed with; `None` leaves that to the server.
+    pub adapters: Option<Vec<Adapter>>,
     /// Lower is computed sooner; 0 is usual.
     pub priority: i32,
     /// From its arrival, in milliseconds: then it is ended, complete or not, and it is refused at
@@ -263,6 +267,21 @@ pub struct Receipt {
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
+}
+
+impl Receipt {
+    /// One receipt for what was computed one after another and generated nothing; `None` where
+    /// nothing was.
+    pub fn total<'a>(mut all: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let mut total = all.next()?.clone();
+        for Self { usage, timings, .. } in all {
+            total.usage.prompt_tokens += usage.prompt_tokens;
+            total.usage.cached_tokens += usage.cached_tokens;
+            total.timings.load += timings.load;
+            total.timings.total += timings.total;
+        }
+        Some(total)
+    }
 }
 
 /// One candidate of a route and what was decided about it.

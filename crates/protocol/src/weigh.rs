@@ -27,14 +27,6 @@ pub struct Weighed {
 impl Weighed {
     /// One receipt for what was weighed one after another; `None` where nothing was.
     pub fn total(all: &[Self]) -> Option<Receipt> {
-        let (first, rest) = all.split_first()?;
-        let mut total = first.receipt.clone();
-        for Receipt { usage, timings, .. } in rest.iter().map(|one| &one.receipt) {
-            total.usage.prompt_tokens += usage.prompt_tokens;
-            total.usage.cached_tokens += usage.cached_tokens;
-            total.timings.load += timings.load;
-            total.timings.total += timings.total;
-        }
-        Some(total)
+        Receipt::total(all.iter().map(|one| &one.receipt))
     }
 }

@@ -7,7 +7,7 @@ use ingle_protocol::wire::ollama::{Asked, Format, fields, options, read_named, r
 use ingle_protocol::wire::ollama::{Named as Line, Shown, write_idle, write_model, write_models};
 use ingle_protocol::wire::{Ask, Kind, Stamp};
 use ingle_protocol::{
-    Chat, Effort, Event, Fault, Finish, Grammar, Input, KeepAlive, Sampling, ToolChoice,
+    Chat, Effort, Event, Fault, Finish, Grammar, Input, KeepAlive, Reads, Sampling, ToolChoice,
 };
 use serde_json::{Value, json};
 use support::write;
@@ -282,10 +282,15 @@ fn the_small_formats() {
         serde_json::from_str(&write_models(std::slice::from_ref(&named))).expect("JSON");
     assert_eq!(list["models"][0]["details"]["family"], "llama");
     let metadata = vec![("a".to_owned(), "[1]".to_owned()), ("b".to_owned(), "no JSON".to_owned())];
-    let shown = Shown { template: "t", metadata: &metadata, tools: true, thinking: false };
-    let shown: Value = serde_json::from_str(&write_model(&named, &shown)).expect("JSON");
-    assert_eq!(shown["model_info"], json!({ "a": [1], "b": "no JSON" }));
-    assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
+    let mut shown = Shown { template: "t", metadata: &metadata, tools: true, ..Shown::default() };
+    let told = |shown: &Shown<'_>| {
+        serde_json::from_str::<Value>(&write_model(&named, shown)).expect("JSON")
+    };
+    assert_eq!(told(&shown)["model_info"], json!({ "a": [1], "b": "no JSON" }));
+    assert_eq!(told(&shown)["capabilities"], json!(["completion", "tools"]));
+    let reads = Reads { dimensions: 4, ..Reads::default() };
+    (shown.reads, shown.tools) = (Some(&reads), false);
+    assert_eq!(told(&shown)["capabilities"], json!(["embedding"]));
     let idle = read_request(Format::Generate, br#"{"model":"m"}"#).expect("right");
     let told = lines(&write_idle(&idle, Stamp::default(), true)).remove(0);
     assert_eq!((&told["done_reason"], &told["response"]), (&json!("unload"), &json!("")));

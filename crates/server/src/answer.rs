@@ -42,7 +42,7 @@ pub(crate) struct Admitted {
     /// On whose account.
     pub(crate) owner: Owner,
     /// Among the answers under way.
-    pub(crate) _place: Place,
+    pub(crate) place: Place,
     /// Of the tokens that its key may use; nothing where they do not count.
     pub(crate) tokens: Option<Reserved>,
     /// Whether somebody waits for it: its times are told then.

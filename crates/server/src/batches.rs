@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ingle_gateway::Metric;
 use ingle_protocol::Fault;
-use ingle_protocol::wire::{Ask, openai};
+use ingle_protocol::wire::{Ask, openai, reading, responses};
 use ingle_records::{BatchRecord, BatchStatus, LineSpan, Outcome, Records};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
@@ -42,13 +42,30 @@ const OPEN_MOST: u32 = 256;
 /// Lines that are taken from a batch at once.
 const TAKEN: u32 = 64;
 
+/// A line's request.
+enum Asked {
+    /// To a model that writes.
+    Write(Box<dyn Ask>),
+    /// To one that reads.
+    Read(Box<reading::Asked>),
+}
+
 /// Reads a line's request.
-type Read = fn(&[u8]) -> Result<Box<dyn Ask>, Fault>;
+type Read = fn(&[u8]) -> Result<Asked, Fault>;
 
 /// The paths that lines may be for, and who reads them.
 const ENDPOINTS: &[(&str, Read)] = &[
-    ("/v1/chat/completions", |body| Ok(Box::new(routes::chat_request(body)?))),
-    ("/v1/completions", |body| Ok(Box::new(routes::completion_request(body)?))),
+    ("/v1/chat/completions", |body| Ok(Asked::Write(Box::new(routes::chat_request(body)?)))),
+    ("/v1/completions", |body| Ok(Asked::Write(Box::new(routes::completion_request(body)?)))),
+    ("/v1/responses", |body| {
+        let asked = responses::read_request(body)?;
+        if asked.background {
+            let message = "a batch is in the background: leave 'background' out";
+            return Err(Fault::caller(message).at("background"));
+        }
+        Ok(Asked::Write(Box::new(asked)))
+    }),
+    ("/v1/embeddings", |body| Ok(Asked::Read(Box::new(routes::embeddings_request(body)?)))),
 ];
 
 /// The paths that lines may be for.

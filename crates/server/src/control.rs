@@ -54,6 +54,26 @@ impl Control {
         self.state.reloads.stale.store(true, Ordering::Relaxed);
     }
 
+    /// Says that a configuration is about to be read, since a time of the system's monotonic clock
+    /// in microseconds, where it has one. A service manager waits for [`Control::reloaded`] then.
+    pub fn reloading(&self, monotonic_micros: Option<u64>) {
+        if let Some(micros) = monotonic_micros.filter(|_| self.is_ready()) {
+            self.state.slot.notify().reloading(micros);
+        }
+    }
+
+    /// Says that the configuration was read, whether or not it holds now.
+    pub fn reloaded(&self) {
+        if self.is_ready() {
+            self.state.slot.notify().reloaded();
+        }
+    }
+
+    /// Before the first model is there, nobody is told that all is ready.
+    fn is_ready(&self) -> bool {
+        self.state.slot.provider().is_some()
+    }
+
     /// Opens the access log anew, which may have been moved away.
     pub fn reopen(&self) {
         if let Some(log) = &self.state.live().log {

@@ -24,14 +24,24 @@ static ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-versio
 /// Where they send their key.
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What a path begins with, and in whose words its errors are; OpenAI's elsewhere.
+/// What a path begins with, and in whose words its errors are: the first row's that fits, OpenAI's
+/// elsewhere.
 #[rustfmt::skip]
 const DIALECTS: &[(&str, Dialect)] = &[
     ("/v1/messages", Dialect::Anthropic),
     ("/api/", Dialect::Ollama),
+    ("/v2/", Dialect::Cohere),
+    ("/embedding", Dialect::LlamaCpp),
+    ("/reranking", Dialect::LlamaCpp),
+    ("/embed", Dialect::Tei),
+    ("/rerank", Dialect::Tei),
+    ("/predict", Dialect::Tei),
+    ("/similarity", Dialect::Tei),
+    ("/info", Dialect::Tei),
     ("/completion", Dialect::LlamaCpp),
     ("/infill", Dialect::LlamaCpp),
     ("/apply-template", Dialect::LlamaCpp),
+    ("/lora-adapters", Dialect::LlamaCpp),
     ("/props", Dialect::LlamaCpp),
     ("/slots", Dialect::LlamaCpp),
 ];

@@ -49,7 +49,7 @@ use keys::Accounts;
 use places::Places;
 
 pub use access::AccessLog;
-pub use ask::{Health, health};
+pub use ask::{Health, Remote};
 pub use batches::{OFFLINE_OWNER, batch_endpoints, offline};
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
 pub use control::Control;

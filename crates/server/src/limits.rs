@@ -6,14 +6,14 @@
 //! so that nothing is refused for ever. At its end, whichever it is, it is settled: prompts and
 //! answers as they were, what is missing owed and what is left given back. Of an answer that is
 //! broken off, the prompt counts by the guess and each piece that was sent as a token; one that
-//! the engine refused counts nothing.
+//! the engine refused counts nothing. Texts that are read count as prompts do, with no answer.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use ingle_protocol::wire::{Ask, Dialect, Kind, rfc3339};
-use ingle_protocol::{Chat, Fault, Input, Tool};
+use ingle_protocol::{Chat, Encoding, Fault, Input, Tool, Written};
 
 use crate::keys::Owner;
 use crate::meter::Bucket;
@@ -57,9 +57,18 @@ impl Owner {
 
     /// Takes the tokens that an answer may need.
     pub(crate) fn reserve(&self, asked: &dyn Ask, context: usize) -> Result<Reserved, Refusal> {
+        self.take_tokens(|| needed(asked, context))
+    }
+
+    /// Takes the tokens that reading texts may need: as many as there are, by the guess.
+    pub(crate) fn reserve_texts(&self, encodings: &[Encoding]) -> Result<Reserved, Refusal> {
+        self.take_tokens(|| texts(encodings))
+    }
+
+    fn take_tokens(&self, needed: impl FnOnce() -> u64) -> Result<Reserved, Refusal> {
         let mut taken = 0;
         if let Some(per_minute) = self.key().and_then(|key| key.tokens_per_minute) {
-            taken = needed(asked, context);
+            taken = needed();
             let (now, mut buckets) = self.meter().now();
             let took = buckets.tokens.take(now, taken, per_minute);
             took.map_err(|wait| {
@@ -143,6 +152,16 @@ fn needed(asked: &dyn Ask, context: usize) -> u64 {
 pub(crate) fn tally(asked: &dyn Ask) -> Tally {
     let guesses = asked.requests().iter().map(|request| guess(&request.input)).collect();
     Tally::new(guesses, asked.choices() as usize)
+}
+
+/// About how many tokens texts have that are to be read.
+pub(crate) fn texts(encodings: &[Encoding]) -> u64 {
+    let written = |written: &Written| match written {
+        Written::Text(text) => tokens_of(text.len()),
+        Written::Tokens(tokens) => tokens.len() as u64,
+    };
+    let inputs = encodings.iter().flat_map(|encoding| &encoding.inputs);
+    inputs.map(|input| written(&input.text) + input.pair.as_ref().map_or(0, written)).sum()
 }
 
 /// About how many tokens a prompt has.

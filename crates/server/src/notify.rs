@@ -58,6 +58,17 @@ impl Notify {
         self.status("ready");
     }
 
+    /// Settings are being read again, since a time of the system's monotonic clock: by that the
+    /// manager knows that it is the reload it asked for.
+    pub(crate) fn reloading(&self, monotonic_micros: u64) {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic_micros}"));
+    }
+
+    /// They were.
+    pub(crate) fn reloaded(&self) {
+        self.send("READY=1");
+    }
+
     /// The end has begun.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");

@@ -2,15 +2,18 @@
 //! writes bytes; there is nothing else in it. OpenAI's and the server's own are here, those of
 //! other protocols in files of their own.
 
+mod adapters;
 mod anthropic;
 mod batches;
 mod decisions;
 mod files;
 mod llama_cpp;
 mod ollama;
+pub(crate) mod reading;
 mod responses;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -55,10 +58,12 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/openapi.json", get(openapi))
         .merge(files::routes())
         .merge(batches::routes())
+        .merge(adapters::routes())
         .merge(anthropic::routes())
         .merge(decisions::routes())
         .merge(llama_cpp::routes())
         .merge(ollama::routes())
+        .merge(reading::routes())
         .merge(responses::routes())
         .fallback(async || Refusal::new(Kind::NoRoute, "there is no such path; see /v1/models"))
         .method_not_allowed_fallback(async || {
@@ -85,6 +90,8 @@ fn cors(state: Arc<State>) -> CorsLayer {
 pub(crate) fn chat_request(body: &[u8]) -> Result<openai::Asked, Fault> {
     openai::read_request(Format::Chat, body)
 }
+
+pub(crate) use reading::embeddings_request;
 
 pub(crate) fn completion_request(body: &[u8]) -> Result<openai::Asked, Fault> {
     openai::read_request(Format::Completions, body)
@@ -128,7 +135,7 @@ fn admit(
 ) -> Result<Admitted, Refusal> {
     let place = place(state, choices(state, asked)?)?;
     let tokens = Some(owner.reserve(asked, context)?);
-    Ok(Admitted { _place: place, tokens, owner: owner.clone(), waited_for: true })
+    Ok(Admitted { place, tokens, owner: owner.clone(), waited_for: true })
 }
 
 /// Begins to answer what was read; `admit` takes what it needs once it is known whose it is and
@@ -141,7 +148,7 @@ pub(crate) async fn begin(
 ) -> Result<Answer, Refusal> {
     own(&state.config(), asked.requests_mut(), owner)?;
     let provider = Arc::clone(provider(state)?);
-    let card = card(owner, &provider, &asked.requests()[0].model).await?;
+    let card = writer(card(owner, &provider, &asked.requests()[0].model).await?)?;
     let admitted = admit(&*asked, card.context_tokens)?;
     let state = Arc::clone(state);
     // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
@@ -163,23 +170,27 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Puts a request on its owner's account. Those who share a server by keys may let others pass, but
-/// not pass others, unless one's key says so: priority goes before fairness.
+/// Refuses a model that reads and does not write.
+pub(crate) fn writer(card: ModelCard) -> Result<ModelCard, Refusal> {
+    if card.reads.is_none() {
+        return Ok(card);
+    }
+    let message = format!(
+        "`{}` reads texts and writes none: ask it at /v1/embeddings, /v1/rerank or /classify, or \
+         ask a model that writes",
+        card.name
+    );
+    Err(Fault::caller(message).at("model").into())
+}
+
+/// Puts a request on its owner's account.
 fn own(
     config: &Config,
     requests: &mut [ingle_protocol::Request],
     owner: &Owner,
 ) -> Result<(), Fault> {
-    let usual = if config.keys.len() > 1 { 0 } else { i32::MIN };
-    let least = owner.key().and_then(|key| key.min_priority).unwrap_or(usual);
-    if requests.iter().any(|request| request.priority < least) {
-        let message = format!(
-            "below {least} a request would pass those of other keys: give {least}, or more to let \
-             others pass"
-        );
-        return Err(Fault::caller(message).at("priority"));
-    }
     for request in requests {
+        may_pass(config, owner, request.priority)?;
         request.owner = owner.number();
         if config.isolate_keys {
             // Cached prefixes may outlive the process, and then their owner must find them again.
@@ -187,6 +198,30 @@ fn own(
         }
     }
     Ok(())
+}
+
+/// Refuses a priority that an owner may not give. Those who share a server by keys may let others
+/// pass, but not pass others, unless one's key says so: priority goes before fairness.
+fn may_pass(config: &Config, owner: &Owner, priority: i32) -> Result<(), Fault> {
+    let usual = if config.keys.len() > 1 { 0 } else { i32::MIN };
+    let least = owner.key().and_then(|key| key.min_priority).unwrap_or(usual);
+    if priority >= least {
+        return Ok(());
+    }
+    let message = format!(
+        "below {least} a request would pass those of other keys: give {least}, or more to let \
+         others pass"
+    );
+    Err(Fault::caller(message).at("priority"))
+}
+
+/// What is left of the time that was given for several computations one after another.
+fn left(given: Option<u32>, passed: Duration) -> Result<Option<u32>, Fault> {
+    let Some(given) = given else { return Ok(None) };
+    let passed = u32::try_from(passed.as_millis()).unwrap_or(u32::MAX);
+    let message = "the time given passed before all was computed: allow more of it, or ask less";
+    let late = || Fault::late(Duration::from_secs(1), message).at("timeout_ms");
+    given.checked_sub(passed).filter(|left| *left > 0).map(Some).ok_or_else(late)
 }
 
 /// How many answers a request asks for, where they are not too many.
@@ -220,10 +255,15 @@ pub(crate) fn provider(state: &State) -> Result<&Arc<dyn Provider>, Refusal> {
 /// Names that a refusal tells of.
 const NAMES: usize = 20;
 
+/// Whether an owner may ask a model; who may ask one may ask its adapters.
+fn sees(owner: &Owner, card: &ModelCard) -> bool {
+    owner.sees(&card.name) || card.parent.as_deref().is_some_and(|parent| owner.sees(parent))
+}
+
 /// The models that an owner may ask.
 fn cards(owner: &Owner, provider: &dyn Provider) -> Vec<ModelCard> {
     let mut cards = provider.models();
-    cards.retain(|card| owner.sees(&card.name));
+    cards.retain(|card| sees(owner, card));
     cards
 }
 
@@ -239,7 +279,7 @@ pub(crate) async fn card(
             cards(owner, &**provider).first().map(|card| card.name.clone()).unwrap_or_default();
     }
     let found = blocking(move || asked.find(&wanted)).await?;
-    found.filter(|card| owner.sees(&card.name)).ok_or_else(|| {
+    found.filter(|card| sees(owner, card)).ok_or_else(|| {
         let cards = cards(owner, &**provider);
         let mut known: Vec<&str> =
             cards.iter().take(NAMES).map(|card| card.name.as_str()).collect();
@@ -296,11 +336,13 @@ fn line(card: &ModelCard) -> ModelLine<'_> {
         context_tokens: card.context_tokens,
         architecture: &card.architecture,
         chat: card.chat,
+        reads: card.reads.as_ref(),
         status: card.standing.name(),
         progress: card.progress,
         memory_bytes: card.memory_bytes,
         requests: card.requests,
         error: card.error.as_deref(),
+        parent: card.parent.as_deref(),
     }
 }
 

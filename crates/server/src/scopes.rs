@@ -26,7 +26,11 @@ pub enum Scope {
 impl Scope {
     /// Each scope, its name and what it allows.
     pub const ALL: &[(Self, &str, &str)] = &[
-        (Self::Infer, "infer", "asking models: chat, completions, messages, tokens"),
+        (
+            Self::Infer,
+            "infer",
+            "asking models: chat, completions, messages, embeddings, scores, tokens",
+        ),
         (Self::Files, "files", "uploading, reading and deleting files"),
         (Self::Batch, "batch", "making, reading and cancelling batches"),
         (Self::Models, "models", "loading, unloading, fetching and deleting models"),
@@ -83,6 +87,24 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Scope>)] = &[
     (Method::POST, "/v1/models/{*id}", Some(Scope::Models)),
     (Method::POST, "/v1/decisions", Some(Scope::Infer)),
     (Method::POST, "/v1/moderations", Some(Scope::Infer)),
+    (Method::POST, "/v1/embeddings", Some(Scope::Infer)),
+    (Method::POST, "/v1/rerank", Some(Scope::Infer)),
+    (Method::POST, "/v1/score", Some(Scope::Infer)),
+    (Method::POST, "/score", Some(Scope::Infer)),
+    (Method::POST, "/classify", Some(Scope::Infer)),
+    (Method::POST, "/pooling", Some(Scope::Infer)),
+    (Method::POST, "/v2/embed", Some(Scope::Infer)),
+    (Method::POST, "/v2/rerank", Some(Scope::Infer)),
+    (Method::POST, "/embed", Some(Scope::Infer)),
+    (Method::POST, "/embed_all", Some(Scope::Infer)),
+    (Method::POST, "/embed_sparse", Some(Scope::Infer)),
+    (Method::POST, "/rerank", Some(Scope::Infer)),
+    (Method::POST, "/predict", Some(Scope::Infer)),
+    (Method::POST, "/similarity", Some(Scope::Infer)),
+    (Method::GET, "/info", Some(Scope::Read)),
+    (Method::POST, "/embedding", Some(Scope::Infer)),
+    (Method::POST, "/embeddings", Some(Scope::Infer)),
+    (Method::POST, "/reranking", Some(Scope::Infer)),
     (Method::POST, "/v1/tokenize", Some(Scope::Infer)),
     (Method::POST, "/v1/detokenize", Some(Scope::Infer)),
     (Method::GET, "/v1/files", Some(Scope::Files)),
@@ -101,6 +123,10 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Scope>)] = &[
     (Method::POST, "/tokenize", Some(Scope::Infer)),
     (Method::POST, "/detokenize", Some(Scope::Infer)),
     (Method::POST, "/apply-template", Some(Scope::Infer)),
+    (Method::GET, "/lora-adapters", Some(Scope::Read)),
+    (Method::POST, "/lora-adapters", Some(Scope::Models)),
+    (Method::POST, "/v1/load_lora_adapter", Some(Scope::Models)),
+    (Method::POST, "/v1/unload_lora_adapter", Some(Scope::Models)),
     (Method::GET, "/props", Some(Scope::Read)),
     (Method::GET, "/slots", Some(Scope::Read)),
     (Method::POST, "/api/chat", Some(Scope::Infer)),
@@ -133,7 +159,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    use ingle_protocol::wire::openapi::OPERATIONS;
+    use ingle_protocol::wire::openapi::operations;
 
     use super::*;
 
@@ -168,10 +194,10 @@ mod tests {
             None => path.to_owned(),
         };
         let told: BTreeSet<(String, String)> =
-            OPERATIONS.iter().map(|it| (it.method.to_owned(), served(it.path))).collect();
+            operations().map(|it| (it.method.to_owned(), served(it.path))).collect();
         let rows = ROUTES.iter().map(|row| (row.0.to_string(), row.1.to_owned()));
         assert_eq!(told, rows.collect());
-        for operation in OPERATIONS {
+        for operation in operations() {
             assert_eq!(operation.open, is_open(&served(operation.path)), "{}", operation.path);
         }
     }

@@ -16,7 +16,7 @@ use axum::extract::Request as HttpRequest;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use ingle_protocol::wire::receipt::finish_name;
-use ingle_protocol::{Input, Receipt, Request};
+use ingle_protocol::{Encoding, Input, Receipt, Request, Want};
 
 use crate::front::{fresh_id, host_name};
 use otlp::{Attributes, Span, Value};
@@ -195,6 +195,25 @@ impl Traced {
             (names::PRESENCE_PENALTY, fraction(sampling.presence_penalty)),
             (names::SEED, sampling.seed.and_then(|it| i64::try_from(it).ok()).map(Value::Number)),
             (names::CHOICES, (choices > 1).then(|| choices.into())),
+        ];
+        let known = rows.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        draft.span.attributes.extend(known);
+    }
+
+    /// What is to be read by which model, and the answer's id.
+    pub(crate) fn reading(&self, encodings: &[Encoding], model: &str, id: &str) {
+        let (Some(mut draft), Some(first)) = (self.draft(), encodings.first()) else { return };
+        draft.operation = Some(names::EMBEDDINGS);
+        draft.span.name = format!("{} {model}", names::EMBEDDINGS);
+        let dimensions = match &first.want {
+            Want::Vector(vectors) | Want::TokenVectors(vectors) => vectors.dimensions,
+            Want::Sparse | Want::Scores { .. } | Want::Tags => None,
+        };
+        let rows = [
+            (names::REQUEST_MODEL, Some(bounded(model))),
+            (names::RESPONSE_MODEL, Some(bounded(model))),
+            (names::RESPONSE_ID, Some(bounded(id))),
+            (names::DIMENSIONS, dimensions.map(Value::from)),
         ];
         let known = rows.into_iter().filter_map(|(name, value)| Some((name, value?)));
         draft.span.attributes.extend(known);

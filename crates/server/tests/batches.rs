@@ -100,6 +100,62 @@ async fn lines(server: &Server, id: &Value) -> Vec<Value> {
     reply.body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
+/// What a batch for this path, of one line with this body, gave at a place of its answer.
+async fn answered(server: &Server, path: &str, body: Value, place: &str) -> Value {
+    let line = json!({ "custom_id": "a", "method": "POST", "url": path, "body": body });
+    let file = upload(server, "", &line.to_string()).await.json();
+    let asked = json!({
+        "input_file_id": file["id"], "endpoint": path, "completion_window": "24h",
+    });
+    let batch = server.post("/v1/batches", &asked.to_string()).await;
+    assert_eq!(batch.status, 200, "{}", batch.body);
+    let batch = ended(server, &batch.json()).await;
+    let mut all = lines(server, &batch["output_file_id"]).await;
+    all.extend(lines(server, &batch["error_file_id"]).await);
+    all[0].pointer(&format!("/response/body{place}")).cloned().unwrap_or(all[0].clone())
+}
+
+#[tokio::test]
+async fn every_endpoint_has_batches() {
+    let home = Home::new();
+    let server = start(home.config()).await;
+    let rows = [
+        (
+            "/v1/embeddings",
+            json!({ "input": "a", "normalize": false }),
+            "/data/0/embedding",
+            json!([1.0, 0.0, 0.0, 1.0]),
+        ),
+        (
+            "/v1/embeddings",
+            json!({ "model": "script", "input": "a" }),
+            "/error/param",
+            json!("model"),
+        ),
+        ("/v1/completions", json!({ "prompt": "one two" }), "/choices/0/text", json!("one two")),
+        (
+            "/v1/responses",
+            json!({ "input": "one two" }),
+            "/output/0/content/0/text",
+            json!("one two"),
+        ),
+        ("/v1/responses", json!({ "input": "x" }), "/store", json!(false)),
+        ("/v1/responses", json!({ "input": "x", "store": true }), "/error/param", json!("store")),
+        (
+            "/v1/responses",
+            json!({ "input": "x", "background": true }),
+            "/error/param",
+            json!("background"),
+        ),
+        ("/v1/responses", json!({ "input": "x", "stream": true }), "/error/param", json!("stream")),
+    ];
+    for (path, body, place, expect) in rows {
+        assert_eq!(answered(&server, path, body.clone(), place).await, expect, "{path} {body}");
+    }
+    let read = server.world.encodings.lock().expect("no panic while locked").clone();
+    assert!(read[0].priority >= 1000, "it lets others pass: {:?}", read[0]);
+}
+
 #[tokio::test]
 async fn a_batch_is_answered_in_order_and_failures_stand_apart() {
     let home = Home::new();

@@ -102,6 +102,27 @@ async fn abstract_names_and_signs_of_life() {
     assert!(!alive.is_empty());
 }
 
+/// A reload begins and ends, for a manager that waits for it; before all is ready nobody is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_is_told() {
+    let path = std::env::temp_dir().join(format!("ingle-reload-{}", std::process::id()));
+    let socket = UnixDatagram::bind(&path).expect("may be");
+    let mut heard = hear(socket);
+    let manager = Manager { socket: Some(path.clone().into()), watchdog: None };
+    let bound = bind(Config { manager: manager.clone(), ..config() }).await.expect("a free port");
+    bound.control().reloading(Some(3));
+    bound.control().reloaded();
+    drop(bound);
+    let (_server, control) = support::start_with(Config { manager, ..config() }).await;
+    up_to(&mut heard, "STATUS=ready").await;
+    control.reloading(None);
+    control.reloading(Some(5));
+    control.reloaded();
+    let said = up_to(&mut heard, "READY=1").await;
+    assert_eq!(said, ["RELOADING=1\nMONOTONIC_USEC=5", "READY=1"]);
+    std::fs::remove_file(path).expect("is there");
+}
+
 /// Where nobody listens, nothing changes.
 #[tokio::test]
 async fn nobody_is_told_in_vain() {

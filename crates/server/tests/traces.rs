@@ -102,6 +102,28 @@ async fn ask(server: &Server, headers: &str, body: &str) -> Reply {
 }
 
 #[tokio::test]
+async fn what_is_read_is_traced_without_its_words() {
+    let (collector, posts) = collector(OK).await;
+    let server = traced(collector).await;
+    let body = r#"{"input":["wordsnottobetold","b"],"dimensions":2}"#;
+    assert_eq!(server.post("/v1/embeddings", body).await.status, 200);
+    let spans = posts.wait(2).await;
+    assert_eq!(spans[0]["name"], "embeddings reader");
+    let rows = [
+        ("gen_ai.operation.name", json!("embeddings")),
+        ("gen_ai.response.model", json!("reader")),
+        ("gen_ai.embeddings.dimension.count", json!("2")),
+        ("gen_ai.usage.input_tokens", json!("2")),
+        ("http.route", json!("/v1/embeddings")),
+        ("http.response.status_code", json!("200")),
+    ];
+    for (name, value) in rows {
+        assert_eq!(attribute(&spans[0], name), value, "{name}");
+    }
+    assert!(!format!("{spans:?}").contains("wordsnottobetold"));
+}
+
+#[tokio::test]
 async fn a_span_for_each_answer() {
     let (collector, posts) = collector(OK).await;
     let mut collector = collector.with_headers("x-key=a%20secret").expect("headers");

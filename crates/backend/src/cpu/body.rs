@@ -183,25 +183,22 @@ pub(crate) unsafe fn layer_norm<S: Simd>(
     let (n, whole) = (gain.len(), gain.len() - gain.len() % LANES);
     // SAFETY: all offsets are below `n`.
     unsafe {
-        let total = |of: &dyn Fn(f32) -> f32, lanes: S::Floats| {
-            let mut sums = [0.0f32; LANES];
-            S::store(lanes, sums.as_mut_ptr());
-            for at in whole..n {
-                sums[at % LANES] += of(*x.add(at));
-            }
-            fold(sums, |a, b| a + b) / n as f32
-        };
         let mut sum = S::floats(0.0);
         for at in (0..whole).step_by(LANES) {
             sum = S::add(sum, S::load_f32(x.add(at).cast()));
         }
-        let mean = total(&|v| v, sum);
+        let mut lanes = [0.0f32; LANES];
+        S::store(sum, lanes.as_mut_ptr());
+        (whole..n).for_each(|at| lanes[at % LANES] += *x.add(at));
+        let mean = fold(lanes, |a, b| a + b) / n as f32;
         let mut sum = S::floats(0.0);
         for at in (0..whole).step_by(LANES) {
             let v = S::sub(S::load_f32(x.add(at).cast()), S::floats(mean));
             sum = S::fma(v, v, sum);
         }
-        let scale = 1.0 / (total(&|v| (v - mean) * (v - mean), sum) + eps).sqrt();
+        S::store(sum, lanes.as_mut_ptr());
+        (whole..n).for_each(|at| lanes[at % LANES] += (*x.add(at) - mean).powi(2));
+        let scale = 1.0 / (fold(lanes, |a, b| a + b) / n as f32 + eps).sqrt();
         for at in (0..whole).step_by(LANES) {
             let v = S::sub(S::load_f32(x.add(at).cast()), S::floats(mean));
             let by = S::load_f32(gain.as_ptr().add(at).cast());

@@ -7,6 +7,7 @@ use super::acts::{Part, Place};
 use super::arm::{Dotprod, I8mm, Neon};
 use super::attend::{self, Keys, Query};
 use super::body::{self, Target};
+use super::narrow::{self, Narrow};
 use super::pack::{Lanes, Layout, Packed, plane_offset};
 use super::paged::{Piece, Side};
 use super::prepare::{self, Source};
@@ -24,6 +25,7 @@ use crate::{Activation, KvType};
 type Product = unsafe fn(&Packed, usize, &Part, &mut [Lanes]);
 type Quantise = unsafe fn(&Source, Place);
 type HandOver = unsafe fn(&[Lanes], &Target);
+type Low = unsafe fn(&Narrow);
 type Gate = unsafe fn(Activation, &[f32], Option<&[f32]>, &mut [f32]);
 type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type LayerNorm = unsafe fn(*const f32, &[f32], Option<&[f32]>, f32, *mut f32);
@@ -47,6 +49,7 @@ pub struct Kernels {
     /// Of rows whose products read integers.
     pub(crate) quantise: Quantise,
     pub(crate) hand_over: HandOver,
+    pub(crate) narrow: Low,
     pub(crate) gate: Gate,
     pub(crate) norm: Norm,
     pub(crate) layer_norm: LayerNorm,
@@ -129,6 +132,11 @@ macro_rules! row {
                 unsafe { body::hand_over::<$simd>(tiles, to) }
             }
             $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn narrow(of: &Narrow) {
+                // SAFETY: the caller's promise.
+                unsafe { narrow::narrow::<$simd>(of) }
+            }
+            $(#[target_feature(enable = $feature)])*
             pub(super) unsafe fn gate(
                 act: Activation, gate: &[f32], up: Option<&[f32]>, y: &mut [f32],
             ) {
@@ -177,6 +185,7 @@ macro_rules! row {
             product: Some($module::product),
             quantise: $module::quantise,
             hand_over: $module::hand_over,
+            narrow: $module::narrow,
             gate: $module::gate,
             norm: $module::norm,
             layer_norm: $module::layer_norm,
@@ -221,7 +230,7 @@ pub static KERNELS: &[Kernels] = &[
 impl Kernels {
     /// The row of the plain versions.
     pub(crate) const fn reference(
-        (quantise, hand_over): (Quantise, HandOver),
+        (quantise, hand_over, narrow): (Quantise, HandOver, Low),
         (gate, norm, layer_norm, cap): (Gate, Norm, LayerNorm, Cap),
         (keep, attend): (Keep, AttendRows),
     ) -> Self {
@@ -232,6 +241,7 @@ impl Kernels {
             product: None,
             quantise,
             hand_over,
+            narrow,
             gate,
             norm,
             layer_norm,

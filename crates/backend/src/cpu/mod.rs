@@ -4,6 +4,7 @@
 //! `submit` computes before it returns: the calling thread is one of the team.
 
 mod acts;
+mod adapters;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod attend;
@@ -13,6 +14,7 @@ mod buffers;
 mod forecast;
 pub mod kernels;
 pub mod machine;
+mod narrow;
 mod pack;
 mod paged;
 pub mod pool;
@@ -27,10 +29,11 @@ mod stored;
 mod x86;
 
 use crate::{
-    BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Counts, Experts, Format, Graph, KvType, Op,
-    Pages, Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
+    Adapter, BLOCK_TOKENS, Backend, Batch, Buffer, Bytes, Cache, Counts, Delta, Experts, Format,
+    Graph, KvType, Op, Pages, Refusal, Rows, Shapes, Ticket, Weight, WeightShape,
 };
 use acts::Acts;
+use adapters::{Deltas, LowRank};
 use buffers::Activations;
 pub use forecast::Forecast;
 use kernels::Kernels;
@@ -38,6 +41,7 @@ use pack::{Lanes, Line, Packed};
 use paged::LayerCache;
 use pool::Pool;
 pub use run::OpTime;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -75,6 +79,8 @@ struct Scratch {
     /// The rows that chose an expert, side by side.
     picked: Acts,
     tile: Vec<Lanes>,
+    /// Rows between an adapter's products.
+    low: Vec<f32>,
 }
 
 /// Runs graphs on the machine's cores.
@@ -95,6 +101,11 @@ pub struct Cpu {
     between: Acts,
     /// Partial rows of attention, where segments are parts.
     partials: Vec<f32>,
+    /// By number.
+    adapters: BTreeMap<u64, Deltas>,
+    adapters_taken: u64,
+    /// Rows between an adapter's products.
+    low: Vec<f32>,
     scratch: Vec<Mutex<Scratch>>,
     /// The last step's logits, and their rows.
     logits: Option<(Ticket, Buffer, usize)>,
@@ -126,6 +137,9 @@ impl Cpu {
             acts: Acts::default(),
             between: Acts::default(),
             partials: Vec::new(),
+            adapters: BTreeMap::new(),
+            adapters_taken: 0,
+            low: Vec::new(),
             logits: None,
             tickets: 0,
         }
@@ -182,6 +196,14 @@ impl Cpu {
         Ok(())
     }
 
+    /// Makes what steps will read as it is stored, if it has to be made: no step waits for it.
+    fn make_rest(&self) {
+        let unpacked = |it: &&Matrix| it.packed.is_none() && it.floats.is_empty();
+        for matrix in self.weights.iter().filter(unpacked).filter(|it| it.bytes.is_made()) {
+            let _ = matrix.bytes.first();
+        }
+    }
+
     /// Runs a step with a clock beside each op, which costs a little; its logits cannot be polled.
     pub fn profile(&mut self, graph: &Graph, batch: &Batch) -> Vec<OpTime> {
         let samples = self.ready(graph, batch);
@@ -230,6 +252,8 @@ impl Cpu {
         self.between.reserve(pairs, hidden);
         let partials = graph.ops.iter().map(|op| run::partials(batch, op, threads)).max();
         self.partials.resize(self.partials.len().max(partials.unwrap_or(0)), 0.0);
+        let low = most * run::low_floats(self, graph, batch).1;
+        self.low.resize(self.low.len().max(low), 0.0);
     }
 }
 
@@ -326,6 +350,7 @@ impl Backend for Cpu {
             cache.allot(pages.blocks)?;
         }
         if self.kernels.product.is_none() {
+            self.make_rest();
             return Ok(());
         }
         let mut multiplied: Vec<usize> = graph.ops.iter().flat_map(run::multiplied).collect();
@@ -348,7 +373,16 @@ impl Backend for Cpu {
             done += self.weights[at].bytes.len();
             progress(done as f32 / total as f32);
         }
+        self.make_rest();
         Ok(())
+    }
+
+    fn adapt(&mut self, deltas: &[Delta]) -> Result<Adapter, Refusal> {
+        self.take_adapter(deltas)
+    }
+
+    fn release(&mut self, adapter: Adapter) {
+        self.adapters.remove(&adapter.0);
     }
 
     fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket {

@@ -41,6 +41,22 @@ pub(crate) enum Way {
     Activated { act: Activation },
 }
 
+/// All blocks of some rows, each as the expression gives it by row and column. A closure would be a
+/// function of its own, without the target features that its intrinsics are compiled under.
+macro_rules! blocks {
+    ($S:ty, $from:ident, $to:ident, |$row:ident, $at:ident| $of:expr) => {
+        for block in 0..$from.cols / BLOCK {
+            for $row in 0..$from.rows {
+                let $at = block * BLOCK;
+                let v = $of;
+                let at = block * $to.step + $row;
+                let scale = one::<$S>(v, $to.lines.add(at).cast());
+                $to.scales.add(at).write(scale);
+            }
+        }
+    };
+}
+
 /// Two vectors: the columns of a block.
 type Pair<S> = [<S as Simd>::Floats; 2];
 
@@ -56,29 +72,28 @@ pub(crate) unsafe fn quantise<S: Simd>(from: &Source, to: Place) {
     unsafe {
         match from.way {
             Way::Plain => {
-                blocks::<S>(from, to, |row, at| pair::<S>(from.x.add(row * from.stride + at)))
+                blocks!(S, from, to, |row, at| pair::<S>(from.x.add(row * from.stride + at)));
             }
             Way::Normed { gain, eps } => {
                 let mut scales = [0.0f32; TOGETHER];
                 for row in 0..from.rows {
                     scales[row] = norm_scale::<S>(from.x.add(row * from.stride), from.cols, eps);
                 }
-                blocks::<S>(from, to, |row, at| {
+                blocks!(S, from, to, |row, at| {
                     let ([a, b], [c, d]) =
                         (pair::<S>(from.x.add(row * from.stride + at)), pair::<S>(gain.add(at)));
                     let scale = S::floats(scales[row]);
                     [S::mul(S::mul(a, scale), c), S::mul(S::mul(b, scale), d)]
                 });
             }
-            Way::Activated { act } => blocks::<S>(from, to, |row, at| {
-                let [a, b] = pair::<S>(from.x.add(row * from.stride + at));
-                let one = S::floats(1.0);
-                [gated::<S>(act, a, one), gated::<S>(act, b, one)]
-            }),
-            Way::Gated { up, act } => blocks::<S>(from, to, |row, at| {
+            Way::Gated { up, act } => blocks!(S, from, to, |row, at| {
                 let at = row * from.stride + at;
                 let ([a, b], [c, d]) = (pair::<S>(from.x.add(at)), pair::<S>(up.add(at)));
                 [gated::<S>(act, a, c), gated::<S>(act, b, d)]
+            }),
+            Way::Activated { act } => blocks!(S, from, to, |row, at| {
+                let [a, b] = pair::<S>(from.x.add(row * from.stride + at));
+                [gated::<S>(act, a, S::floats(1.0)), gated::<S>(act, b, S::floats(1.0))]
             }),
         }
     }
@@ -88,22 +103,6 @@ pub(crate) unsafe fn quantise<S: Simd>(from: &Source, to: Place) {
 unsafe fn pair<S: Simd>(x: *const f32) -> Pair<S> {
     // SAFETY: the caller gives 32 floats.
     unsafe { [S::load_f32(x.cast()), S::load_f32(x.add(LANES).cast())] }
-}
-
-/// All blocks of some rows, as `of` gives them by row and column.
-#[inline(always)]
-unsafe fn blocks<S: Simd>(from: &Source, to: Place, of: impl Fn(usize, usize) -> Pair<S>) {
-    for block in 0..from.cols / BLOCK {
-        for row in 0..from.rows {
-            let v = of(row, block * BLOCK);
-            let at = block * to.step + row;
-            // SAFETY: the caller's promise.
-            unsafe {
-                let scale = one::<S>(v, to.lines.add(at).cast());
-                to.scales.add(at).write(scale);
-            }
-        }
-    }
 }
 
 /// 32 floats become 64 bytes and what belongs to them.

@@ -5,6 +5,7 @@ use super::acts::Place;
 use super::attend::{Keys, Query, SEGMENT, partial_floats};
 use super::body::{CLAMP, STEEPNESS, Target};
 use super::kernels::Kernels;
+use super::narrow::Narrow;
 use super::pack::{LANES, Lanes};
 use super::paged::{Piece, Side};
 use super::prepare::Source;
@@ -12,8 +13,11 @@ use super::stored::{HALF_MAX, INT_MAX};
 use crate::{Activation, BLOCK_TOKENS, Bytes, Format, KV_GROUP, KvType, Mixing};
 
 /// The reference's row of the kernel table.
-pub(crate) const ROW: Kernels =
-    Kernels::reference((quantise, hand_over), (gate, norm, layer_norm, cap), (keep, attend));
+pub(crate) const ROW: Kernels = Kernels::reference(
+    (quantise, hand_over, narrow),
+    (gate, norm, layer_norm, cap),
+    (keep, attend),
+);
 
 /// The reference multiplies floats.
 unsafe fn quantise(_: &Source, _: Place) {}
@@ -26,6 +30,21 @@ unsafe fn hand_over(tiles: &[Lanes], to: &Target) {
             let bias = to.bias.map_or(0.0, |bias| *bias.add(at));
             let y = &mut *to.y.add(row * to.stride + at);
             *y = tile[at % LANES] + bias + if to.add { *y } else { 0.0 };
+        }
+    }
+}
+
+unsafe fn narrow(of: &Narrow) {
+    for (row, lane) in (0..of.rows).flat_map(|row| (0..LANES).map(move |lane| (row, lane))) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let term = |k: usize| {
+                let m = *of.m.add(k * LANES + lane);
+                f64::from(m) * f64::from(*of.x.add(row * of.x_stride + k))
+            };
+            let sum = (0..of.columns).map(term).sum::<f64>() * f64::from(of.scale);
+            let y = &mut *of.y.add(row * of.y_stride + lane);
+            *y = (sum + if of.add { f64::from(*y) } else { 0.0 }) as f32;
         }
     }
 }

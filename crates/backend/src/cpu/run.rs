@@ -1,6 +1,7 @@
 //! One step over the threads of the pool. Which part of an op a thread takes is left to a counter;
 //! what a part computes never depends on who takes it, or on what else is in the batch.
 
+mod adapt;
 mod attend;
 mod experts;
 mod pool;
@@ -8,6 +9,7 @@ mod product;
 mod profile;
 mod turns;
 
+pub(super) use adapt::low_floats;
 pub(super) use attend::partials;
 pub(super) use experts::between;
 pub use profile::OpTime;
@@ -17,6 +19,7 @@ use super::acts::View;
 use super::pool::Member;
 use super::{Counter, Cpu, Matrix, Scratch, reference};
 use crate::{Batch, Buffer, Graph, Input, Op, Pairing, Rows, Weight};
+use adapt::Working;
 use attend::Tile;
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -193,6 +196,11 @@ struct Step<'a> {
     /// What is between the two products of a mixture of experts.
     between: View,
     partials: Partials,
+    /// Each span's adapters.
+    working: Vec<Vec<Working<'a>>>,
+    /// Of one output and of all of an op: see [`adapt::low_floats`].
+    low_floats: (usize, usize),
+    low_rows: *mut f32,
     /// For each number of KV heads that an op has: what attention is cut into.
     tiles: Vec<(usize, Vec<Tile>)>,
     turns: Vec<Turn>,
@@ -222,6 +230,8 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
     let caches = cpu.caches.iter_mut().map(|cache| cache.blocks()).collect();
     let (acts, between) = (cpu.acts.view(0, 0), cpu.between.view(0, 0));
     let partials = Partials(cpu.partials.as_mut_ptr());
+    let low_rows = cpu.low.as_mut_ptr();
+    let cpu = &*cpu;
     let place = |span: &crate::Span| {
         let start = span.start;
         span.tokens.iter().enumerate().map(move |(i, t)| (*t, start + i)).collect::<Vec<_>>()
@@ -242,6 +252,9 @@ fn step_by(cpu: &mut Cpu, graph: &Graph, batch: &Batch, samples: Vec<usize>, wal
         acts,
         between,
         partials,
+        working: batch.spans.iter().map(|span| adapt::working(cpu, span)).collect(),
+        low_floats: low_floats(cpu, graph, batch),
+        low_rows,
         tiles,
         turns: Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! One suite of op tests, run on every row of the kernel table that this machine has, against the
 //! reference row and against each other.
 
+mod adapters;
 mod attention;
 mod encoders;
 mod experts;

@@ -1,5 +1,8 @@
 //! `ingle batch`: many requests in a file, answered without a server, over as many runs as it
-//! takes. What is done is kept in a journal, a folder beside the output, which is gone at the end.
+//! takes; and a server's batches (`remote`). What is done is kept in a journal, a folder beside the
+//! output, which is gone at the end.
+
+mod remote;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -28,7 +31,7 @@ const INPUT: &str = "file-input";
 /// What is wrong with an input is shown of so many lines.
 const SHOWN: usize = 10;
 
-/// Answer many requests from a file
+/// Answer many requests from a file, or look after a server's batches
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -40,11 +43,17 @@ pub(crate) struct Args {
 enum Action {
     /// Answer every line of a file of requests, as OpenAI's batches have them
     ///
-    /// Each line is an object with `custom_id`, `method` ("POST"), `url` ("/v1/chat/completions" or
-    /// "/v1/completions") and `body`. Ctrl-C stops it, and so may anything else: the same command
-    /// goes on where it was.
+    /// Each line is an object with `custom_id`, `method` ("POST"), `url` ("/v1/chat/completions",
+    /// "/v1/completions", "/v1/responses" or "/v1/embeddings") and `body`. Ctrl-C stops it, and so
+    /// may anything else: the same command goes on where it was.
     #[command(after_long_help = AFTER_HELP)]
     Run(RunArgs),
+    /// List the batches of a server
+    List(remote::ListArgs),
+    /// Show how far a batch of a server is, and its files
+    Show(remote::OneArgs),
+    /// End a batch of a server; what was answered by then stays
+    Cancel(remote::OneArgs),
 }
 
 /// What is answered, and by whom.
@@ -71,6 +80,7 @@ const AFTER_HELP: &str = "\
 Examples:
   ingle batch run jobs.jsonl
   ingle batch run jobs.jsonl -o answers.jsonl --model gemma3
+  INGLE_API_KEY=… ingle batch list --url https://ingle.example
 
 A line of jobs.jsonl:
   {\"custom_id\": \"1\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\",
@@ -82,6 +92,9 @@ Through a server, with OpenAI's clients: files and batches of `ingle serve`";
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     match args.action {
         Action::Run(args) => answer(&args, ui),
+        Action::List(args) => remote::list(&args, ui),
+        Action::Show(args) => remote::show(&args, ui),
+        Action::Cancel(args) => remote::cancel(&args, ui),
     }
 }
 
@@ -217,6 +230,7 @@ fn endpoint(path: &Path) -> anyhow::Result<String> {
 fn work(args: &RunArgs, records: Arc<Records>, ui: &Ui) -> anyhow::Result<Option<BatchRecord>> {
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
+        adapters: Vec::new(),
         loaded: Arc::clone(&loaded),
         named: vec![args.model.clone()],
         any_installed: true,

@@ -2,6 +2,7 @@
 //! validates; what does not come to that is told, file by file.
 
 mod output;
+mod rows;
 mod work;
 
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ use ingle_protocol::{Chat, Grammar, Input, Message, Request, Sampling};
 use serde_json::{Value, json};
 
 use self::output::Output;
-use self::work::{Outcome, Work};
+use self::work::{Outcome, Texts, Work};
 use super::model::{self, ModelArgs, PrefixArgs};
-use crate::ui::{Failed, Ui, Usage, duration, interrupted};
+use super::rows::TableArgs;
+use crate::ui::{Counter, Failed, Ui, Usage, duration, interrupted};
 
 /// Take the data out of texts, in the form of a JSON schema
 ///
@@ -25,6 +27,10 @@ use crate::ui::{Failed, Ui, Usage, duration, interrupted};
 ///
 /// Where FILE of --output is there already, the work goes on: files that have a line in it are left
 /// out, those that failed are tried again.
+///
+/// Files of rows (.jsonl, .csv, .tsv, .parquet, or anything with --format) give a value for each
+/// row, in a column `value` beside those that were there; then --output appears whole, at the end,
+/// and the same command goes on where it was stopped.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -65,6 +71,9 @@ pub(crate) struct Args {
     seed: Option<u64>,
 
     #[command(flatten)]
+    table: TableArgs,
+
+    #[command(flatten)]
     run: ModelArgs,
 
     #[command(flatten)]
@@ -75,10 +84,11 @@ const AFTER_HELP: &str = "\
 Examples:
   ingle extract --schema invoice.json < invoice.txt
   ingle extract --schema invoice.json mails/*.txt -o invoices.jsonl
+  ingle extract --schema order.json tickets.csv --column body -o orders.parquet
   ingle extract --schema person.json -m gemma3 --prompt \"Dates are day first.\" cv.txt
 
 Exit codes:
-  0    every file has its value
+  0    every file, or row, has its value
   1    some have none; which and why is on standard error";
 
 /// The most that is read of a schema's file; the engine takes less.
@@ -129,6 +139,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     }
     let schema = Schema::read(&args.schema)?;
     interrupted(); // from here on Ctrl-C ends it in order
+    if rows::are(&args)? {
+        return rows::run(&args, &schema, ui);
+    }
     let mut output = Output::open(args.output.as_deref(), args.overwrite, &schema)?;
     let mut files = Vec::new();
     for file in if args.files.is_empty() { vec![STDIN.to_owned()] } else { args.files.clone() } {
@@ -146,23 +159,59 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         let options = args.prefix.on(args.run.ready(ui)?);
         let model = model::open(&args.model, &options, ui)?;
         let request = request(&args, &schema, model.chats());
-        let bare = args.files.is_empty();
         let counter = ui.counter(files.len() as u64);
-        let mut work = Work::new(&model, &files, &schema, request, options.running);
-        let ended = work.run(&mut |file, outcome| {
-            tally.take(&outcome);
-            if let Err(why) = &outcome.value {
-                counter.over(|| ui.warn(format_args!("{file}: {why}")));
-            }
-            output.write(ui, (!bare).then_some(file), outcome)?;
-            counter.step();
-            Ok(())
-        });
-        drop(counter);
+        let mut work = Work::new(&model, &schema, request, options.running);
+        let (bare, next, told) = (args.files.is_empty(), 0, 0);
+        let (tally, output) = (&mut tally, &mut output);
+        let mut texts = Files { ui, files: &files, next, told, bare, tally, output, counter };
+        let ended = work.run(&mut texts);
+        drop(texts);
         output.finish()?;
         ended?;
     }
     tally.show(ui, args.output.is_some(), began.elapsed())
+}
+
+/// Texts that are files.
+struct Files<'a> {
+    ui: &'a Ui,
+    files: &'a [String],
+    next: usize,
+    told: usize,
+    /// Whether standard input is the one text.
+    bare: bool,
+    tally: &'a mut Tally,
+    output: &'a mut Output,
+    counter: Counter,
+}
+
+impl Texts for Files<'_> {
+    fn next(&mut self) -> anyhow::Result<Option<Result<String, String>>> {
+        let file = self.files.get(self.next);
+        self.next += 1;
+        Ok(file.map(|file| text(file)))
+    }
+
+    fn tell(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+        let file = &self.files[self.told];
+        self.told += 1;
+        self.tally.take(&outcome);
+        if let Err(why) = &outcome.value {
+            self.counter.over(|| self.ui.warn(format_args!("{file}: {why}")));
+        }
+        self.output.write(self.ui, (!self.bare).then_some(file), outcome)?;
+        self.counter.step();
+        Ok(())
+    }
+}
+
+/// A file's text, or why there is none.
+fn text(file: &str) -> Result<String, String> {
+    let bytes = model::read(file, TEXT_MOST).map_err(|error| {
+        let error = error.to_string();
+        error.strip_prefix(&format!("{file}: ")).map_or(error.clone(), str::to_owned)
+    })?;
+    String::from_utf8(bytes).map_err(|_| "it is no text: not UTF-8".to_owned())
 }
 
 /// The request of a text; `work` puts each text behind its input.

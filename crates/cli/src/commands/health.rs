@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args as ClapArgs;
-use ingle_server::Health;
+use ingle_server::{Health, Remote};
 
 use crate::ui::{Failed, Ui};
 
@@ -38,9 +38,13 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
-    let patience = Duration::from_secs(args.timeout.into());
-    let Health { well, told } = ingle_server::health(&args.url, patience, args.insecure)
-        .map_err(|why| anyhow!("{why}"))?;
+    let remote = Remote {
+        url: args.url,
+        key: None,
+        patience: Duration::from_secs(args.timeout.into()),
+        believe: args.insecure,
+    };
+    let Health { well, told } = remote.health().map_err(|why| anyhow!("{why}"))?;
     if ui.json {
         ui.object(&told)?;
     } else {

@@ -1,7 +1,10 @@
 //! One file a command, and one row here. A command's file has `Args` (its flags, with the help
 //! text) and `run(Args, &mut Ui)`; nothing else names it.
 
+mod encoder;
 mod model;
+mod report;
+mod rows;
 
 use ingle_model::pull::Reference;
 
@@ -31,6 +34,10 @@ commands! {
     Run => run,
     Extract => extract,
     Search => search,
+    Embed => embed,
+    Classify => classify,
+    Rerank => rerank,
+    Train => train,
     Serve => serve,
     Key => key,
     Batch => batch,

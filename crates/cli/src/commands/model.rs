@@ -1,13 +1,17 @@
 //! What every command that runs a model has in common: which one, and on what.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args as ClapArgs;
 use ingle_backend::KvType;
 use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::{Cpu, pool};
-use ingle_engine::{Local, Options, PrefixDisk, Resident, Speculation};
+use ingle_engine::{AdapterFile, Local, Options, PrefixDisk, Resident, Speculation};
 use ingle_model::pull::{Reference, Store};
+use ingle_protocol::{Adapter, Which};
+use ingle_model::quantize::Recipe;
 
 use crate::ui::{self, Ui, Usage};
 
@@ -36,6 +40,11 @@ pub(crate) struct ComputeArgs {
 pub(crate) struct ModelArgs {
     #[command(flatten)]
     compute: ComputeArgs,
+
+    /// Store weights that are not quantized yet so while they load, for instance as q8_0 or q4_k_m;
+    /// `ingle quantize` names all formats [default: as the model has them]
+    #[arg(long, value_name = "FORMAT", value_parser = super::quantize::format)]
+    quantize: Option<&'static Recipe>,
 
     /// The longest prompt and answer together, in tokens [default: the model's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
@@ -76,6 +85,64 @@ pub(crate) struct PrefixArgs {
     #[arg(long, value_name = "MB", requires = "prefix_cache_dir")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     prefix_cache_mb: Option<u32>,
+}
+
+/// What is added to the model.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "How the model is run")]
+pub(crate) struct LoraArgs {
+    /// Answer with an adapter (LoRA): a directory as PEFT saves it, or a GGUF file. SCALE is how
+    /// much of it, 1 where it is left out. May be given several times
+    #[arg(long, value_name = "PATH[=SCALE]")]
+    lora: Vec<Scaled>,
+}
+
+/// An adapter's path, and how much of it.
+#[derive(Clone, Debug, PartialEq)]
+struct Scaled {
+    path: PathBuf,
+    scale: f32,
+}
+
+impl FromStr for Scaled {
+    type Err = Infallible;
+
+    /// What follows the last `=` is part of the path where it is no number.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let parted =
+            text.rsplit_once('=').and_then(|(path, scale)| Some((path, scale.parse().ok()?)));
+        let (path, scale) = parted.unwrap_or((text, 1.0));
+        Ok(Self { path: path.into(), scale })
+    }
+}
+
+impl LoraArgs {
+    /// The engine's options with these.
+    pub(crate) fn on(&self, options: Options) -> Options {
+        let file = |(name, one): (String, &Scaled)| AdapterFile { name, path: one.path.clone() };
+        Options { adapters: self.names().zip(&self.lora).map(file).collect(), ..options }
+    }
+
+    /// What a request is answered with.
+    pub(crate) fn wanted(&self) -> Vec<Adapter> {
+        let one =
+            |(name, one): (String, &Scaled)| Adapter { which: Which::Name(name), scale: one.scale };
+        self.names().zip(&self.lora).map(one).collect()
+    }
+
+    /// Each is called as its file or folder is, those of one name with a number.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let stem = |one: &Scaled| {
+            let stem = one.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            stem.unwrap_or_else(|| "adapter".to_owned())
+        };
+        let stems: Vec<String> = self.lora.iter().map(stem).collect();
+        let named = |at: usize| {
+            let before = stems[..at].iter().filter(|stem| **stem == stems[at]).count();
+            if before == 0 { stems[at].clone() } else { format!("{} {}", stems[at], before + 1) }
+        };
+        (0..stems.len()).map(named).collect::<Vec<_>>().into_iter()
+    }
 }
 
 /// The default of `--prefix-cache-mb`.
@@ -129,6 +196,21 @@ impl ComputeArgs {
         let kernels = self.kernels.unwrap_or_else(Kernels::best);
         Cpu::new(kernels, threads).with_kv(self.kv_type.unwrap_or(kernels.kv))
     }
+
+    /// Threads that compute, where that was said.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
+    /// The engine's options with these.
+    pub(crate) fn on(&self, options: Options) -> Options {
+        Options {
+            threads: self.threads(),
+            kernels: *self.kernels,
+            kv_type: self.kv_type,
+            ..options
+        }
+    }
 }
 
 impl ModelArgs {
@@ -144,17 +226,16 @@ impl ModelArgs {
             Some(_) => Speculation::Draft,
             None => Speculation::default(),
         };
-        Options {
-            threads: self.compute.threads.map(usize::from),
-            kernels: *self.compute.kernels,
-            kv_type: self.compute.kv_type,
+        let options = Options {
             context: self.context.map(|n| n as usize),
             kv_bytes: self.kv_mb.map(|mb| mb as usize * 1_000_000),
             prefix_cache: !self.no_prefix_cache,
             speculation: self.speculation.unwrap_or(usual),
+            quantize: self.quantize,
             warn: ui::warn,
             ..Options::default()
-        }
+        };
+        self.compute.on(options)
     }
 }
 
@@ -204,4 +285,36 @@ pub(crate) fn read(path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
 /// The same, as text.
 pub(crate) fn read_text(path: &str, most: u64) -> anyhow::Result<String> {
     String::from_utf8(read(path, most)?).map_err(|_| Usage(format!("{path} is no text")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_have_paths_scales_and_names() {
+        let check = |given: &[&str], expect: &[(&str, &str, f32)]| {
+            let lora = given.iter().map(|text| text.parse().expect("takes all")).collect();
+            let args = LoraArgs { lora };
+            let files = args.on(Options::default()).adapters;
+            let told: Vec<(&str, &str, f32)> = files
+                .iter()
+                .zip(args.wanted())
+                .map(|(file, wanted)| {
+                    assert_eq!(wanted.which, Which::Name(file.name.clone()));
+                    (file.name.as_str(), file.path.to_str().expect("a text"), wanted.scale)
+                })
+                .collect();
+            assert_eq!(told, expect, "{given:?}");
+        };
+        check(&["./a/tuned"], &[("tuned", "./a/tuned", 1.0)]);
+        check(&["a.gguf=0.5"], &[("a", "a.gguf", 0.5)]);
+        check(&["a=b.gguf"], &[("a=b", "a=b.gguf", 1.0)]);
+        check(&["a=b=-2"], &[("a=b", "a=b", -2.0)]);
+        check(
+            &["x/a", "y/a.gguf=2", "z/a"],
+            &[("a", "x/a", 1.0), ("a 2", "y/a.gguf", 2.0), ("a 3", "z/a", 1.0)],
+        );
+        check(&[".."], &[("adapter", "..", 1.0)]);
+    }
 }

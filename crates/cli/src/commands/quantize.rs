@@ -57,7 +57,8 @@ Examples:
   ingle quantize model-bf16.gguf model-q8_0.gguf --to q8_0 --threads 8
   ingle quantize model-f16.gguf small.gguf --to q3_k_m --json | jq .bits_per_weight";
 
-fn format(name: &str) -> Result<&'static Recipe, String> {
+/// The recipe of that name.
+pub(super) fn format(name: &str) -> Result<&'static Recipe, String> {
     recipe(name).ok_or_else(|| {
         let names: Vec<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
         format!("there are: {}", names.join(", "))

@@ -14,7 +14,7 @@ use ingle_model::pull::Reference;
 use ingle_protocol::wire::receipt;
 use ingle_protocol::{Chat, Event, Finish, Grammar, Input, Message, Receipt, Request, Sampling};
 
-use super::model::{self, ModelArgs, PrefixArgs};
+use super::model::{self, LoraArgs, ModelArgs, PrefixArgs};
 use crate::ui::{Interrupted, Style, Ui, Usage, duration, interrupted};
 
 /// Answer one prompt
@@ -56,6 +56,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     run: ModelArgs,
+
+    #[command(flatten)]
+    lora: LoraArgs,
 
     #[command(flatten)]
     prefix: PrefixArgs,
@@ -145,6 +148,7 @@ Examples:
   cat report.txt | ingle run \"Summarise this\" > summary.txt
   ingle run --model gemma3 --raw \"Once upon a time\" --max-tokens 100
   ingle run --model ./model.gguf --temperature 0 \"Say hello\"
+  ingle run --lora ./tuned=0.5 \"Say hello\"
   ingle run --json \"Say hello\" | jq .receipt
   ingle run --schema person.json \"Who was Marie Curie?\"
   ingle run --regex \"yes|no\" \"Is the sky blue?\"";
@@ -162,7 +166,8 @@ const EVENTS_MOST: usize = 1024;
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let prompt = prompt(&args)?;
     let grammar = args.grammar.read()?;
-    let model = model::open(&args.model, &args.prefix.on(args.run.ready(ui)?), ui)?;
+    let options = args.lora.on(args.prefix.on(args.run.ready(ui)?));
+    let model = model::open(&args.model, &options, ui)?;
     let request = Request { grammar, ..request(&args, prompt) };
     let (sender, events) = sync_channel(EVENTS_MOST);
     let sink = Box::new(move |event| match sender.send(event) {
@@ -256,6 +261,7 @@ fn request(args: &Args, prompt: String) -> Request {
         sampling: args.sampling.rules(),
         stop: args.stop.clone(),
         max_tokens: args.max_tokens,
+        adapters: Some(args.lora.wanted()),
         ..Request::default()
     }
 }

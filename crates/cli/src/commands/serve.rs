@@ -1,5 +1,6 @@
 //! `ingle serve`: models behind the HTTP APIs of OpenAI, Anthropic and Ollama.
 
+mod adapters;
 mod models;
 mod ops;
 mod reload;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
-use ingle_engine::Bounds;
+use ingle_engine::{AdapterFile, Bounds};
 use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
 use ingle_records::Records;
@@ -67,6 +68,11 @@ pub(crate) struct Args {
     /// here, too, as `--any-installed` does
     #[arg(long)]
     allow_pull: bool,
+
+    /// An adapter (LoRA) of the first model, and the name that clients ask for: a directory as PEFT
+    /// saves it, or a GGUF file. May be given several times
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = start::adapter)]
+    lora: Vec<AdapterFile>,
 
     /// Memory that all models together may take, in MB [default: nine tenths of what is free]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
@@ -155,6 +161,7 @@ Examples:
   ingle serve gemma3 --port 9000
   ingle serve ./model.gguf --as my-model
   ingle serve smollm2 gemma3 mine=./model.gguf --memory-mb 8000 --keep-alive 30m
+  ingle serve smollm2 --lora tuned=./adapter
   ingle serve --host 0.0.0.0 --api-key-file ./keys --tls-cert ./chain.pem --tls-key ./key.pem
   ingle serve --host 0.0.0.0 --keys-file keys.toml --access-log access.log
   ingle serve --config ingle.toml
@@ -183,10 +190,13 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
         return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
     }
+    let named = named(args.models, args.name)?;
+    apart(&named, &args.lora)?;
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
         loaded: Arc::clone(&loaded),
-        named: named(args.models, args.name)?,
+        adapters: args.lora,
+        named,
         any_installed,
         bounds: Bounds {
             keep_alive: args.keep_alive,
@@ -253,6 +263,18 @@ fn named(mut models: Vec<Named>, name: Option<String>) -> anyhow::Result<Vec<Nam
         }
     }
     Ok(models)
+}
+
+/// Models and adapters are asked for by one name each.
+fn apart(models: &[Named], adapters: &[AdapterFile]) -> anyhow::Result<()> {
+    for (at, AdapterFile { name, .. }) in adapters.iter().enumerate() {
+        let model = models.iter().any(|model| model.name == *name);
+        if model || adapters[..at].iter().any(|other| other.name == *name) {
+            let hint = "hint: --lora NAME=PATH gives an adapter another name";
+            return Err(Usage(format!("an adapter's name is there twice: {name}\n{hint}")).into());
+        }
+    }
+    Ok(())
 }
 
 /// A configuration that contradicts itself is a wrong command line.

@@ -7,7 +7,7 @@
 use super::{Core, Ending, Job};
 use crate::PrefixDisk;
 use crate::prefix::{self, Disk, Fetch, Identity, Key, Loaded, Name, Payload, Queue, Salts, Write};
-use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Sample, Span};
+use ingle_backend::{BLOCK_TOKENS, Backend, Batch, Span};
 use ingle_scheduler::{Salt, Scheduler};
 use std::collections::VecDeque;
 use std::io;
@@ -248,13 +248,7 @@ impl Core {
         }
         let tokens =
             (0..BLOCK_TOKENS).map(|at| (at * self.network.vocabulary / BLOCK_TOKENS) as u32);
-        let span = Span {
-            start: 0,
-            tokens: tokens.collect(),
-            blocks: vec![0],
-            sample: Sample::None,
-            ..Span::default()
-        };
+        let span = Span { tokens: tokens.collect(), blocks: vec![0], ..Span::default() };
         let ticket = self.backend.submit(&self.network.graph, &Batch { spans: vec![span] });
         while self.backend.poll(ticket).is_none() {
             std::thread::yield_now();

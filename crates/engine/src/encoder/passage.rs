@@ -5,6 +5,7 @@ use ingle_model::Token;
 use ingle_model::reading::Reading;
 use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{Encoding, Fault, Long, Passage, Reads, Want, Written};
+use std::ops::Range;
 
 /// What is computed at once: a text, or a part of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,9 +16,23 @@ pub(super) struct Piece {
     /// Whether something of the text was left out.
     pub(super) cut: bool,
     /// Which of the tokens are the text's own, without marks and instruction.
-    pub(super) own: std::ops::Range<usize>,
+    pub(super) own: Range<usize>,
     /// Where these stand in the text, in bytes, where that is wanted.
     pub(super) bytes: Vec<(u32, u32)>,
+}
+
+/// A text's tokens, and where they stand in it, where that is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Text {
+    tokens: Vec<Token>,
+    bytes: Vec<(u32, u32)>,
+}
+
+impl Text {
+    fn part(&self, tokens: Range<usize>) -> Self {
+        let bytes = self.bytes.get(tokens.clone()).unwrap_or_default().to_vec();
+        Self { tokens: self.tokens[tokens].to_vec(), bytes }
+    }
 }
 
 /// How texts of one request become pieces.
@@ -84,8 +99,8 @@ impl<'a> Cutter<'a> {
 
     /// Tokens around one text, or two.
     fn marks(&self, pair: bool) -> usize {
-        let (before, after) = self.tokenizer.marks();
-        before.iter().len() + after.iter().len() * if pair { 2 } else { 1 }
+        let around = self.tokenizer.around();
+        if pair { around.pair_marks() } else { around.single_marks() }
     }
 
     fn instruction(&self) -> Vec<Token> {
@@ -96,13 +111,20 @@ impl<'a> Cutter<'a> {
     }
 
     /// A text's tokens; those of the instruction, if there is one, are the first of them.
-    fn tokens(&self, written: &Written, prompt: &str) -> Result<Vec<Token>, Fault> {
+    fn tokens(&self, written: &Written, prompt: &str) -> Result<Text, Fault> {
+        let bare = |tokens| Text { tokens, bytes: Vec::new() };
         match written {
+            Written::Text(text) if self.offsets => {
+                let found = self.tokenizer.encode_with_offsets(text, Special::Plain);
+                let place = |bytes: &Range<usize>| (bytes.start as u32, bytes.end as u32);
+                let bytes = found.iter().map(|(_, bytes)| place(bytes)).collect();
+                Ok(Text { tokens: found.into_iter().map(|(token, _)| token).collect(), bytes })
+            }
             Written::Text(text) if prompt.is_empty() => {
-                Ok(self.tokenizer.encode(text, Special::Plain))
+                Ok(bare(self.tokenizer.encode(text, Special::Plain)))
             }
             Written::Text(text) => {
-                Ok(self.tokenizer.encode(&format!("{prompt}{text}"), Special::Plain))
+                Ok(bare(self.tokenizer.encode(&format!("{prompt}{text}"), Special::Plain)))
             }
             Written::Tokens(tokens) => {
                 let vocabulary = self.tokenizer.vocab_len();
@@ -110,7 +132,7 @@ impl<'a> Cutter<'a> {
                     Some(token) => Err(Fault::caller(format!(
                         "there is no token {token}; ids are below {vocabulary}"
                     ))),
-                    None => Ok(tokens.clone()),
+                    None => Ok(bare(tokens.clone())),
                 }
             }
         }
@@ -122,13 +144,13 @@ impl<'a> Cutter<'a> {
         let second = passage.pair.as_ref().map(|pair| self.tokens(pair, "")).transpose()?;
         let whole = matches!(passage.text, Written::Tokens(_)) && second.is_none();
         let marks = if whole { 0 } else { self.marks(second.is_some()) };
-        let len = first.len() + second.as_ref().map_or(0, Vec::len);
+        let len = first.tokens.len() + second.as_ref().map_or(0, |text| text.tokens.len());
         if len == 0 && marks == 0 {
             return Err(Fault::caller("there is nothing to read in it"));
         }
         let room = self.most - marks;
         if len <= room {
-            return Ok(vec![self.piece(first, second, whole, false)]);
+            return Ok(vec![self.piece(&first, second.as_ref(), whole, false)]);
         }
         match (self.long, second) {
             (Long::Refuse, _) => Err(Fault::caller(format!(
@@ -145,61 +167,49 @@ impl<'a> Cutter<'a> {
                 let mut pieces = Vec::new();
                 let mut from = 0;
                 loop {
-                    let to = first.len().min(from + room);
-                    pieces.push(self.piece(first[from..to].to_vec(), None, whole, false));
-                    if to == first.len() {
+                    let to = first.tokens.len().min(from + room);
+                    pieces.push(self.piece(&first.part(from..to), None, whole, false));
+                    if to == first.tokens.len() {
                         return Ok(pieces);
                     }
                     from += step;
                 }
             }
             (long, second) => {
-                let (first, second) = shorten(first, second, room, long);
-                Ok(vec![self.piece(first, second, whole, true)])
+                let (first, second) = shorten(&first, second.as_ref(), room, long);
+                Ok(vec![self.piece(&first, second.as_ref(), whole, true)])
             }
         }
     }
 
-    fn piece(
-        &self,
-        first: Vec<Token>,
-        second: Option<Vec<Token>>,
-        whole: bool,
-        cut: bool,
-    ) -> Piece {
-        let (before, after) = if whole { (None, None) } else { self.tokenizer.marks() };
-        let mut tokens: Vec<Token> = before.into_iter().collect();
-        let own = tokens.len()..tokens.len() + first.len();
-        tokens.extend(first);
-        tokens.extend(after);
-        let begins = second.is_some().then_some(tokens.len());
-        if let Some(second) = second {
-            tokens.extend(second);
-            tokens.extend(after);
+    fn piece(&self, first: &Text, second: Option<&Text>, whole: bool, cut: bool) -> Piece {
+        if whole {
+            let own = 0..first.tokens.len();
+            return Piece { tokens: first.tokens.clone(), cut, own, ..Piece::default() };
         }
-        let _ = self.offsets;
-        Piece { tokens, second: begins, cut, own, bytes: Vec::new() }
+        let around = self.tokenizer.around();
+        let made = match second {
+            Some(second) => around.two(&first.tokens, &second.tokens),
+            None => around.one(&first.tokens),
+        };
+        Piece {
+            second: made.types.iter().position(|kind| *kind > 0),
+            tokens: made.tokens,
+            cut,
+            own: made.texts[0].clone(),
+            bytes: first.bytes.clone(),
+        }
     }
 }
 
 /// The longer of two texts is cut, token by token, until both fit.
-fn shorten(
-    mut first: Vec<Token>,
-    mut second: Option<Vec<Token>>,
-    room: usize,
-    long: Long,
-) -> (Vec<Token>, Option<Vec<Token>>) {
-    let cut = |tokens: &mut Vec<Token>, to: usize| match long {
-        Long::KeepEnd(_) => drop(tokens.drain(..tokens.len() - to)),
-        _ => tokens.truncate(to),
+fn shorten(first: &Text, second: Option<&Text>, room: usize, long: Long) -> (Text, Option<Text>) {
+    let cut = |text: &Text, to: usize| match long {
+        Long::KeepEnd(_) => text.part(text.tokens.len() - to..text.tokens.len()),
+        _ => text.part(0..to),
     };
-    let other = second.as_ref().map_or(0, Vec::len);
-    let (a, b) = shares(first.len(), other, room);
-    cut(&mut first, a);
-    if let Some(second) = &mut second {
-        cut(second, b);
-    }
-    (first, second)
+    let (a, b) = shares(first.tokens.len(), second.map_or(0, |text| text.tokens.len()), room);
+    (cut(first, a), second.map(|second| cut(second, b)))
 }
 
 /// What two of these lengths keep of `room`, the longer one giving way first.
@@ -236,10 +246,13 @@ mod tests {
 
     #[test]
     fn the_asked_end_is_kept() {
-        let text = || (0..6).collect::<Vec<Token>>();
-        assert_eq!(shorten(text(), None, 2, Long::KeepStart(None)), (vec![0, 1], None));
-        assert_eq!(shorten(text(), None, 2, Long::KeepEnd(None)), (vec![4, 5], None));
-        let both = shorten(text(), Some(vec![7]), 3, Long::KeepEnd(None));
-        assert_eq!(both, (vec![4, 5], Some(vec![7])));
+        let text = |tokens: Range<Token>| Text { tokens: tokens.collect(), bytes: Vec::new() };
+        let check = |second: Option<Text>, room, long, expect: (Range<Token>, Option<Text>)| {
+            let cut = shorten(&text(0..6), second.as_ref(), room, long);
+            assert_eq!(cut, (text(expect.0), expect.1));
+        };
+        check(None, 2, Long::KeepStart(None), (0..2, None));
+        check(None, 2, Long::KeepEnd(None), (4..6, None));
+        check(Some(text(7..8)), 3, Long::KeepEnd(None), (4..6, Some(text(7..8))));
     }
 }

@@ -3,7 +3,7 @@
 //! Absent: what the texts mean, and what is made of the figures.
 
 use super::{Arrival, Local, Place, receipt};
-use crate::core::{Ending, Job, Reply, Watch};
+use crate::core::{Adapted, Ending, Job, Reply, Watch};
 use crate::sampling::Sampler;
 use crate::score::log_total;
 use ingle_protocol::{
@@ -50,7 +50,8 @@ impl Local {
             others.map(|(_, other)| other).any(|other| other.starts_with(label))
         });
         let positions = positions(&labels, ended.then(|| self.tokenizer.ends()));
-        let found = self.positions(&prompt, &positions, request, arrival)?;
+        let (adapters, model) = self.adapted(request.adapters.as_deref().unwrap_or_default())?;
+        let found = self.positions((&prompt, &adapters), &positions, request, arrival)?;
         let sum = |label: &Vec<Token>| {
             let after = |at: usize| found.logprobs[&label[..at]][&label[at]];
             let end =
@@ -71,7 +72,7 @@ impl Local {
         Ok(Weighed {
             logprobs: labels.iter().map(sum).collect(),
             ended,
-            receipt: receipt(&self.info.name, Finish::Stop, usage, timings),
+            receipt: receipt(&model, Finish::Stop, usage, timings),
         })
     }
 
@@ -85,7 +86,7 @@ impl Local {
     /// The first position alone, since it computes what the others share.
     fn positions(
         &self,
-        prompt: &[Token],
+        (prompt, adapters): (&[Token], &[Adapted]),
         positions: &Positions,
         request: &Request,
         arrival: &Arrival,
@@ -107,6 +108,7 @@ impl Local {
                     scores: false,
                     guide: None,
                     salt: Some(request.cache_salt.clone()),
+                    adapters: adapters.to_vec(),
                     rank: Rank { priority: request.priority, owner: request.owner },
                     deadline: deadline(request, arrival),
                     cancelled: Arc::clone(&arrival.cancelled),

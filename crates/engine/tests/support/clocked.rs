@@ -4,7 +4,8 @@
 use ingle_backend::cpu::Cpu;
 use ingle_backend::cpu::kernels::Kernels;
 use ingle_backend::{
-    Backend, Batch, Buffer, Bytes, Cache, Format, Graph, Pages, Refusal, Rows, Ticket, Weight,
+    Adapter, Backend, Batch, Buffer, Bytes, Cache, Delta, Format, Graph, Pages, Refusal, Rows,
+    Ticket, Weight,
 };
 use ingle_engine::sampling::Sampler;
 use ingle_engine::{Core, Ending, Job, Options, Rank, Reply, Speculation, Watch};
@@ -56,6 +57,14 @@ impl Backend for Clocked {
         progress: &mut dyn FnMut(f32),
     ) -> Result<(), Refusal> {
         self.cpu.prepare(graph, pages, progress)
+    }
+
+    fn adapt(&mut self, deltas: &[Delta]) -> Result<Adapter, Refusal> {
+        self.cpu.adapt(deltas)
+    }
+
+    fn release(&mut self, adapter: Adapter) {
+        self.cpu.release(adapter);
     }
 
     fn submit(&mut self, graph: &Graph, batch: &Batch) -> Ticket {
@@ -203,6 +212,7 @@ impl Asked {
             scores: false,
             guide: None,
             salt: Some(String::new()),
+            adapters: Vec::new(),
             rank: Rank::default(),
             deadline: None,
             cancelled: Arc::clone(&cancelled),

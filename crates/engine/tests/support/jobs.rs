@@ -60,6 +60,7 @@ pub(crate) fn job(prompt: usize, new_max: usize) -> (Job, Arc<Mutex<Heard>>, Arc
         scores: false,
         guide: None,
         salt: None,
+        adapters: Vec::new(),
         rank: Rank::default(),
         deadline: None,
         cancelled: Arc::clone(&cancelled),

@@ -1,6 +1,7 @@
 //! What the engine's tests have in common: models, cases, and answers gathered whole.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod adapters;
 pub(crate) mod clocked;
 pub(crate) mod grammars;
 pub(crate) mod jobs;

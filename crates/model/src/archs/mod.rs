@@ -17,6 +17,7 @@ mod qwen2;
 mod qwen3;
 mod qwen3moe;
 mod rope;
+mod targets;
 
 use crate::Error;
 use crate::gguf::{Gguf, Tensor, optional};
@@ -25,6 +26,9 @@ use ingle_backend::{
     Backend, Buffer, Cache, Experts, Graph, Index, Input, Op, Out, Rows, Stack, Weight,
 };
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use targets::Taken;
+pub use targets::{Target, Targets};
 
 /// Records a model's forward pass.
 pub type Load = fn(&mut Recorder<'_>) -> Result<(), Error>;
@@ -57,6 +61,8 @@ pub struct Network {
     /// Bytes of the matrices that a step of one token multiplies by, as the file stores them: of
     /// experts, the chosen ones.
     pub weight_bytes: usize,
+    /// What adapters may add to.
+    pub targets: Arc<Targets>,
     /// What it makes of a text, where it reads and does not write; `graph.logits` are that then.
     pub reading: Option<Reading>,
     /// Floats of a row of `graph.logits`.
@@ -82,16 +88,19 @@ pub fn record(
     let shape = Shape::read(gguf)?;
     let (graph, context) = (Graph::default(), context.unwrap_or(shape.context));
     let (reading, bytes, widths) = (Reading::of(gguf)?, HashMap::new(), HashMap::new());
-    let mut recorder = Recorder { gguf, backend, graph, shape, context, reading, bytes, widths };
+    let taken = Vec::new();
+    let mut recorder =
+        Recorder { gguf, backend, graph, shape, context, reading, bytes, taken, widths };
     load(&mut recorder)?;
     let outputs = match recorder.graph.logits {
         Some(output) if recorder.reading.is_some() => recorder.width_of(output),
         _ => recorder.shape.vocabulary,
     };
-    let Recorder { graph, shape, bytes, reading, .. } = recorder;
+    let Recorder { graph, shape, bytes, reading, taken, .. } = recorder;
     let weight_bytes = multiplied(&graph, &bytes);
     let Shape { vocabulary, context, .. } = shape;
-    Ok(Network { graph, vocabulary, context, weight_bytes, reading, outputs })
+    let targets = Arc::new(Targets::of(gguf.arch(), &graph, &taken));
+    Ok(Network { graph, vocabulary, context, weight_bytes, targets, reading, outputs })
 }
 
 /// Bytes of the matrices that a step of one token multiplies by.
@@ -232,6 +241,7 @@ pub struct Recorder<'a> {
     /// What the file says of it as a reader.
     reading: Option<Reading>,
     bytes: HashMap<Weight, usize>,
+    taken: Vec<Taken>,
     /// Of buffers that are not as wide as the model.
     widths: HashMap<Buffer, usize>,
 }
@@ -278,6 +288,7 @@ impl Recorder<'_> {
             .weight(format, rows, cols, stored)
             .map_err(|refusal| bad(format!("{name}: {refusal}")))?;
         self.bytes.insert(weight, bytes);
+        self.taken.push(Taken { name: name.to_owned(), w: weight, rows, cols });
         Ok(weight)
     }
 

@@ -4,6 +4,8 @@
 
 use ingle_backend::{Bytes, Make};
 
+use std::sync::{Arc, OnceLock};
+
 use super::{Gguf, Outline};
 use crate::Error;
 
@@ -28,7 +30,7 @@ impl Held {
         make: impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let from = parts.clone();
-        Self { parts, length, make: Some(std::sync::Arc::new(move || make(&from))) }
+        Self { parts, length, make: Some(Arc::new(move || make(&from))) }
     }
 
     /// The weights; what is made is made when it is read.
@@ -37,6 +39,16 @@ impl Held {
             Some(make) => Bytes::made(self.length, make.clone()),
             None => self.parts[0].clone(),
         }
+    }
+
+    /// Weights that are made of these ones.
+    fn remade(
+        self,
+        length: usize,
+        make: impl Fn(Bytes) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let parts = self.parts.clone();
+        Self { parts, length, make: Some(Arc::new(move || make(self.bytes()))) }
     }
 
     /// What they are made of.
@@ -72,5 +84,51 @@ impl Gguf {
         let mut file = Self::read(Bytes::from(head), length)?;
         file.held = Some(held);
         Ok(file)
+    }
+
+    /// The same model with another head, in which tensors are the same ones in the same order, but
+    /// stored otherwise: `make` is given the place of a tensor that differs, and its bytes, when its
+    /// weights are first read. What it cannot make is zeros, and told by [`Gguf::fault`].
+    pub(crate) fn remade(
+        self,
+        outline: &Outline,
+        make: impl Fn(usize, &[u8]) -> Result<Vec<u8>, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let make = Arc::new(make);
+        let fault = Arc::new(OnceLock::new());
+        let held = outline.tensors().iter().enumerate().map(|(i, planned)| {
+            let held = match &self.held {
+                Some(held) => held[i].clone(),
+                None => Held::stored_as(self.slice(i)),
+            };
+            if self.tensors[i].format == Some(planned.format) {
+                return held;
+            }
+            let length = planned.bytes().expect("planned by those who could");
+            let (make, fault) = (Arc::clone(&make), Arc::clone(&fault));
+            held.remade(length, move |bytes| match make(i, &bytes) {
+                Ok(made) => made,
+                Err(error) => {
+                    let _ = fault.set(error.to_string()); // the first one is told
+                    vec![0; length]
+                }
+            })
+        });
+        let held = held.collect();
+        let mut file = Self::assemble(outline, held)?;
+        file.fault = Some(fault);
+        Ok(file)
+    }
+
+    /// What went wrong when weights were made, of those that were read so far: such a model is not
+    /// to be run.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], with what it was.
+    pub fn fault(&self) -> Result<(), Error> {
+        match self.fault.as_ref().and_then(|fault| fault.get()) {
+            Some(what) => Err(Error::Unsupported(what.clone())),
+            None => Ok(()),
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::families::{Family, Key, Kind, Or};
 use super::json::Object;
+use super::quirks;
 use crate::Error;
 use crate::gguf::{Outline, Value};
 
@@ -27,13 +28,22 @@ pub(super) fn write(family: &Family, config: &Object, outline: &mut Outline) -> 
         })?;
         outline.set(&at("context_length"), uint(config, "max_position_embeddings", left)?);
     }
-    if family.encoder {
+    if let Some(only) = family.activation
+        && activation(config)?.is_some_and(|said| said != only)
+    {
+        let key = ACTIVATIONS.iter().find(|key| config.get(key).is_some());
+        return Err(config.refuse(key.copied().unwrap_or_default(), &format!("only {only}")));
+    }
+    quirks::write(family, config, outline)?;
+    if family.encoder && family.activation.is_some() {
+        outline.set(&at("attention.causal"), Value::Bool(false));
+    } else if family.encoder {
         outline.set(&at("attention.causal"), Value::Bool(false));
         let kind = config.str("position_embedding_type")?.unwrap_or("absolute");
         if kind != "absolute" {
             return Err(config.refuse("position_embedding_type", "only absolute ones are known"));
         }
-        let activation = activation(config)?;
+        let activation = activation(config)?.unwrap_or("gelu");
         outline.set("ingle.activation", Value::Str(activation.to_owned()));
         let types = config.uint("type_vocab_size")?.unwrap_or(0);
         let types = uint(config, "type_vocab_size", types)?;
@@ -68,13 +78,17 @@ fn value(key: &Key, config: &Object) -> Result<Option<Value>, Error> {
 }
 
 /// A count; GGUF files have 32 bits for it.
-fn uint(config: &Object, key: &str, n: u64) -> Result<Value, Error> {
+pub(super) fn uint(config: &Object, key: &str, n: u64) -> Result<Value, Error> {
     u32::try_from(n).map(Value::U32).map_err(|_| config.refuse(key, "too large"))
 }
 
-/// What feed-forward networks are bent by.
-fn activation(config: &Object) -> Result<&'static str, Error> {
-    const KEYS: &[&str] = &["hidden_act", "hidden_activation", "activation", "activation_function"];
+/// What a key for the function is called that bends feed-forward networks. Gemma's newer one counts
+/// where both are there.
+const ACTIVATIONS: &[&str] =
+    &["hidden_activation", "hidden_act", "activation", "activation_function"];
+
+/// What feed-forward networks are bent by, where it is told.
+fn activation(config: &Object) -> Result<Option<&'static str>, Error> {
     const NAMES: &[(&str, &str)] = &[
         ("gelu", "gelu"),
         ("gelu_python", "gelu"),
@@ -87,10 +101,10 @@ fn activation(config: &Object) -> Result<&'static str, Error> {
         ("swiglu", "silu"),
         ("geglu", "gelu"),
     ];
-    let Some(key) = KEYS.iter().find(|key| config.get(key).is_some()) else {
-        return Ok("gelu");
+    let Some(key) = ACTIVATIONS.iter().find(|key| config.get(key).is_some()) else {
+        return Ok(None);
     };
     let said = config.str(key)?.unwrap_or_default();
     let known = NAMES.iter().find(|(name, _)| *name == said).map(|(_, ours)| *ours);
-    known.ok_or_else(|| config.refuse(key, "no such function is known"))
+    known.map(Some).ok_or_else(|| config.refuse(key, "no such function is known"))
 }

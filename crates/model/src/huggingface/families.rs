@@ -24,6 +24,35 @@ pub(super) struct Family {
     pub(super) positions_behind_padding: bool,
     /// What a classifier's first layer is bent by, where its configuration does not say.
     pub(super) head_activation: &'static str,
+    /// What the beginnings of names of parts are that read no text.
+    pub(super) ignored: &'static [&'static str],
+    /// Whether the output matrix is the embeddings' where the configuration does not say.
+    pub(super) tied: bool,
+    /// What a gate is bent by; the architecture's graph knows no other function.
+    pub(super) activation: Option<&'static str>,
+    /// What it has that its graph can only have so, or has no name for in a file.
+    pub(super) quirks: &'static [Quirk],
+}
+
+/// What is peculiar to an architecture's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quirk {
+    /// It rotates positions.
+    Rope,
+    /// It rotates those in layers with a window by another base.
+    LocalRope,
+    /// It has lists of divisors for short and for long contexts.
+    LongRope,
+    /// Its graph knows no window: contexts are no longer than that.
+    NoWindow,
+    /// Of so many layers, from the first on, all but the last have a window.
+    Windows(usize),
+    /// Scores are scaled by the width of a head, but for one size of so many layers.
+    Scale(u64),
+    /// Gates are clamped at 7.
+    Clamped,
+    /// YaRN sets in at no whole pair.
+    UnroundedYarn,
 }
 
 /// A key of a configuration.
@@ -96,6 +125,34 @@ pub(super) enum How {
     Positions,
     /// It is left out where the embeddings take its place.
     Untied,
+    /// 1 is added: a norm's factor is stored as what it differs from 1 by.
+    PlusOne,
+    /// The halves of each query head's, or key head's, rotated rows are brought side by side.
+    Adjacent(Heads),
+    /// One of several that are stacked.
+    Stacked,
+    /// Experts' matrices that are stored with rows and columns exchanged.
+    Transposed(Take),
+    /// Experts' biases.
+    Picked(Take),
+    /// Experts' matrices in MXFP4: their numbers, and in another tensor their scales.
+    Mx(Take),
+    MxScales(Take),
+}
+
+/// Which heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heads {
+    Query,
+    Key,
+}
+
+/// Which rows, where two matrices are stored in turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    All,
+    Even,
+    Odd,
 }
 
 const fn uint(from: &'static [&'static str], to: &'static str) -> Key {
@@ -104,6 +161,10 @@ const fn uint(from: &'static [&'static str], to: &'static str) -> Key {
 
 const fn float(from: &'static [&'static str], to: &'static str) -> Key {
     Key { from, to, kind: Kind::Float, or: Or::Refused }
+}
+
+const fn flag(from: &'static [&'static str], to: &'static str) -> Key {
+    Key { from, to, kind: Kind::Flag, or: Or::Nothing }
 }
 
 impl Key {
@@ -140,6 +201,10 @@ const NONE: Family = Family {
     encoder: false,
     positions_behind_padding: false,
     head_activation: "tanh",
+    ignored: &[],
+    tied: true,
+    activation: None,
+    quirks: &[],
 };
 
 const BERT_KEYS: &[Key] = &[
@@ -170,8 +235,6 @@ const MODERN_KEYS: &[Key] = &[
     float(&["norm_eps"], "attention.layer_norm_epsilon").or(Or::Float(1e-5)),
     uint(&["local_attention"], "attention.sliding_window"),
     uint(&["global_attn_every_n_layers"], "attention.sliding_window_pattern").or(Or::Uint(3)),
-    float(&["global_rope_theta"], "rope.freq_base").or(Or::Nothing),
-    float(&["local_rope_theta"], "rope.freq_base_swa").or(Or::Nothing),
 ];
 
 const NOMIC_KEYS: &[Key] = &[
@@ -183,6 +246,148 @@ const NOMIC_KEYS: &[Key] = &[
     float(&["layer_norm_epsilon", "layer_norm_eps"], "attention.layer_norm_epsilon"),
     float(&["rotary_emb_base", "rope_theta"], "rope.freq_base").or(Or::Float(10_000.0)),
 ];
+
+const DECODER_KEYS: &[Key] = &[
+    uint(&["max_position_embeddings"], "context_length").or(Or::Uint(131_072)),
+    uint(&["hidden_size"], "embedding_length"),
+    uint(&["intermediate_size"], "feed_forward_length"),
+    uint(&["num_hidden_layers"], "block_count"),
+    uint(&["num_attention_heads"], "attention.head_count").or(Or::Uint(8)),
+    float(&["rms_norm_eps"], "attention.layer_norm_rms_epsilon").or(Or::Float(1e-6)),
+];
+
+const HEAD_KEYS: &[Key] = &[
+    uint(&["num_key_value_heads"], "attention.head_count_kv").or(Or::Nothing),
+    uint(&["head_dim"], "attention.key_length").or(Or::Nothing),
+    uint(&["head_dim"], "attention.value_length").or(Or::Nothing),
+];
+
+/// What `transformers` takes where a configuration of Gemma 3 says nothing.
+const GEMMA3_KEYS: &[Key] = &[
+    uint(&["num_key_value_heads"], "attention.head_count_kv").or(Or::Uint(4)),
+    uint(&["head_dim"], "attention.key_length").or(Or::Uint(256)),
+    uint(&["head_dim"], "attention.value_length").or(Or::Uint(256)),
+    uint(&["sliding_window"], "attention.sliding_window").or(Or::Uint(4096)),
+    float(&["final_logit_softcapping"], "final_logit_softcapping").or(Or::Nothing),
+    float(&["attn_logit_softcapping"], "attn_logit_softcapping").or(Or::Nothing),
+];
+
+const GEMMA2_KEYS: &[Key] = &[
+    uint(&["sliding_window"], "attention.sliding_window"),
+    float(&["final_logit_softcapping"], "final_logit_softcapping").or(Or::Nothing),
+    float(&["attn_logit_softcapping"], "attn_logit_softcapping").or(Or::Nothing),
+];
+
+const WINDOW_KEYS: &[Key] =
+    &[uint(&["sliding_window"], "attention.sliding_window").or(Or::Nothing)];
+
+const EXPERT_KEYS: &[Key] = &[
+    uint(&["num_local_experts", "num_experts"], "expert_count"),
+    uint(&["num_experts_per_tok", "experts_per_token"], "expert_used_count"),
+    uint(&["moe_intermediate_size", "intermediate_size"], "expert_feed_forward_length"),
+    flag(&["norm_topk_prob"], "expert_weights_norm"),
+];
+
+/// What is around the layers of models that write.
+const DECODER: &[Name] = &[
+    name("embed_tokens.weight", "token_embd.weight"),
+    name("lm_head.weight", "output.weight").how(How::Untied),
+    name("score.weight", "cls.output.weight").when(When::Sequence),
+    name("layers.{}.self_attn.v_proj", "blk.{}.attn_v"),
+    name("layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"),
+    name("layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"),
+    name("layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"),
+    unused("layers.{}.self_attn.rotary_emb.inv_freq"),
+    unused("rotary_emb.inv_freq"),
+];
+
+const OUTPUT: &[Name] = &[name("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight")];
+
+const NORMS: &[Name] = &[
+    name("norm.weight", "output_norm.weight"),
+    name("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"),
+    name("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"),
+];
+
+const HALVES: &[Name] = &[
+    name("layers.{}.self_attn.q_proj", "blk.{}.attn_q"),
+    name("layers.{}.self_attn.k_proj", "blk.{}.attn_k"),
+];
+
+const ADJACENT: &[Name] = &[
+    name("layers.{}.self_attn.q_proj", "blk.{}.attn_q").how(How::Adjacent(Heads::Query)),
+    name("layers.{}.self_attn.k_proj", "blk.{}.attn_k").how(How::Adjacent(Heads::Key)),
+];
+
+const HEAD_NORMS: &[Name] = &[
+    name("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"),
+    name("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"),
+];
+
+const GEMMA_NORMS: &[Name] = &[
+    name("norm.weight", "output_norm.weight").how(How::PlusOne),
+    name("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight").how(How::PlusOne),
+    name("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight")
+        .how(How::PlusOne),
+    name("layers.{}.pre_feedforward_layernorm.weight", "blk.{}.ffn_norm.weight").how(How::PlusOne),
+    name("layers.{}.post_feedforward_layernorm.weight", "blk.{}.post_ffw_norm.weight")
+        .how(How::PlusOne),
+    name("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight").how(How::PlusOne),
+    name("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight").how(How::PlusOne),
+];
+
+const PHI3: &[Name] = &[
+    name("layers.{}.self_attn.qkv_proj.weight", "blk.{}.attn_qkv.weight"),
+    name("layers.{}.mlp.gate_up_proj.weight", "blk.{}.ffn_up.weight"),
+];
+
+const QWEN3MOE: &[Name] = &[
+    name("layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"),
+    name("layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight")
+        .how(How::Stacked),
+    name("layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight").how(How::Stacked),
+    name("layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight")
+        .how(How::Stacked),
+    name("layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_up_exps.weight"),
+    name("layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"),
+];
+
+const GPT_OSS: &[Name] = &[
+    name("norm.weight", "output_norm.weight"),
+    name("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"),
+    name("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight"),
+    name("layers.{}.self_attn.o_proj", "blk.{}.attn_output"),
+    name("layers.{}.self_attn.sinks", "blk.{}.attn_sinks.weight"),
+    name("layers.{}.mlp.router", "blk.{}.ffn_gate_inp"),
+    name("layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight")
+        .how(How::Transposed(Take::Even)),
+    name("layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight")
+        .how(How::Transposed(Take::Odd)),
+    name("layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight")
+        .how(How::Transposed(Take::All)),
+    name("layers.{}.mlp.experts.gate_up_proj_bias", "blk.{}.ffn_gate_exps.bias")
+        .how(How::Picked(Take::Even)),
+    name("layers.{}.mlp.experts.gate_up_proj_bias", "blk.{}.ffn_up_exps.bias")
+        .how(How::Picked(Take::Odd)),
+    name("layers.{}.mlp.experts.down_proj_bias", "blk.{}.ffn_down_exps.bias")
+        .how(How::Picked(Take::All)),
+    name("layers.{}.mlp.experts.gate_up_proj_blocks", "blk.{}.ffn_gate_exps.weight")
+        .how(How::Mx(Take::Even)),
+    name("layers.{}.mlp.experts.gate_up_proj_scales", "blk.{}.ffn_gate_exps.weight")
+        .how(How::MxScales(Take::Even)),
+    name("layers.{}.mlp.experts.gate_up_proj_blocks", "blk.{}.ffn_up_exps.weight")
+        .how(How::Mx(Take::Odd)),
+    name("layers.{}.mlp.experts.gate_up_proj_scales", "blk.{}.ffn_up_exps.weight")
+        .how(How::MxScales(Take::Odd)),
+    name("layers.{}.mlp.experts.down_proj_blocks", "blk.{}.ffn_down_exps.weight")
+        .how(How::Mx(Take::All)),
+    name("layers.{}.mlp.experts.down_proj_scales", "blk.{}.ffn_down_exps.weight")
+        .how(How::MxScales(Take::All)),
+];
+
+/// What names of a model's parts that write text begin with, alone and beside one that sees.
+const WRITES: &[&str] =
+    &["model.language_model.", "language_model.model.", "language_model.", "model."];
 
 /// What is before and in the layers of BERT and its kin.
 const BERT: &[Name] = &[
@@ -283,6 +488,32 @@ const NOMIC: &[Name] = &[
     name("encoder.layers.{}.norm2", "blk.{}.layer_output_norm"),
 ];
 
+const WRITER: Family = Family {
+    keys: &[DECODER_KEYS, HEAD_KEYS],
+    prefixes: WRITES,
+    activation: Some("silu"),
+    tied: false,
+    ..NONE
+};
+
+const GEMMA: Family = Family {
+    keys: &[DECODER_KEYS, GEMMA3_KEYS],
+    names: &[DECODER, OUTPUT, HALVES, GEMMA_NORMS],
+    ignored: &[
+        "vision_tower.",
+        "multi_modal_projector.",
+        "model.vision_tower.",
+        "model.multi_modal_projector.",
+    ],
+    activation: Some("gelu_tanh"),
+    tied: true,
+    ..WRITER
+};
+
+/// What Gemma 3 is called here where its tokens see what comes after them; `transformers` has no
+/// name for it.
+const EMBEDDING_GEMMA: &str = "gemma3_text that sees both ways";
+
 /// Every architecture.
 static FAMILIES: &[Family] = &[
     Family {
@@ -322,6 +553,7 @@ static FAMILIES: &[Family] = &[
         names: &[MODERN],
         encoder: true,
         head_activation: "gelu",
+        quirks: &[Quirk::Rope, Quirk::LocalRope],
         ..NONE
     },
     Family {
@@ -333,11 +565,80 @@ static FAMILIES: &[Family] = &[
         encoder: true,
         ..NONE
     },
+    Family {
+        types: &["llama", "mistral"],
+        arch: "llama",
+        names: &[DECODER, OUTPUT, NORMS, ADJACENT],
+        quirks: &[Quirk::Rope, Quirk::NoWindow],
+        ..WRITER
+    },
+    Family {
+        types: &["qwen2"],
+        arch: "qwen2",
+        names: &[DECODER, OUTPUT, NORMS, HALVES],
+        quirks: &[Quirk::Rope, Quirk::NoWindow],
+        ..WRITER
+    },
+    Family {
+        types: &["qwen3"],
+        arch: "qwen3",
+        names: &[DECODER, OUTPUT, NORMS, HALVES, HEAD_NORMS],
+        quirks: &[Quirk::Rope, Quirk::NoWindow],
+        ..WRITER
+    },
+    Family {
+        types: &["qwen3_moe"],
+        arch: "qwen3moe",
+        keys: &[DECODER_KEYS, HEAD_KEYS, EXPERT_KEYS],
+        names: &[DECODER, OUTPUT, NORMS, HALVES, HEAD_NORMS, QWEN3MOE],
+        quirks: &[Quirk::Rope, Quirk::NoWindow],
+        ..WRITER
+    },
+    Family {
+        types: &["phi3"],
+        arch: "phi3",
+        keys: &[DECODER_KEYS, HEAD_KEYS, WINDOW_KEYS],
+        names: &[PHI3, DECODER, OUTPUT, NORMS],
+        quirks: &[Quirk::Rope, Quirk::LongRope],
+        ..WRITER
+    },
+    Family {
+        types: &["gpt_oss"],
+        arch: "gpt-oss",
+        keys: &[DECODER_KEYS, HEAD_KEYS, WINDOW_KEYS, EXPERT_KEYS],
+        names: &[DECODER, HALVES, GPT_OSS],
+        quirks: &[Quirk::Rope, Quirk::Windows(2), Quirk::Clamped, Quirk::UnroundedYarn],
+        ..WRITER
+    },
+    Family {
+        types: &["gemma2"],
+        arch: "gemma2",
+        keys: &[DECODER_KEYS, HEAD_KEYS, GEMMA2_KEYS],
+        names: &[DECODER, OUTPUT, HALVES, GEMMA_NORMS],
+        quirks: &[Quirk::Rope, Quirk::Windows(2), Quirk::Scale(46)],
+        ..GEMMA
+    },
+    Family {
+        types: &["gemma3_text", "gemma3"],
+        arch: "gemma3",
+        quirks: &[Quirk::Rope, Quirk::LocalRope, Quirk::Windows(6), Quirk::Scale(62)],
+        ..GEMMA
+    },
+    Family {
+        types: &[EMBEDDING_GEMMA],
+        arch: "gemma-embedding",
+        quirks: &[Quirk::Rope, Quirk::LocalRope, Quirk::Windows(6), Quirk::Scale(0)],
+        encoder: true,
+        ..GEMMA
+    },
 ];
 
 /// The row that a configuration means.
 pub(super) fn of(config: &Object) -> Result<&'static Family, Error> {
-    let wanted = config.str("model_type")?.ok_or_else(|| config.lacks("model_type"))?;
+    let mut wanted = config.str("model_type")?.ok_or_else(|| config.lacks("model_type"))?;
+    if wanted == "gemma3_text" && config.flag("use_bidirectional_attention")? == Some(true) {
+        wanted = EMBEDDING_GEMMA;
+    }
     FAMILIES.iter().find(|family| family.types.contains(&wanted)).ok_or_else(|| {
         let known: Vec<&str> = FAMILIES.iter().flat_map(|family| family.types).copied().collect();
         let why = format!("no architecture of this version; known are {}", known.join(", "));

@@ -25,6 +25,29 @@ pub(super) struct Sizes {
     layers: u64,
     /// Whether the embeddings are the output matrix too.
     tied: bool,
+    /// Query heads, and key heads.
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+}
+
+/// No sizes, for what depends on none.
+const NO_SIZES: Sizes = Sizes { first_position: 0, layers: 0, tied: false, heads: 0, kv_heads: 0 };
+
+impl Sizes {
+    fn of(family: &Family, config: &Object) -> Result<Self, Error> {
+        let count = |keys: &[&str]| {
+            let found = keys.iter().find_map(|key| config.uint(key).transpose());
+            found.transpose().map(|found| found.unwrap_or(0))
+        };
+        let heads = count(&["num_attention_heads"])?;
+        Ok(Self {
+            first_position: first_position(family, config)?,
+            layers: count(&["num_hidden_layers", "n_layers", "n_layer"])?,
+            tied: config.flag("tie_word_embeddings")?.unwrap_or(family.tied),
+            heads: heads as usize,
+            kv_heads: config.uint("num_key_value_heads")?.unwrap_or(heads) as usize,
+        })
+    }
 }
 
 /// A tensor in the making: what is done, to what, in which order.
@@ -44,16 +67,12 @@ pub(super) fn read(
     let Some(stored) = safetensors::open_set(base, STEM)? else {
         return Err(lacking(base));
     };
-    let sizes = Sizes {
-        first_position: first_position(family, config)?,
-        layers: ["num_hidden_layers", "n_layers", "n_layer"]
-            .iter()
-            .find_map(|key| config.uint(key).ok().flatten())
-            .unwrap_or(0),
-        tied: config.flag("tie_word_embeddings")?.unwrap_or(true),
-    };
+    let sizes = Sizes::of(family, config)?;
     let mut making: BTreeMap<String, Making> = BTreeMap::new();
     for (name, stored) in stored {
+        if family.ignored.iter().any(|part| name.starts_with(part)) {
+            continue;
+        }
         for (row, found) in rows(family, &name, sizes.layers)? {
             let wanted = head.needs(row.when) && !(row.how == How::Untied && sizes.tied);
             if row.to.is_empty() || !wanted {
@@ -62,7 +81,8 @@ pub(super) fn read(
             let making = making
                 .entry(found.target(row, &name))
                 .or_insert_with(|| Making { how: row.how, parts: BTreeMap::new() });
-            if making.parts.insert(found.part, stored.clone()).is_some() {
+            let part = if let How::MxScales(_) = row.how { 1 } else { found.part };
+            if making.parts.insert(part, stored.clone()).is_some() {
                 return Err(Error::Unsupported(format!("tensor {name} is there twice")));
             }
         }
@@ -90,8 +110,7 @@ fn lacking(base: &Path) -> Error {
 
 /// A tensor as it is, under another name.
 pub(super) fn as_it_is(name: String, stored: &Stored) -> Result<(Planned, Held), Error> {
-    let sizes = Sizes { first_position: 0, layers: 0, tied: false };
-    change::make(name, How::As, std::slice::from_ref(stored), &sizes)
+    change::make(name, How::As, std::slice::from_ref(stored), &NO_SIZES)
 }
 
 /// Numbers in a name.
@@ -120,9 +139,9 @@ fn rows<'a>(
     name: &'a str,
     layers: u64,
 ) -> Result<Vec<(&'static Name, Found<'a>)>, Error> {
-    let bare = family.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let bare = family.prefixes.iter().filter_map(|prefix| name.strip_prefix(prefix));
     let mut found = Vec::new();
-    for name in [Some(name), bare].into_iter().flatten() {
+    for name in std::iter::once(name).chain(bare) {
         let rows = family.names.iter().copied().flatten();
         found.extend(rows.filter_map(|row| Some((row, match_row(row.from, name)?))));
         if !found.is_empty() {

@@ -2,8 +2,11 @@
 //! older WordPiece models), and what `tokenizer_config.json` and `special_tokens_map.json` say of
 //! special tokens. What a tokenizer does that this version does not is refused by name.
 
+mod around;
 mod file;
+mod merges;
 mod pieces;
+mod unigram;
 
 use std::path::Path;
 
@@ -36,9 +39,10 @@ pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Resu
     };
     let specials = Specials { settings, map: Object::read(&base.join("special_tokens_map.json"))? };
     let mut words = words(&file, &path)?;
-    let kind = file.model.kind();
-    match kind {
+    match file.model.kind() {
         "WordPiece" => pieces::write(&file, &mut words, outline)?,
+        "BPE" => merges::write(&file, &mut words, outline)?,
+        "Unigram" => unigram::write(&file, &mut words, outline)?,
         other => {
             return Err(Error::Unsupported(format!(
                 "tokenizer.json: a model of type `{other}` is not supported"
@@ -46,6 +50,10 @@ pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Resu
         }
     }
     specials.write(config, &words, outline)?;
+    around::write(&file, &specials, &words, outline)?;
+    if file.added_tokens.iter().any(|added| added.special && added.rstrip) {
+        outline.set("tokenizer.ingle.swallow_after_special", Value::Bool(true));
+    }
     template(base, &specials.settings, outline)?;
     let Words { tokens, kinds, scores } = words;
     let strs: Strs = tokens.iter().map(String::as_str).collect();
@@ -111,24 +119,43 @@ impl Specials {
         said.as_str().or_else(|| said.get("content")?.as_str())
     }
 
+    /// A special token's id.
+    fn id(&self, name: &str, words: &Words) -> Option<usize> {
+        let text = self.text(name)?;
+        words.tokens.iter().position(|token| token == text)
+    }
+
     /// Sets their ids. Where a text is not told, the model's configuration may have the id.
     fn write(&self, config: &Object, words: &Words, outline: &mut Outline) -> Result<(), Error> {
         for (name, key) in SPECIALS {
             let id = match self.text(name) {
-                Some(text) => words.tokens.iter().position(|token| token == text),
+                Some(_) => self.id(name, words),
                 None => first_id(config, &format!("{name}_id")),
             };
             let id = id.filter(|id| *id < words.tokens.len());
             if let Some(id) = id.and_then(|id| Token::try_from(id).ok()) {
                 outline.set(&format!("tokenizer.ggml.{key}"), Value::U32(id));
-                // A model that reads begins its texts so.
-                if *name == "cls_token" && self.text("bos_token").is_none() {
-                    outline.set("tokenizer.ggml.bos_token_id", Value::U32(id));
-                }
             }
         }
         Ok(())
     }
+}
+
+/// The parts of a normalizer, a pre-tokenizer or a post-processor, which may be a sequence of them.
+fn parts<'a>(whole: &'a Json, of: &str) -> Vec<&'a Json> {
+    match whole {
+        Json::Null => Vec::new(),
+        one if one["type"] == "Sequence" => {
+            one[of].as_array().map(|all| all.iter().collect()).unwrap_or_default()
+        }
+        one => vec![one],
+    }
+}
+
+/// That a part of a tokenizer cannot be honoured.
+fn refused(what: &str, part: &Json) -> Error {
+    let shown: String = part.to_string().chars().take(300).collect();
+    Error::Unsupported(format!("tokenizer.json: the {what} {shown} is not supported"))
 }
 
 /// An id, or the first of several.

@@ -259,9 +259,12 @@ fn from_any_source(
     }
     let mut tried = String::new();
     for source in &want.sources {
-        let fetched = match want.files.is_empty() {
-            true => from_source(store, want, source, folder, progress),
-            false => tree::from_source(store, want, source, folder, progress),
+        let fetched = match &source[..] {
+            [Piece { from: Reference::Repository(repository), .. }] => {
+                tree::from_repository(store, want, repository, folder, progress)
+            }
+            _ if want.files.is_empty() => from_source(store, want, source, folder, progress),
+            _ => tree::from_source(store, want, source, folder, progress),
         };
         match fetched {
             Err(Error::Fetch(why)) => {

@@ -1,13 +1,13 @@
-//! The Hugging Face hub as far as fetching one file goes: its address, its token, its offline
-//! switch. The names of the environment variables are those of the `huggingface_hub` package.
-//! There is no search, no listing of repositories and no writing.
+//! The Hugging Face hub as far as fetching files goes: its addresses, its token, its offline switch.
+//! The names of the environment variables are those of the `huggingface_hub` package. There is no
+//! search, no listing of anything but one repository's files, and no writing.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reference::{Hub, Reference};
+use super::reference::{Hub, Reference, Repository};
 use crate::Error;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
@@ -93,6 +93,15 @@ impl Settings {
             escape(revision, b""),
             escape(&hub.file, b"/")
         )
+    }
+}
+
+impl Settings {
+    /// The address of what the hub tells of a repository: its files at a revision.
+    pub(crate) fn listing_url(&self, repository: &Repository) -> String {
+        let Repository { owner, repo, revision } = repository;
+        let revision = escape(revision.as_deref().unwrap_or("main"), b"");
+        format!("{}/api/models/{owner}/{repo}/revision/{revision}?blobs=true", self.endpoint)
     }
 }
 

@@ -6,12 +6,14 @@ use std::fs;
 use std::path::Path;
 
 use super::fetch::{Archive, Numbered, Piece, Want, Whole, one_file, record};
+use super::http::{Client, Target};
 use super::manifest::{Kept, Manifest};
-use super::reference::is_member;
-use super::sink::{hash_file, hash_text, io_error};
+use super::reference::{Hub, Repository, is_member};
+use super::sink::{Bound, Sink, hash_file, hash_text, io_error};
 use super::{Entry, Progress, Reference, Store, now_seconds};
 use crate::{Error, catalogue};
 use ingle_protocol::wire::rfc3339;
+use serde::Deserialize;
 
 /// A file of a directory, as far as it is known before it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,7 @@ pub(super) fn from_source(
             "the files' SHA-256 is {sha256} instead of {wanted}; they were not kept"
         )));
     }
+    let _ = fs::remove_file(partial.join(COMMIT));
     let path = folder.join(&want.file);
     if path.is_dir() {
         fs::remove_dir_all(&path).map_err(|source| io_error(&path, source))?; // without a manifest
@@ -85,6 +88,129 @@ pub(super) fn from_source(
         files: kept,
     };
     record(manifest, folder)
+}
+
+/// The longest list of a repository's files, in bytes; the longest known have some 2 million.
+const MAX_LISTING: u64 = 32 << 20;
+/// The file beside a directory's in the making that names the commit which they are of.
+const COMMIT: &str = ".commit";
+
+/// What the hub tells of a repository.
+#[derive(Deserialize)]
+struct Listing {
+    /// The commit.
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    lfs: Option<Large>,
+}
+
+/// What is known of a file that is kept apart from the repository's text.
+#[derive(Deserialize)]
+struct Large {
+    sha256: String,
+}
+
+/// Fetches the files of a repository that a model needs, all of one commit.
+pub(super) fn from_repository(
+    store: &Store,
+    want: &Want,
+    repository: &Repository,
+    folder: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Entry, Error> {
+    store.settings.online(&Reference::Repository(repository.clone()))?;
+    let Listing { sha, siblings } = listing(store, repository, folder, progress)?;
+    let partial = folder.join(format!("{}.partial", want.file));
+    let commit = partial.join(COMMIT);
+    if partial.is_dir() && fs::read_to_string(&commit).ok().as_deref() != Some(sha.as_str()) {
+        fs::remove_dir_all(&partial).map_err(|source| io_error(&partial, source))?;
+    }
+    fs::create_dir_all(&partial).map_err(|source| io_error(&partial, source))?;
+    fs::write(&commit, &sha).map_err(|source| io_error(&commit, source))?;
+    let (files, pieces): (Vec<Member>, Vec<Piece>) = members(siblings, repository, &sha)?;
+    let want = Want { files, ..want.clone() };
+    from_source(store, &want, &pieces, folder, progress)
+}
+
+/// Asks for the list of a repository's files.
+fn listing(
+    store: &Store,
+    repository: &Repository,
+    folder: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Listing, Error> {
+    let path = folder.join("listing.json.partial");
+    let target = Target {
+        url: store.settings.listing_url(repository),
+        token: store.settings.token.clone(),
+        base: 0,
+        bound: Bound::AtMost(MAX_LISTING),
+        sha256: None,
+    };
+    let mut sink = Sink::open(&path, 0)?;
+    let client = Client::new(&store.settings)?;
+    let fetched = client.fetch(&target, &mut None, &mut |_| Ok(()), &mut sink, progress);
+    let text =
+        fetched.and_then(|()| fs::read_to_string(&path).map_err(|source| io_error(&path, source)));
+    let _ = fs::remove_file(&path);
+    let wrong = |error| Error::Fetch(format!("{}: no list of files: {error}", target.url));
+    let listing: Listing = serde_json::from_str(&text?).map_err(wrong)?;
+    let commit = &listing.sha;
+    if !(7..=64).contains(&commit.len()) || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Error::Fetch(format!("{}: names no commit", target.url)));
+    }
+    Ok(listing)
+}
+
+/// The files that are needed, and where to fetch them.
+fn members(
+    siblings: Vec<Sibling>,
+    repository: &Repository,
+    commit: &str,
+) -> Result<(Vec<Member>, Vec<Piece>), Error> {
+    let Repository { owner, repo, .. } = repository;
+    let named = |end: &str| siblings.iter().find(|file| file.rfilename.ends_with(end));
+    let weights = siblings
+        .iter()
+        .any(|file| needed(&file.rfilename) && file.rfilename.ends_with(".safetensors"));
+    if !weights || !siblings.iter().any(|file| file.rfilename == "config.json") {
+        let hint = match (named(".gguf"), named(".bin")) {
+            (Some(file), _) => {
+                let file = file.rfilename.escape_debug();
+                format!("it has GGUF files; name one, as hf:{owner}/{repo}/{file}")
+            }
+            (None, Some(_)) => "its weights are pickled, which is a program; Ingle reads \
+                                safetensors files alone"
+                .into(),
+            (None, None) => "look for a repository that has these".into(),
+        };
+        return Err(Error::Fetch(format!(
+            "hf:{owner}/{repo} has no config.json or no model.safetensors\nhint: {hint}"
+        )));
+    }
+    let mut all: Vec<(Member, Piece)> = siblings
+        .into_iter()
+        .filter(|file| needed(&file.rfilename))
+        .map(|Sibling { rfilename: path, size, lfs }| {
+            let hub = Hub {
+                owner: owner.clone(),
+                repo: repo.clone(),
+                file: path.clone(),
+                revision: Some(commit.to_owned()),
+            };
+            let piece = Piece { from: Reference::Hub(hub), size, download: size };
+            (Member { path, size, sha256: lfs.map(|large| large.sha256) }, piece)
+        })
+        .collect();
+    all.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+    all.dedup_by(|a, b| a.0.path == b.0.path);
+    Ok(all.into_iter().unzip())
 }
 
 /// Where all files came from, in a few words.

@@ -2,10 +2,12 @@
 //! printable character) or over characters with `▁` for a space (Gemma 4's way).
 
 use super::merge::Line;
+use super::spans::{Sink, unescaped};
 use super::split::{Row, Splitter};
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::Token;
 use rustc_hash::FxHashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A merge's symbol has no token.
@@ -100,34 +102,35 @@ impl BytePair {
         self.characters
     }
 
-    pub(super) fn encode(&self, text: &str, line: &mut Line, tokens: &mut Vec<Token>) {
-        let escaped;
-        let text = if self.characters {
-            escaped = text.replace(' ', "▁");
-            &escaped
-        } else {
-            text
-        };
+    pub(super) fn encode(&self, text: &str, line: &mut Line, tokens: &mut impl Sink) {
+        if !self.characters {
+            return self.words(text, line, tokens);
+        }
+        let before = tokens.count();
+        self.words(&text.replace(' ', "▁"), line, tokens);
+        tokens.place(before, unescaped(text, false));
+    }
+
+    fn words(&self, text: &str, line: &mut Line, tokens: &mut impl Sink) {
         let mut lengths = Vec::new();
         self.splitter.split(text, &mut lengths);
-        let mut rest = text;
+        let mut at = 0;
         for length in lengths {
-            let (word, after) = rest.split_at(length);
-            rest = after;
+            let word = &text[at..at + length];
             let whole = self.symbols.get(word.as_bytes()).copied().unwrap_or(NO_TOKEN);
             let known = self.closed.get(whole as usize);
             if known.is_some_and(|known| {
                 self.needs_no_merging(word) || known.load(Ordering::Relaxed) == CLOSED
             }) {
-                tokens.push(whole);
-                continue;
+                tokens.push(whole, at..at + length);
+            } else {
+                let single = self.word(word, at, line, tokens);
+                if let Some(known) = known {
+                    let closed = if single == Some(whole) { CLOSED } else { OPEN };
+                    known.store(closed, Ordering::Relaxed);
+                }
             }
-            let from = tokens.len();
-            self.word(word, line, tokens);
-            if let Some(known) = known {
-                let closed = if tokens[from..] == [whole] { CLOSED } else { OPEN };
-                known.store(closed, Ordering::Relaxed);
-            }
+            at += length;
         }
     }
 
@@ -136,7 +139,15 @@ impl BytePair {
         self.whole_words || self.characters && word.starts_with('\n')
     }
 
-    fn word(&self, word: &str, line: &mut Line, tokens: &mut Vec<Token>) {
+    /// A word's tokens, which begins at byte `at`; returns the token if it is one.
+    fn word(
+        &self,
+        word: &str,
+        at: usize,
+        line: &mut Line,
+        tokens: &mut impl Sink,
+    ) -> Option<Token> {
+        let (before, mut last) = (tokens.count(), None);
         line.clear();
         if self.characters {
             let mut buffer = [0; 4];
@@ -153,15 +164,24 @@ impl BytePair {
             let &(rank, joined) = self.merges.get(&pair(left.id, right.id))?;
             Some((-(rank as f32), joined))
         });
+        let mut push = |token: Token, bytes: Range<usize>| {
+            last = Some(token);
+            tokens.push(token, bytes);
+        };
         for symbol in line.symbols() {
+            let (start, length) = (symbol.start as usize, symbol.bytes as usize);
             if symbol.id < self.vocabulary {
-                tokens.push(symbol.id);
+                push(symbol.id, at + start..at + start + length);
                 continue;
             }
-            let bytes = &word.as_bytes()[symbol.start as usize..][..symbol.bytes as usize];
-            let fallback = bytes.iter().map(|&byte| self.fallback[usize::from(byte)]);
-            tokens.extend(fallback.filter(|&token| token != NO_TOKEN));
+            for (i, &byte) in word.as_bytes()[start..start + length].iter().enumerate() {
+                let token = self.fallback[usize::from(byte)];
+                if token != NO_TOKEN {
+                    push(token, at + start + i..at + start + i + 1);
+                }
+            }
         }
+        last.filter(|_| tokens.count() == before + 1)
     }
 }
 

@@ -2,6 +2,7 @@
 //! score of the token that the join makes. A character without a token is written byte by byte.
 
 use super::merge::Line;
+use super::spans::{Sink, unescaped};
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::Token;
 use rustc_hash::FxHashMap;
@@ -44,8 +45,10 @@ impl SentencePiece {
         Self { pieces, scores, bytes }
     }
 
-    pub(super) fn encode(&self, text: &str, line: &mut Line, tokens: &mut Vec<Token>) {
-        let text = text.replace(' ', "▁");
+    /// The tokens of a text, before which a space is put where that is so.
+    pub(super) fn encode(&self, plain: &str, space: bool, line: &mut Line, tokens: &mut impl Sink) {
+        let before = tokens.count();
+        let text = [if space { "▁" } else { "" }, &plain.replace(' ', "▁")].concat();
         line.clear();
         let mut at = 0;
         for character in text.chars() {
@@ -60,14 +63,19 @@ impl SentencePiece {
             Some((self.scores[token as usize], token))
         });
         for symbol in line.symbols() {
+            let (start, length) = (symbol.start as usize, symbol.bytes as usize);
             if symbol.id != NO_TOKEN {
-                tokens.push(symbol.id);
+                tokens.push(symbol.id, start..start + length);
                 continue;
             }
-            let bytes = &text.as_bytes()[symbol.start as usize..][..symbol.bytes as usize];
-            let fallback = bytes.iter().map(|&byte| self.bytes[usize::from(byte)]);
-            tokens.extend(fallback.filter(|&token| token != NO_TOKEN));
+            for (i, &byte) in text.as_bytes()[start..start + length].iter().enumerate() {
+                let token = self.bytes[usize::from(byte)];
+                if token != NO_TOKEN {
+                    tokens.push(token, start + i..start + i + 1);
+                }
+            }
         }
+        tokens.place(before, unescaped(plain, space));
     }
 }
 

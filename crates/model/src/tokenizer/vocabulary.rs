@@ -1,6 +1,7 @@
 //! What a model file says about its tokens, as plain data: nothing is derived or checked here.
 
-use crate::gguf::{Gguf, optional};
+use super::around::Said;
+use crate::gguf::{Array, Gguf, Value, optional};
 use crate::{Error, Token};
 
 /// What a token is for. The numbers are GGUF's `tokenizer.ggml.token_type`.
@@ -39,7 +40,8 @@ impl TokenKind {
 /// [`Tokenizer::new`](super::Tokenizer::new) knows each family's defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
-    /// The family: `llama` (SentencePiece BPE), `gpt2` (byte-level BPE), `gemma4`, `bert`.
+    /// The family: `llama` (SentencePiece BPE), `gpt2` (byte-level BPE), `gemma4`, `bert`, `t5`
+    /// (Unigram).
     pub model: String,
     /// The pre-tokenizer's name.
     pub pre: String,
@@ -83,8 +85,16 @@ pub struct Vocabulary {
     pub lowercase: Option<bool>,
     /// Whether letters lose their accents (`bert`); follows `lowercase` where not given.
     pub strip_accents: Option<bool>,
+    /// Whether only the text's beginning is, and not what follows a special token.
+    pub space_first_only: bool,
+    /// Whether runs of spaces become one, and those at the ends none (`t5`).
+    pub remove_extra_whitespaces: Option<bool>,
+    /// What characters are replaced by before all else (`t5`), as SentencePiece packs it.
+    pub charsmap: Vec<u8>,
     /// Whether special tokens swallow the whitespace after them, as Phi-3's do.
     pub swallow_after_special: bool,
+    /// What is put around texts, where the file tells it apart from single marks.
+    pub around: Option<Said>,
 }
 
 impl Vocabulary {
@@ -113,6 +123,17 @@ impl Vocabulary {
         }
         let kinds = optional(file.ints(&key("token_type")))?.unwrap_or_default();
         let name = text("general.name")?.to_lowercase();
+        let own = |name: &str| optional(file.ints(&format!("tokenizer.ingle.{name}")));
+        let around = match (own("single")?, own("pair")?) {
+            (Some(single), Some(pair)) => {
+                let types = ["single_types", "pair_types"].map(own);
+                let [of_single, of_pair] = types;
+                let types = [of_single?.unwrap_or_default(), of_pair?.unwrap_or_default()];
+                Some(Said { single, pair, types })
+            }
+            _ => None,
+        };
+        let switch = |name: &str| optional(file.bool(&format!("tokenizer.ingle.{name}")));
         Ok(Self {
             model: text(&key("model"))?.to_owned(),
             pre: text(&key("pre"))?.to_owned(),
@@ -137,8 +158,28 @@ impl Vocabulary {
             add_space_prefix: flag("add_space_prefix")?,
             lowercase: flag("normalizer.lowercase")?,
             strip_accents: flag("normalizer.strip_accents")?,
-            // No key says it; llama.cpp goes by the name as well.
-            swallow_after_special: name.contains("phi-3") || name.contains("phi3"),
+            space_first_only: switch("space_first_only")?.unwrap_or(false),
+            remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
+            charsmap: charsmap(file)?,
+            // No key of others says it; llama.cpp goes by the name as well.
+            swallow_after_special: switch("swallow_after_special")?
+                .unwrap_or(name.contains("phi-3") || name.contains("phi3")),
+            around,
         })
+    }
+}
+
+/// `tokenizer.ggml.precompiled_charsmap`; files have it as signed or unsigned bytes.
+fn charsmap(file: &Gguf) -> Result<Vec<u8>, Error> {
+    const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
+    match file.get(KEY) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(Array::U8s(bytes))) => Ok(bytes.clone()),
+        Some(Value::Array(Array::I8s(bytes))) => {
+            Ok(bytes.iter().map(|byte| byte.cast_unsigned()).collect())
+        }
+        Some(other) => {
+            Err(Error::Unsupported(format!("{KEY} is a {}, not bytes", other.type_name())))
+        }
     }
 }

@@ -1,11 +1,22 @@
 //! BERT's WordPiece: words without case or accents, cut greedily into their longest known parts.
 //! In a GGUF file the parts that begin a word carry `▁`; the others carry nothing.
+//!
+//! Text is cleaned character by character, as the package `tokenizers` does it (`BertNormalizer`,
+//! `BertPreTokenizer`), so that it is known at every byte of a word where it comes from.
 
+use super::spans::Sink;
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::Token;
 use regex::Regex;
 use rustc_hash::FxHashMap;
-use unicode_normalization::UnicodeNormalization;
+use std::ops::Range;
+use std::sync::LazyLock;
+use unicode_normalization::char::decompose_canonical;
+
+/// Longer words, in characters, are unknown.
+const WORD_MAX: usize = 100;
+/// What begins a word in a GGUF file.
+const BEGIN: &str = "▁";
 
 #[derive(Debug)]
 pub(super) struct WordPiece {
@@ -15,11 +26,89 @@ pub(super) struct WordPiece {
     unk: Token,
     lowercase: bool,
     strip_accents: bool,
-    /// What is dropped: accents and what prints nothing.
-    accents: Regex,
-    unseen: Regex,
-    /// A sign or a Chinese character by itself, or a run of anything else.
-    words: Regex,
+}
+
+/// What becomes of a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// It is a part of a word.
+    Letter,
+    /// It is a word of its own.
+    Alone,
+    /// It parts words.
+    Space,
+    /// It prints nothing and is dropped.
+    Unseen,
+    /// It is dropped where accents are.
+    Accent,
+}
+
+/// Classes of the first planes' characters, each by its number; made once, and never for ASCII text.
+static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
+    const KNOWN: u32 = 0x3_0000;
+    let compile = |pattern: &str| Regex::new(pattern).expect("a tested pattern");
+    let mut classes = vec![Class::Letter; KNOWN as usize];
+    let all: String = (0..KNOWN).filter_map(char::from_u32).collect();
+    for (pattern, class) in [
+        (r"\s", Class::Space),
+        (r"\p{Mn}", Class::Accent),
+        (r"\p{P}", Class::Alone),
+        (r"\p{C}", Class::Unseen),
+    ] {
+        for found in compile(pattern).find_iter(&all) {
+            for character in found.as_str().chars() {
+                classes[character as usize] = class;
+            }
+        }
+    }
+    classes[0xFFFD] = Class::Unseen;
+    classes
+});
+
+impl Class {
+    fn of(character: char) -> Self {
+        match character {
+            '\t' | '\n' | '\r' | ' ' => Self::Space,
+            _ if character.is_ascii_alphanumeric() => Self::Letter,
+            _ if character.is_ascii_punctuation() => Self::Alone,
+            _ if is_han(character) => Self::Alone,
+            _ => CLASSES.get(character as usize).copied().unwrap_or(Self::Letter),
+        }
+    }
+}
+
+/// The characters that BERT's makers took for Chinese words.
+fn is_han(character: char) -> bool {
+    matches!(u32::from(character),
+        0x4E00..=0x9FFF | 0x3400..=0x4DBF | 0x20000..=0x2A6DF | 0x2A700..=0x2B73F
+        | 0x2B740..=0x2B81F | 0x2B920..=0x2CEAF | 0xF900..=0xFAFF | 0x2F800..=0x2FA1F)
+}
+
+/// A word in the making, and where in the text each of its bytes is from.
+#[derive(Default)]
+struct Word {
+    text: String,
+    from: Vec<Range<u32>>,
+}
+
+impl Word {
+    fn push(&mut self, character: char, from: Range<u32>) {
+        if self.text.is_empty() {
+            self.text.push_str(BEGIN);
+            self.from.resize(BEGIN.len(), from.start..from.start);
+        }
+        self.text.push(character);
+        self.from.resize(self.text.len(), from);
+    }
+
+    fn place(&self, part: Range<usize>) -> Range<usize> {
+        self.from[part.start].start as usize..self.from[part.end - 1].end as usize
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.from.clear();
+    }
 }
 
 impl WordPiece {
@@ -32,56 +121,91 @@ impl WordPiece {
         }
         let longest = parts.keys().map(|part| part.len()).max().unwrap_or(0);
         let lowercase = vocabulary.lowercase.unwrap_or(true);
-        let signs = r"\p{P}$+<=>^`|~";
-        let han = "\u{4E00}-\u{9FFF}\u{3400}-\u{4DBF}\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\
-                   \u{2B740}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{F900}-\u{FAFF}\u{2F800}-\u{2FA1F}";
-        let compile = |pattern: &str| Regex::new(pattern).expect("a tested pattern");
-        Self {
-            parts,
-            longest,
-            unk,
-            lowercase,
-            strip_accents: vocabulary.strip_accents.unwrap_or(lowercase),
-            accents: compile(r"\p{Mn}+"),
-            unseen: compile(r"[\p{C}\x{FFFD}]+"),
-            words: compile(&format!("[{signs}{han}]|[^{signs}{han}]+")),
+        let strip_accents = vocabulary.strip_accents.unwrap_or(lowercase);
+        Self { parts, longest, unk, lowercase, strip_accents }
+    }
+
+    pub(super) fn encode(&self, text: &str, tokens: &mut impl Sink) {
+        let mut word = Word::default();
+        for (at, character) in text.char_indices() {
+            let from = at as u32..(at + character.len_utf8()) as u32;
+            let class = Class::of(character);
+            match class {
+                Class::Unseen => continue,
+                Class::Space => {
+                    self.end(&mut word, tokens);
+                    continue;
+                }
+                Class::Alone if is_han(character) => self.end(&mut word, tokens),
+                _ => {}
+            }
+            if !self.strip_accents {
+                self.push(character, class, &from, &mut word, tokens);
+            } else if character.is_ascii() {
+                self.push(character, class, &from, &mut word, tokens);
+            } else {
+                decompose_canonical(character, |part| {
+                    let class = Class::of(part);
+                    if class != Class::Accent {
+                        self.push(part, class, &from, &mut word, tokens);
+                    }
+                });
+            }
+            if class == Class::Alone && is_han(character) {
+                self.end(&mut word, tokens);
+            }
+        }
+        self.end(&mut word, tokens);
+    }
+
+    /// Adds a cleaned character to the word, or ends it there.
+    fn push(
+        &self,
+        character: char,
+        class: Class,
+        from: &Range<u32>,
+        word: &mut Word,
+        tokens: &mut impl Sink,
+    ) {
+        let alone = class == Class::Alone;
+        if alone {
+            self.end(word, tokens);
+        }
+        if self.lowercase {
+            character.to_lowercase().for_each(|lower| word.push(lower, from.clone()));
+        } else {
+            word.push(character, from.clone());
+        }
+        if alone {
+            self.end(word, tokens);
         }
     }
 
-    pub(super) fn encode(&self, text: &str, tokens: &mut Vec<Token>) {
-        for stretch in text.split_whitespace() {
-            let mut clean = self.unseen.replace_all(stretch, "").into_owned();
-            if self.strip_accents {
-                let apart: String = clean.nfd().collect();
-                clean = self.accents.replace_all(&apart, "").into_owned();
-            }
-            if self.lowercase {
-                clean = clean.to_lowercase();
-            }
-            for word in self.words.find_iter(&clean) {
-                self.word(&format!("▁{}", word.as_str()), tokens);
-            }
+    /// The tokens of a word: either all of its parts are known, or it is not.
+    fn end(&self, word: &mut Word, tokens: &mut impl Sink) {
+        if word.text.is_empty() {
+            return;
         }
-    }
-
-    /// Either all of a word's parts are known, or the word is not.
-    fn word(&self, word: &str, tokens: &mut Vec<Token>) {
-        let before = tokens.len();
-        let mut rest = word;
-        while !rest.is_empty() {
+        let before = tokens.count();
+        let mut done = 0;
+        let known = word.text.chars().nth(WORD_MAX + 1).is_none();
+        while known && done < word.text.len() {
+            let rest = &word.text[done..];
             let most = rest.floor_char_boundary(self.longest);
             let ends = (1..=most).rev().filter(|&end| rest.is_char_boundary(end));
-            let Some((end, token)) =
-                ends.map(|end| (end, self.parts.get(&rest[..end]))).find(|(_, t)| t.is_some())
+            let Some((end, &token)) = ends
+                .map(|end| (end, self.parts.get(&rest[..end])))
+                .find_map(|(end, token)| Some((end, token?)))
             else {
-                tokens.truncate(before);
                 break;
             };
-            tokens.extend(token);
-            rest = &rest[end..];
+            tokens.push(token, word.place(done..done + end));
+            done += end;
         }
-        if tokens.len() == before {
-            tokens.push(self.unk);
+        if done < word.text.len() {
+            tokens.cut(before);
+            tokens.push(self.unk, word.place(0..word.text.len()));
         }
+        word.clear();
     }
 }

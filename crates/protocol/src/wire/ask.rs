@@ -32,38 +32,34 @@ pub trait Ask: Send + 'static {
     ) -> Result<Box<dyn Writer>, Fault>;
 }
 
-/// A format in which one request has one answer.
-pub(super) trait AskOne: Send + 'static {
-    /// What is asked.
-    fn request(&self) -> &Request;
-    fn request_mut(&mut self) -> &mut Request;
-    /// Whether the answer is wanted in pieces.
-    fn streamed(&self) -> bool;
-    /// Who writes the answer.
-    fn answer(&self, stamp: Stamp) -> Box<dyn Writer>;
+/// Makes a format's request an [`Ask`] that has one answer: its fields are `request` and `stream`,
+/// and `$answer::new` makes the writer of it and a stamp.
+macro_rules! ask_one {
+    ($asked:ty, $answer:ty) => {
+        impl $crate::wire::Ask for $asked {
+            fn requests(&self) -> &[$crate::Request] {
+                std::slice::from_ref(&self.request)
+            }
+
+            fn requests_mut(&mut self) -> &mut [$crate::Request] {
+                std::slice::from_mut(&mut self.request)
+            }
+
+            fn streamed(&self) -> bool {
+                self.stream
+            }
+
+            fn writer(
+                &self,
+                stamp: $crate::wire::Stamp,
+                _: &mut dyn FnMut(&[$crate::Token]) -> Result<String, $crate::Fault>,
+            ) -> Result<Box<dyn $crate::wire::Writer>, $crate::Fault> {
+                Ok(Box::new(<$answer>::new(self, stamp)))
+            }
+        }
+    };
 }
-
-impl<T: AskOne> Ask for T {
-    fn requests(&self) -> &[Request] {
-        std::slice::from_ref(self.request())
-    }
-
-    fn requests_mut(&mut self) -> &mut [Request] {
-        std::slice::from_mut(self.request_mut())
-    }
-
-    fn streamed(&self) -> bool {
-        AskOne::streamed(self)
-    }
-
-    fn writer(
-        &self,
-        stamp: Stamp,
-        _: &mut dyn FnMut(&[Token]) -> Result<String, Fault>,
-    ) -> Result<Box<dyn Writer>, Fault> {
-        Ok(self.answer(stamp))
-    }
-}
+pub(super) use ask_one;
 
 /// What only a server knows of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

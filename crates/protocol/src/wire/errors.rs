@@ -87,6 +87,10 @@ pub enum Dialect {
     Ollama,
     /// llama.cpp's own.
     LlamaCpp,
+    /// Cohere's.
+    Cohere,
+    /// Those of Text Embeddings Inference.
+    Tei,
 }
 
 impl Dialect {
@@ -118,11 +122,23 @@ impl Dialect {
                 let error = json!({ "code": status, "message": message, "type": llama_cpp });
                 json!({ "error": error })
             }
+            Self::Cohere => json!({ "id": request_id, "message": message }),
+            Self::Tei => json!({ "error": message, "error_type": kind.tei() }),
         }
     }
 }
 
 impl Kind {
+    /// What Text Embeddings Inference calls it.
+    fn tei(self) -> &'static str {
+        match self {
+            Self::Busy | Self::Limit => "Overloaded",
+            Self::NotReady => "Unhealthy",
+            Self::Ours | Self::NotBuilt | Self::Provider => "Backend",
+            _ => "Validation",
+        }
+    }
+
     /// The kind that a fault tells by itself.
     pub fn of(fault: &Fault) -> Self {
         match (fault.blame, fault.retry) {

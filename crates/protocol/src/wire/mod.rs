@@ -9,6 +9,7 @@
 //!
 //! Absent: sockets, clocks, ids made here. serde stays inside.
 
+pub mod adapters;
 pub mod anthropic;
 mod ask;
 mod check;
@@ -19,6 +20,7 @@ pub mod llama_cpp;
 pub mod ollama;
 pub mod openai;
 pub mod openapi;
+pub mod reading;
 pub mod receipt;
 pub mod responses;
 mod strict;

@@ -1,10 +1,12 @@
 //! The OpenAPI document of what is served: a table of operations, whose requests' schemas are made
 //! of the formats' own tables of fields, so that a field is in the document exactly where it is
 //! read. What values a field has, and what answers look like, stands beside this in JSON:
-//! `fields.json`, `shapes.json`, `answers.json`. Tests hold both against the readers and writers.
-//! Absent: the events of streams, which the format has no words for.
+//! `fields.json`, `shapes.json`, `answers.json`, and for models that read `reading.json`. Tests
+//! hold both against the readers and writers. Absent: the events of streams, which the format has
+//! no words for.
 
 mod operations;
+mod reading;
 
 use std::sync::LazyLock;
 
@@ -13,7 +15,14 @@ use serde_json::{Map, Value, json};
 use super::errors::Dialect;
 use super::table::{Row, Rule};
 
-pub use operations::OPERATIONS;
+/// Every operation that is served.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    operations::OPERATIONS.iter().chain(reading::OPERATIONS)
+}
+
+fn forms() -> impl Iterator<Item = &'static Form> {
+    operations::FORMS.iter().chain(reading::FORMS)
+}
 
 /// One method of one path.
 #[derive(Debug)]
@@ -60,8 +69,11 @@ struct Form {
 }
 
 const FIELDS: &str = include_str!("openapi/fields.json");
-const PARTS: [&str; 2] =
-    [include_str!("openapi/shapes.json"), include_str!("openapi/answers.json")];
+const PARTS: [&str; 3] = [
+    include_str!("openapi/shapes.json"),
+    include_str!("openapi/answers.json"),
+    include_str!("openapi/reading.json"),
+];
 
 /// The whole document, as a JSON text.
 pub fn document() -> &'static str {
@@ -81,11 +93,11 @@ fn build() -> Value {
         }
     }
     let values = parsed(FIELDS);
-    for form in operations::FORMS {
+    for form in forms() {
         schemas.insert(form.name.to_owned(), form.schema(&values));
     }
     let mut paths = Map::new();
-    for operation in OPERATIONS {
+    for operation in operations() {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method.to_lowercase()] = operation.write();
     }
@@ -100,7 +112,7 @@ fn build() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
             "description": "Models on hardware of one's own, over the APIs of OpenAI, Anthropic, \
-                            Ollama and llama.cpp. A server with API keys wants one with every \
+                            Ollama, llama.cpp, Cohere and Text Embeddings Inference. A server with API keys wants one with every \
                             request, in either of two ways; one without takes any or none.",
         },
         "paths": paths,
@@ -196,6 +208,8 @@ impl Operation {
             Dialect::Anthropic => "Anthropic",
             Dialect::Ollama => "Ollama",
             Dialect::LlamaCpp => "llama.cpp",
+            Dialect::Cohere => "Cohere",
+            Dialect::Tei => "Text Embeddings Inference",
         }
     }
 
@@ -227,6 +241,8 @@ impl Operation {
             Dialect::Anthropic => "AnthropicError",
             Dialect::Ollama => "OllamaError",
             Dialect::LlamaCpp => "LlamaError",
+            Dialect::Cohere => "CohereError",
+            Dialect::Tei => "TeiError",
         };
         let mut out = Map::new();
         for (status, kinds) in self.gives {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ingle_gateway::Standing;
-use ingle_protocol::Fault;
-use ingle_protocol::wire::{Ask, openai};
+use ingle_protocol::wire::{Ask, openai, reading};
+use ingle_protocol::{Encoding, Fault};
 use ingle_records::{BatchRecord, LineSpan, Outcome, Records};
 use tokio::time::sleep;
 
-use super::ENDPOINTS;
+use super::{Asked, ENDPOINTS};
 use crate::answer::Admitted;
 use crate::front::fresh_id;
 use crate::keys::Owner;
@@ -21,7 +21,7 @@ use crate::places::Place;
 use crate::records::failed;
 use crate::refusal::Refusal;
 use crate::routes::{begin, blocking, card, choices, provider};
-use crate::{State, Stop};
+use crate::{State, Stop, routes};
 
 /// Lines of batches let all others pass; among themselves their own priorities count.
 const PRIORITY: i32 = 1000;
@@ -111,23 +111,52 @@ async fn once(state: &Arc<State>, batch: &BatchRecord, body: &str) -> Result<Str
     let owner = owner(state, batch).await;
     let row = ENDPOINTS.iter().find(|row| row.0 == batch.asked.endpoint);
     let read = row.ok_or_else(|| Fault::caller("this server knows no such endpoint"))?.1;
-    let mut asked = read(body.as_bytes())?;
+    match read(body.as_bytes())? {
+        Asked::Write(asked) => write(state, owner, asked).await,
+        Asked::Read(asked) => read_texts(state, owner, *asked).await,
+    }
+}
+
+async fn write(
+    state: &Arc<State>,
+    owner: Owner,
+    mut asked: Box<dyn Ask>,
+) -> Result<String, Refusal> {
     if asked.streamed() {
         return Err(Fault::caller("a batch's answers are whole: leave 'stream' out")
             .at("stream")
             .into());
     }
     for request in asked.requests_mut() {
-        request.priority = request.priority.saturating_add(PRIORITY).max(1);
+        request.priority = behind(request.priority);
     }
     let place = place(state, choices(state, &*asked)?).await;
     let model = asked.requests().first().map(|request| request.model.clone()).unwrap_or_default();
     be_quiet(state, &owner, &model).await?;
-    let owned = owner.clone();
-    let admit = |_: &dyn Ask, _| {
-        Ok(Admitted { _place: place, tokens: None, owner: owned, waited_for: false })
-    };
+    let admit = |_: &dyn Ask, _| Ok(admitted(place, &owner));
     begin(state, &owner, asked, admit).await?.all().await
+}
+
+async fn read_texts(
+    state: &Arc<State>,
+    owner: Owner,
+    mut asked: reading::Asked,
+) -> Result<String, Refusal> {
+    asked.terms.priority = behind(asked.terms.priority);
+    let place = place(state, 1).await;
+    be_quiet(state, &owner, &asked.terms.model).await?;
+    let admit = |_: &[Encoding]| Ok(admitted(place, &owner));
+    Ok(routes::reading::begin(state, &owner, asked, admit).await?.body)
+}
+
+/// A priority that lets all others pass.
+fn behind(priority: i32) -> i32 {
+    priority.saturating_add(PRIORITY).max(1)
+}
+
+/// Nobody waits for a line, and no key's tokens count.
+fn admitted(place: Place, owner: &Owner) -> Admitted {
+    Admitted { place, tokens: None, owner: owner.clone(), waited_for: false }
 }
 
 /// On whose account: a key that began a batch and is gone may come back, until its time is over.

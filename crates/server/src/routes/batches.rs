@@ -12,7 +12,7 @@ use ingle_protocol::wire::Kind;
 use ingle_protocol::wire::openai::{self, BatchTold};
 use ingle_records::{BatchRecord, Begun, Cancel, NewBatch};
 
-use super::files::{Wanted, check_origin, no_such_place};
+use super::files::{Wanted, check_origin, listed};
 use super::{Outcome, blocking, json_response, taken};
 use crate::batches::batch_endpoints;
 use crate::front::fresh_id;
@@ -103,14 +103,12 @@ async fn list(
     query: Query<Vec<(String, String)>>,
     request: Request,
 ) -> Outcome {
-    let owner = Owner::of(&request)?;
     let wanted = Wanted::read(query, &[])?;
-    let records = records(&state)?;
-    let found = blocking(move || {
-        let page = wanted.page(LIST, LIST_MOST)?;
-        records.batches(owner.home(), &page).map_err(failed)
-    });
-    let listed = found.await?.ok_or_else(no_such_place)?;
+    let listed =
+        listed(&state, Owner::of(&request)?, wanted, (LIST, LIST_MOST), |all, home, _, page| {
+            all.batches(home, page)
+        });
+    let listed = listed.await?;
     let lines: Vec<BatchTold<'_>> = listed.rows.iter().map(told).collect();
     Ok(json_response(StatusCode::OK, openai::write_batches(&lines, listed.more)))
 }

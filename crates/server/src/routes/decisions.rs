@@ -1,7 +1,7 @@
 //! What is answered by weighing labels: decisions, and OpenAI's moderations.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};
@@ -11,7 +11,7 @@ use ingle_protocol::wire::decisions::{self, Shape};
 use ingle_protocol::wire::openai::moderations;
 use ingle_protocol::{Call, Fault, Receipt, Weighed, Weighing};
 
-use super::{Outcome, blocking, card, own, place, provider, taken};
+use super::{Outcome, blocking, card, left, own, place, provider, taken, writer};
 use crate::State;
 use crate::answer::stamp;
 use crate::keys::Owner;
@@ -43,7 +43,7 @@ async fn prepare(
     owner: &Owner,
 ) -> Result<(String, Shape), Refusal> {
     own(&state.config(), std::slice::from_mut(request), owner)?;
-    let card = card(owner, provider(state)?, &request.model).await?;
+    let card = writer(card(owner, provider(state)?, &request.model).await?)?;
     request.model.clone_from(&card.name);
     Ok((card.name, if card.chat { Shape::Chat } else { Shape::Text }))
 }
@@ -62,7 +62,7 @@ async fn weigh(
     let work = move || {
         let _place = place;
         let one = |mut weighing: Weighing| {
-            shorten(&mut weighing.request, began.elapsed())?;
+            weighing.request.timeout_ms = left(weighing.request.timeout_ms, began.elapsed())?;
             provider.weigh(&weighing, Arc::clone(&cancelled))
         };
         all.into_iter().map(one).collect::<Result<Vec<Weighed>, Fault>>()
@@ -72,14 +72,4 @@ async fn weigh(
     let total = Weighed::total(&weighed).ok_or_else(|| Fault::ours("nothing was weighed"))?;
     state.metrics.done(owner.name(), &total, began.elapsed());
     Ok((weighed, total))
-}
-
-/// The time given is for all of them.
-fn shorten(request: &mut ingle_protocol::Request, passed: Duration) -> Result<(), Fault> {
-    let Some(given) = request.timeout_ms else { return Ok(()) };
-    let passed = u32::try_from(passed.as_millis()).unwrap_or(u32::MAX);
-    request.timeout_ms = Some(given.saturating_sub(passed)).filter(|left| *left > 0);
-    let message = "the time given passed before all was weighed: allow more of it, or ask less";
-    let late = || Fault::late(Duration::from_secs(1), message).at("timeout_ms");
-    request.timeout_ms.map(|_| ()).ok_or_else(late)
 }

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use ingle_protocol::Fault;
 use ingle_protocol::wire::Kind;
 use ingle_protocol::wire::openai::{self, FileLine};
-use ingle_records::{Deleted, FileRecord, Kept, Page, Records, Upload};
+use ingle_records::{Deleted, FileRecord, Kept, Listed, Page, Records, Upload};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -97,9 +97,25 @@ impl Wanted {
     }
 }
 
-/// A page that is to begin behind what is not there.
-pub(super) fn no_such_place() -> Refusal {
-    Refusal::new(Kind::NoRecord, "'after' is nothing of yours").at("after")
+/// Rows of a kind; none where the page begins behind what is not there.
+type Rows<T> = ingle_records::Result<Option<Listed<T>>>;
+
+/// What of its kind is the owner's, as a list's parameters ask: `usual` rows where they do not say
+/// how many, at most `most`.
+pub(super) async fn listed<T: Send + 'static>(
+    state: &State,
+    owner: Owner,
+    wanted: Wanted,
+    (usual, most): (u32, u32),
+    read: fn(&Records, &str, &Wanted, &Page<'_>) -> Rows<T>,
+) -> Result<Listed<T>, Refusal> {
+    let records = records(state)?;
+    let found = blocking(move || {
+        let page = wanted.page(usual, most)?;
+        read(&records, owner.home(), &wanted, &page).map_err(failed)
+    });
+    let no_such_place = || Refusal::new(Kind::NoRecord, "'after' is nothing of yours").at("after");
+    found.await?.ok_or_else(no_such_place)
 }
 
 async fn list(
@@ -107,14 +123,15 @@ async fn list(
     query: Query<Vec<(String, String)>>,
     request: Request,
 ) -> Outcome {
-    let owner = Owner::of(&request)?;
     let wanted = Wanted::read(query, &["purpose"])?;
-    let records = records(&state)?;
-    let found = blocking(move || {
-        let page = wanted.page(LIST_MOST, LIST_MOST)?;
-        records.files(owner.home(), wanted.get("purpose"), &page).map_err(failed)
-    });
-    let listed = found.await?.ok_or_else(no_such_place)?;
+    let listed = listed(
+        &state,
+        Owner::of(&request)?,
+        wanted,
+        (LIST_MOST, LIST_MOST),
+        |all, home, wanted, page| all.files(home, wanted.get("purpose"), page),
+    );
+    let listed = listed.await?;
     let lines: Vec<FileLine<'_>> = listed.rows.iter().map(line).collect();
     Ok(json_response(StatusCode::OK, openai::write_files(&lines, listed.more)))
 }

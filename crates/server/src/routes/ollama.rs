@@ -1,5 +1,5 @@
 //! Ollama's routes: chat and generate, the models, and, where the server was told to allow it,
-//! fetching and deleting them.
+//! fetching and deleting them. Its embeddings are read with all others, in `reading.rs`.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -35,8 +35,6 @@ pub(super) fn routes() -> Router<Arc<State>> {
         .route("/", get(async || ALIVE))
         .route("/api/chat", post(chat))
         .route("/api/generate", post(generate))
-        .route("/api/embed", post(embed))
-        .route("/api/embeddings", post(embed))
         .route("/api/tags", get(tags))
         .route("/api/ps", get(running))
         .route("/api/show", post(show))
@@ -89,11 +87,6 @@ async fn idle(
     Ok(json(StatusCode::OK, ollama::write_idle(&asked, stamp, unload)))
 }
 
-async fn embed() -> Outcome {
-    let message = "embeddings are not built yet; no model here computes them";
-    Err(Refusal::new(Kind::NotBuilt, message))
-}
-
 fn named(card: &ModelCard) -> Named<'_> {
     Named {
         name: &card.name,
@@ -131,6 +124,7 @@ async fn show(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
         metadata: &sheet.metadata,
         tools: sheet.tools,
         thinking: sheet.thinking,
+        reads: card.reads.as_ref(),
     };
     Ok(json(StatusCode::OK, ollama::write_model(&named(&card), &shown)))
 }

@@ -13,7 +13,7 @@ use ingle_protocol::wire::{Ask, Kind};
 use ingle_protocol::{Fault, Input};
 use ingle_records::ResponseRecord;
 
-use super::{Outcome, admit, blocking, card, own, provider, taken};
+use super::{Outcome, admit, blocking, card, own, provider, taken, writer};
 use crate::State;
 use crate::answer::{Answer, stamp};
 use crate::keys::Owner;
@@ -49,7 +49,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     asked.set_store(keeps(&state, &asked)?);
     own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
-    let card = card(&owner, &provider, &asked.request.model).await?;
+    let card = writer(card(&owner, &provider, &asked.request.model).await?)?;
     let admitted = admit(&state, &owner, &asked, card.context_tokens)?;
     let (stamp, traced) = (stamp(&card.name), Traced::served());
     traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);

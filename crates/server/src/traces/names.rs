@@ -12,6 +12,7 @@ pub(super) const TEMPERATURE: &str = "gen_ai.request.temperature";
 pub(super) const TOP_P: &str = "gen_ai.request.top_p";
 pub(super) const TOP_K: &str = "gen_ai.request.top_k";
 pub(super) const SEED: &str = "gen_ai.request.seed";
+pub(super) const DIMENSIONS: &str = "gen_ai.embeddings.dimension.count";
 pub(super) const CHOICES: &str = "gen_ai.request.choice.count";
 pub(super) const FREQUENCY_PENALTY: &str = "gen_ai.request.frequency_penalty";
 pub(super) const PRESENCE_PENALTY: &str = "gen_ai.request.presence_penalty";
@@ -43,6 +44,8 @@ pub(super) const ACCEPTED_TOKENS: &str = "ingle.usage.accepted_tokens";
 pub(super) const INGLE: &str = "ingle";
 pub(super) const CHAT: &str = "chat";
 pub(super) const COMPLETION: &str = "text_completion";
+/// The conventions know no other operation of models that read.
+pub(super) const EMBEDDINGS: &str = "embeddings";
 
 /// Routes whose refusals are traced too, and what is asked there. Whatever is answered is traced,
 /// wherever it was asked.
@@ -56,4 +59,23 @@ pub(super) const ROUTES: &[(&str, &str)] = &[
     ("/completion", COMPLETION),
     ("/completions", COMPLETION),
     ("/infill", COMPLETION),
+    ("/v1/embeddings", EMBEDDINGS),
+    ("/v1/rerank", EMBEDDINGS),
+    ("/v1/score", EMBEDDINGS),
+    ("/score", EMBEDDINGS),
+    ("/classify", EMBEDDINGS),
+    ("/pooling", EMBEDDINGS),
+    ("/v2/embed", EMBEDDINGS),
+    ("/v2/rerank", EMBEDDINGS),
+    ("/embed", EMBEDDINGS),
+    ("/embed_all", EMBEDDINGS),
+    ("/embed_sparse", EMBEDDINGS),
+    ("/rerank", EMBEDDINGS),
+    ("/predict", EMBEDDINGS),
+    ("/similarity", EMBEDDINGS),
+    ("/embedding", EMBEDDINGS),
+    ("/embeddings", EMBEDDINGS),
+    ("/reranking", EMBEDDINGS),
+    ("/api/embed", EMBEDDINGS),
+    ("/api/embeddings", EMBEDDINGS),
 ];

@@ -1,6 +1,8 @@
 //! A provider that does what its prompt says, and a client made of a socket.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+mod reader;
+
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +32,8 @@ pub(crate) struct World {
     /// Owner, priority and time of each request.
     pub(crate) terms: Mutex<Vec<(u32, i32, Option<u32>)>>,
     pub(crate) salts: Mutex<Vec<String>>,
+    /// What was read.
+    pub(crate) encodings: Mutex<Vec<Encoding>>,
 }
 
 /// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
@@ -47,7 +51,7 @@ impl Provider for Script {
             chat: true,
             ..ModelCard::default()
         };
-        vec![card("script"), card("owner/other")]
+        [card("script"), card("owner/other")].into_iter().chain(reader::cards()).collect()
     }
 
     fn load(&self, model: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
@@ -97,8 +101,8 @@ impl Provider for Script {
         Ok(Weighed { logprobs, ended: false, receipt: receipt(&weighing.request.model, 0) })
     }
 
-    fn encode(&self, encoding: &Encoding, _: Arc<AtomicBool>) -> Result<Encoded, Fault> {
-        Err(Fault::caller(format!("`{}` reads nothing", encoding.model)).at("model"))
+    fn encode(&self, encoding: &Encoding, cancelled: Arc<AtomicBool>) -> Result<Encoded, Fault> {
+        reader::encode(&self.0, encoding, &cancelled)
     }
 
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {

@@ -8,7 +8,7 @@ const FOLDER: &str = "crates/model/src/archs/";
 const TABLE: &str = "crates/model/src/archs/mod.rs";
 const MOST_LINES: usize = 150;
 /// Files of the folder that hold what architectures share.
-const SHARED: &[&str] = &["experts", "rope"];
+const SHARED: &[&str] = &["experts", "rope", "targets"];
 /// Where the same words mean something else.
 const HOMONYMS: &[&str] = &["crates/model/src/tokenizer", "crates/model/src/catalogue"];
 

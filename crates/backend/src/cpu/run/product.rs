@@ -39,7 +39,7 @@ impl Step<'_> {
     }
 
     /// Writes one row of a product's input, as floats.
-    fn input(&self, x: Input, row: usize, to: &mut [f32]) {
+    pub(super) fn input(&self, x: Input, row: usize, to: &mut [f32]) {
         let kernels = self.cpu.kernels;
         // SAFETY: the inputs are of an earlier stage; the kernel row runs here.
         unsafe {
@@ -120,11 +120,22 @@ impl Step<'_> {
         wanted: Wanted,
         member: Member<'_>,
     ) {
+        self.prepare_each(at, x, member, |rows| self.prepare(x, rows, view, wanted));
+    }
+
+    /// Has every thread prepare some of the rows, in its way.
+    fn prepare_each(
+        &self,
+        at: usize,
+        x: Input,
+        member: Member<'_>,
+        each_part: impl Fn(Range<usize>),
+    ) {
         let rows = self.mem(width_of(x)).rows;
         let each = rows.div_ceil(member.threads()).next_power_of_two().min(TOGETHER);
         let parts = rows.div_ceil(each);
         self.parts(at, 0, parts, member, |part| {
-            self.prepare(x, part * each..rows.min((part + 1) * each), view, wanted);
+            each_part(part * each..rows.min((part + 1) * each));
         });
         self.settle_half(at, 0, parts, member);
     }
@@ -140,19 +151,31 @@ impl Step<'_> {
         let rows = self.mem(width_of(x)).rows;
         let wanted = self.wanted(outs.iter().map(|out| out.w));
         let (view, private) = self.view(x, scratch);
+        let low = self.low(rows, private, scratch);
+        let ready = |rows: Range<usize>| {
+            self.prepare(x, rows.clone(), &view, wanted);
+            if let Some(low) = low {
+                self.down((x, outs), rows, (&view, wanted), low);
+            }
+        };
         if !private {
-            self.prepare_all(at, x, &view, wanted, member);
+            self.prepare_each(at, x, member, ready);
         }
         let cut = self.cut(x, outs, member.threads());
         let mut prepared = !private;
         self.parts(at, 1, cut.parts(), member, |part| {
             if !prepared {
                 // Only with a part in hand: the input may be overwritten once all are done.
-                self.prepare(x, 0..rows, &view, wanted);
+                ready(0..rows);
                 prepared = true;
             }
             let (out, groups, rows) = cut.part(part, self.groups(outs));
-            self.multiply(&outs[out], groups, rows, &view, scratch);
+            let adapt = |group: usize, tile: &mut [Lanes]| {
+                if let Some(low) = low {
+                    self.up(x, (out, outs[out].w), group, &rows, (low, tile));
+                }
+            };
+            self.multiply(&outs[out], groups, &rows, &view, scratch, adapt);
         });
     }
 
@@ -173,17 +196,19 @@ impl Step<'_> {
         }
     }
 
-    /// The product of some groups of 16 weight rows with some rows of activations.
+    /// The product of some groups of 16 weight rows with some rows of activations; `adapt` gets each
+    /// group's tiles before they are handed over.
     fn multiply(
         &self,
         out: &Out,
         groups: Range<usize>,
-        rows: Range<usize>,
+        rows: &Range<usize>,
         view: &View,
         scratch: &mut Scratch,
+        adapt: impl Fn(usize, &mut [Lanes]),
     ) {
         let w = self.weight(out.w);
-        let acts = view.part(&rows);
+        let acts = view.part(rows);
         let to = self.mem(out.y);
         let bias = out.bias.map(|bias| self.weight(bias).floats.as_slice());
         let Scratch { tile, floats, .. } = scratch;
@@ -195,10 +220,11 @@ impl Step<'_> {
             let now = first..groups.end.min(first + most);
             for (group, tile) in now.clone().zip(tile.chunks_exact_mut(rows.len())) {
                 self.tiles(w, group, &acts, floats, tile);
+                adapt(group, tile);
             }
             let cols = now.start * LANES..w.rows.min(now.end * LANES);
             let target = Target {
-                y: to.rows(&rows).wrapping_add(cols.start),
+                y: to.rows(rows).wrapping_add(cols.start),
                 stride: to.stride,
                 rows: rows.len(),
                 cols: cols.len(),

@@ -79,7 +79,6 @@ impl Tiny {
         let span = |&(start, tokens, sample): &(usize, u32, Sample)| Span {
             start,
             tokens: (0..tokens).collect(),
-            blocks: vec![],
             sample,
             ..Span::default()
         };

@@ -1,5 +1,6 @@
 //! Several texts under way at once, so that the model computes them together; what comes of them is
-//! told in the order of their names, as soon as all before are. Absent: where it is written.
+//! told in their order, as soon as all before are. Absent: where they come from, and where it is
+//! written.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,7 +12,7 @@ use ingle_engine::Local;
 use ingle_protocol::{Call, Event, Fault, Finish, Input, Receipt, Request};
 use serde_json::Value;
 
-use super::{Schema, TEXT_MOST, model};
+use super::Schema;
 use crate::ui::{Interrupted, interrupted};
 
 /// Events on their way from all texts. Where they are taken slowly the model waits.
@@ -33,16 +34,23 @@ impl Outcome {
     }
 }
 
-/// Hears of a file and what came of it.
-pub(super) type Tell<'a> = &'a mut dyn FnMut(&str, Outcome) -> anyhow::Result<()>;
+/// Texts, and what hears of them.
+pub(super) trait Texts {
+    /// The next text, or why there is none of it; `None` behind the last.
+    fn next(&mut self) -> anyhow::Result<Option<Result<String, String>>>;
+
+    /// Hears what came of the oldest that it was not told of.
+    fn tell(&mut self, outcome: Outcome) -> anyhow::Result<()>;
+}
 
 /// The texts that are worked on.
 pub(super) struct Work<'a> {
     model: &'a Local,
-    files: &'a [String],
     schema: &'a Schema,
     request: Request,
     most: usize,
+    /// Whether all were started.
+    all: bool,
     /// The next to be started, and the next to be told.
     next: usize,
     told: usize,
@@ -57,7 +65,6 @@ impl<'a> Work<'a> {
     /// At most so many at a time.
     pub(super) fn new(
         model: &'a Local,
-        files: &'a [String],
         schema: &'a Schema,
         request: Request,
         most: usize,
@@ -67,10 +74,10 @@ impl<'a> Work<'a> {
         let most = most.max(1);
         Self {
             model,
-            files,
             schema,
             request,
             most,
+            all: false,
             next: 0,
             told: 0,
             under_way,
@@ -81,21 +88,24 @@ impl<'a> Work<'a> {
     }
 
     /// Works on all of them. Ctrl-C ends what is under way; what was done before is told.
-    pub(super) fn run(&mut self, tell: Tell<'_>) -> anyhow::Result<()> {
+    pub(super) fn run(&mut self, texts: &mut dyn Texts) -> anyhow::Result<()> {
         let stop = interrupted();
-        while self.told < self.files.len() {
+        while !self.all || self.told < self.next {
             if stop.load(Ordering::Relaxed) {
                 self.under_way.clear(); // dropping the calls cancels them
                 return Err(Interrupted.into());
             }
-            while self.next < self.files.len()
+            while !self.all
                 && self.under_way.len() < self.most
                 && self.next - self.told < self.most * AHEAD
             {
-                self.start()?;
+                match texts.next()? {
+                    Some(text) => self.start(text)?,
+                    None => self.all = true,
+                }
             }
             while let Some(outcome) = self.done.remove(&self.told) {
-                tell(&self.files[self.told], outcome)?;
+                texts.tell(outcome)?;
                 self.told += 1;
             }
             if !self.under_way.is_empty() {
@@ -106,10 +116,15 @@ impl<'a> Work<'a> {
     }
 
     /// Starts the next one. A schema that cannot be followed ends all.
-    fn start(&mut self) -> anyhow::Result<()> {
-        let (at, file) = (self.next, &self.files[self.next]);
+    fn start(&mut self, text: Result<String, String>) -> anyhow::Result<()> {
+        let at = self.next;
         self.next += 1;
-        let text = match text(file) {
+        let empty = |text: &String| text.trim().is_empty();
+        let text = match text {
+            Ok(text) if empty(&text) => Err("it is empty".to_owned()),
+            text => text,
+        };
+        let text = match text {
             Ok(text) => text,
             Err(why) => {
                 self.done.insert(at, Outcome::failed(why));
@@ -167,16 +182,6 @@ impl<'a> Work<'a> {
         self.under_way.remove(&at);
         self.done.insert(at, outcome);
     }
-}
-
-/// A file's text, or why there is none.
-fn text(file: &str) -> Result<String, String> {
-    let bytes = model::read(file, TEXT_MOST).map_err(|error| {
-        let error = error.to_string();
-        error.strip_prefix(&format!("{file}: ")).map_or(error.clone(), str::to_owned)
-    })?;
-    let text = String::from_utf8(bytes).map_err(|_| "it is no text: not UTF-8".to_owned())?;
-    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
 }
 
 /// The request with a text behind its words.

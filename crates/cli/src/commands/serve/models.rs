@@ -2,8 +2,9 @@
 //! other. The one place that knows both, since neither may know the other. A request loads what
 //! is on disk; it never fetches anything.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ingle_engine::{
     Arrival, Bounds, Fleet, Footprint, Load, Options, Resident, Stage, Stats, Status, Totals, Unloaded,
 };
-use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing, Tell};
+use ingle_gateway::{AdapterCard, Metric, ModelCard, Provider, Sheet, Standing, Tell};
 use ingle_model::gguf::{Gguf, Value};
 use ingle_model::pull::{self, Progress, Reference, Store};
 use ingle_model::tokenizer::Special;
 use ingle_protocol::{
-    Blame, Call, Chat, Encoded, Encoding, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
+    Adapter, Blame, Call, Chat, Encoded, Encoding, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
 };
 
 use super::super::show::scalar;
+use super::adapters::Adapters;
 
 /// Where the loader finds the file of a name.
 pub(super) type Files = Arc<Mutex<BTreeMap<String, PathBuf>>>;
@@ -30,8 +32,11 @@ const FETCH_RETRY: Duration = Duration::from_secs(5);
 /// Models on this machine, to be asked like any other's.
 pub(crate) struct Models {
     fleet: Fleet<Resident>,
-    options: Options,
+    pub(super) options: Options,
     files: Files,
+    pub(super) adapters: Adapters,
+    /// Held while an adapter comes or goes: one at a time.
+    pub(super) adapting: Mutex<()>,
     store: Store,
     /// Whether the store's models may be asked for beside those that were named.
     any_installed: bool,
@@ -71,7 +76,7 @@ impl Models {
         bounds: &Bounds,
         options: Options,
         (store, any_installed): (Store, bool),
-        (files, load): (Files, Load<Resident>),
+        (files, adapters, load): (Files, Adapters, Load<Resident>),
         unloaded: Unloaded,
     ) -> Result<Self, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -79,6 +84,8 @@ impl Models {
             fleet: Fleet::new(bounds, load, unloaded)?,
             options,
             files,
+            adapters,
+            adapting: Mutex::default(),
             store,
             any_installed,
             entries: Mutex::default(),
@@ -139,11 +146,34 @@ impl Models {
             None => return Err(Fault::caller(format!("there is no model {name:?}")).at("model")),
         };
         // Where it fails the file is looked into again the next time: it may have been replaced.
-        let footprint = Footprint::of(&path, &self.options)?;
+        let options = self.options_with(self.adapters.files(name));
+        let footprint = Footprint::of(&path, &options)?;
         self.fleet.add(name, footprint.memory.total())?;
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), path);
         self.set(name, State::Read(footprint));
         Ok(())
+    }
+
+    /// Says what a model takes now.
+    pub(super) fn known(&self, name: &str, footprint: Footprint) {
+        self.set(name, State::Read(footprint));
+    }
+
+    /// Whether there is a model of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.state(name).is_some()
+    }
+
+    /// The file of a model that was looked into.
+    pub(super) fn file(&self, name: &str) -> Result<PathBuf, Fault> {
+        let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        path.ok_or_else(|| Fault::ours(format!("`{name}` has no file; a bug")))
+    }
+
+    /// The model that a name means, which may be an adapter's.
+    fn model<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        let meant = if self.has(name) { None } else { self.adapters.meant(name) };
+        meant.map_or(Cow::Borrowed(name), |(model, _)| Cow::Owned(model))
     }
 
     /// Takes in what is in the store and was not named.
@@ -177,6 +207,7 @@ impl Models {
         work: impl FnOnce(&Resident, Arrival) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let at = Instant::now();
+        let name = &*self.model(name);
         self.read(name)?;
         let there = self.fleet.status(name).is_some_and(|status| status.stage == Stage::Ready);
         self.fleet.with(name, |model| {
@@ -234,7 +265,13 @@ fn with_status(card: ModelCard, status: Option<Status>) -> ModelCard {
 
 impl Provider for Models {
     fn models(&self) -> Vec<ModelCard> {
-        self.entries().iter().map(|entry| self.card(entry)).collect()
+        let cards: Vec<ModelCard> =
+            self.entries().iter().map(|entry| self.card(entry)).collect();
+        let with = |card: ModelCard| {
+            let adapters: Vec<ModelCard> = self.adapter_cards(&card).collect();
+            std::iter::once(card).chain(adapters)
+        };
+        cards.into_iter().flat_map(with).collect()
     }
 
     fn find(&self, name: &str) -> Result<Option<ModelCard>, Fault> {
@@ -253,6 +290,11 @@ impl Provider for Models {
                 }
             }
         }
+        if let Some((model, adapter)) = self.adapters.meant(&name).filter(|_| !self.has(&name)) {
+            let card = self.find(&model)?;
+            let mut cards = card.iter().flat_map(|card| self.adapter_cards(card));
+            return Ok(cards.find(|card| card.name == adapter));
+        }
         if matches!(self.state(&name), Some(State::Unread(_))) {
             self.read(&name)?;
         }
@@ -261,20 +303,21 @@ impl Provider for Models {
     }
 
     fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {
-        self.read(model)?;
-        self.fleet.load(model, keep)
+        let model = self.model(model);
+        self.read(&model)?;
+        self.fleet.load(&model, keep)
     }
 
     fn unload(&self, model: &str) -> Result<(), Fault> {
-        self.read(model)?;
-        self.fleet.unload(model)
+        let model = self.model(model);
+        self.read(&model)?;
+        self.fleet.unload(&model)
     }
 
     fn sheet(&self, model: &str) -> Result<Sheet, Fault> {
+        let model = &*self.model(model);
         self.read(model)?;
-        let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned();
-        let path = path.ok_or_else(|| Fault::ours(format!("`{model}` has no file; a bug")))?;
-        let gguf = Gguf::open(&path).map_err(|error| Fault::ours(error.to_string()))?;
+        let gguf = Gguf::open(&self.file(model)?).map_err(|error| Fault::ours(error.to_string()))?;
         let template = gguf.str("tokenizer.chat_template").unwrap_or_default().to_owned();
         let value = |(name, value): (&str, &Value)| (name.to_owned(), scalar(value).to_string());
         Ok(Sheet {
@@ -322,15 +365,36 @@ impl Provider for Models {
         Ok(())
     }
 
-    fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
+    fn adapters(&self, model: &str) -> Vec<AdapterCard> {
+        self.adapters.cards(&self.model(model))
+    }
+
+    fn load_adapter(&self, model: &str, name: &str, path: &Path) -> Result<(), Fault> {
+        self.adapt(&self.model(model), name, path)
+    }
+
+    fn unload_adapter(&self, name: &str) -> Result<(), Fault> {
+        self.unadapt(name)
+    }
+
+    fn scale_adapters(&self, model: &str, scales: &[Adapter]) -> Result<(), Fault> {
+        self.adapters.scale(&self.model(model), scales)
+    }
+
+    fn send(&self, mut request: Request, sink: Sink) -> Result<Call, Fault> {
+        let own = self.has(&request.model);
+        self.adapters.apply(&mut request, own)?;
         self.read(&request.model)?;
         let name = request.model.clone();
         self.fleet.send(&name, request, sink)
     }
 
     fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault> {
+        let mut weighing = weighing.clone();
+        let own = self.has(&weighing.request.model);
+        self.adapters.apply(&mut weighing.request, own)?;
         self.ask(&weighing.request.model, cancelled, |model, arrival| {
-            model.writer()?.weigh(weighing, &arrival)
+            model.writer()?.weigh(&weighing, &arrival)
         })
     }
 
@@ -341,18 +405,21 @@ impl Provider for Models {
     }
 
     fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
+        let model = &*self.model(model);
         self.read(model)?;
         let rendered = self.fleet.with(model, |model| model.writer()?.render(chat))?;
         rendered.map(|(text, _)| text)
     }
 
     fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
+        let model = &*self.model(model);
         self.read(model)?;
         let special = if special { Special::Parse } else { Special::Plain };
         self.fleet.with(model, |model| model.tokenizer().encode(text, special))
     }
 
     fn detokenize(&self, model: &str, tokens: &[Token]) -> Result<String, Fault> {
+        let model = &*self.model(model);
         self.read(model)?;
         self.fleet.with(model, |model| {
             let tokenizer = model.tokenizer();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use ingle_backend::clock::monotonic_micros;
 use ingle_server::Control;
 use serde_json::json;
 
@@ -58,7 +59,9 @@ impl Watch {
                 continue;
             }
             let files = self.settings.files.clone();
+            self.control.reloading(monotonic_micros());
             let outcome = self.read();
+            self.control.reloaded();
             self.tell(&outcome);
             // As it was before it was read: what changed meanwhile is read again.
             seen = if files == self.settings.files { now } else { stamps(&self.settings.files) };

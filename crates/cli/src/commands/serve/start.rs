@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ingle_engine::{Bounds, Load, Options, Resident, Stage, Status, Unloaded};
+use ingle_engine::{AdapterFile, Bounds, Load, Options, Resident, Stage, Status, Unloaded};
 use ingle_model::pull::{Progress, Reference, Store};
 use ingle_protocol::Fault;
 use ingle_server::Slot;
 use serde_json::json;
 
+use super::adapters::Adapters;
 use super::models::{Files, Models};
 use crate::ui::{Bar, Style, Ui, duration, size};
 
@@ -67,6 +68,20 @@ fn own_name(reference: &Reference) -> String {
     stem.unwrap_or_else(|| reference.to_string())
 }
 
+/// `NAME=PATH` of an adapter, or a path alone, which is called as its file or folder is.
+pub(super) fn adapter(text: &str) -> Result<AdapterFile, String> {
+    let parted = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']));
+    let (name, path) = match parted {
+        Some((name, path)) => (name.to_owned(), path),
+        None => {
+            let stem = Path::new(text).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            (stem.ok_or("an adapter has no name: give it one, as NAME=PATH")?, text)
+        }
+    };
+    let wrong = |_| format!("an adapter's name has 1 to {NAME_MAX} bytes, and no control characters");
+    Ok(AdapterFile { name: checked(&name).map_err(wrong)?, path: path.into() })
+}
+
 /// What the starting thread needs.
 pub(crate) struct Start {
     /// The default first; at least one.
@@ -74,6 +89,8 @@ pub(crate) struct Start {
     pub(crate) any_installed: bool,
     pub(crate) bounds: Bounds,
     pub(crate) options: Options,
+    /// Adapters of the default model.
+    pub(crate) adapters: Vec<AdapterFile>,
     /// Guesses for the one model that is served.
     pub(crate) draft: Option<Reference>,
     /// Where the models are put, to be ended in order.
@@ -139,11 +156,13 @@ impl Start {
         let kv_bytes = self.options.kv_bytes.unwrap_or(share.min(KV_MAX));
         let options = Options { kv_bytes: Some(kv_bytes), ..self.options.clone() };
         let store = (store.clone(), self.any_installed);
-        let files = Files::default();
+        let (files, adapters) = (Files::default(), Adapters::default());
+        let first = &self.named[0].name;
+        self.adapters.iter().for_each(|file| adapters.push(first, file.clone()));
         let tell = Tell { json: self.json, quiet: self.quiet, started: Arc::clone(started) };
-        let load = loader(Arc::clone(&files), options.clone(), tell.clone());
+        let load = loader(Arc::clone(&files), adapters.clone(), options.clone(), tell.clone());
         let unloaded: Unloaded = Box::new(move |name| tell.unloaded(name));
-        Models::new(&self.bounds, options, store, (files, load), unloaded)
+        Models::new(&self.bounds, options, store, (files, adapters, load), unloaded)
     }
 
     /// Looks into all files that are here, so that what cannot be served is said now. Returns
@@ -243,11 +262,17 @@ impl Tell {
 }
 
 /// Loads by name, with a bar on the terminal.
-fn loader(files: Files, options: Options, tell: Tell) -> Load<Resident> {
+fn loader(
+    files: Files,
+    adapters: Adapters,
+    options: Options,
+    tell: Tell,
+) -> Load<Resident> {
     Box::new(move |name, progress| {
         let path = files.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let path = path.ok_or_else(|| Fault::ours(format!("`{name}` has no file; a bug")))?;
         let began = Instant::now();
+        let options = Options { adapters: adapters.files(name), ..options.clone() };
         let outcome = open(name, &path, &options, &tell, progress);
         match &outcome {
             Ok(_) => tell.event("loaded", name, Some(began.elapsed())),
@@ -341,5 +366,20 @@ mod tests {
             let expect = expect.map(|(name, reference)| (name.to_owned(), reference.to_owned()));
             assert_eq!(told, expect, "{text:?}");
         }
+    }
+
+    #[test]
+    fn adapters_have_names_and_paths() {
+        let check = |text: &str, expect: Option<(&str, &str)>| {
+            let told = adapter(text).ok();
+            let told = told.as_ref().map(|it| (it.name.as_str(), it.path.to_str().expect("a text")));
+            assert_eq!(told, expect, "{text:?}");
+        };
+        check("tuned=./folder", Some(("tuned", "./folder")));
+        check("./folder/tuned.gguf", Some(("tuned", "./folder/tuned.gguf")));
+        check("./a=b", Some(("a=b", "./a=b")));
+        check("tuned=a=b", Some(("tuned", "a=b")));
+        check("=a", None);
+        check("..", None);
     }
 }

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::super::json::{self, Object};
-use super::Words;
 use super::file::{Added, File, Model};
+use super::{Words, refused};
 use crate::Error;
 use crate::gguf::{Outline, Value};
 use crate::tokenizer::TokenKind;
@@ -47,17 +47,11 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
         return refuse("WordPiece without a mark of a word's later parts is not supported");
     }
     if file.pre_tokenizer["type"] != "BertPreTokenizer" {
-        return refuse(&format!(
-            "WordPiece with the pre-tokenizer {} is not supported",
-            file.pre_tokenizer["type"]
-        ));
+        return Err(refused("pre-tokenizer of WordPiece", &file.pre_tokenizer));
     }
     let normalizer = &file.normalizer;
     if normalizer["type"] != "BertNormalizer" {
-        return refuse(&format!(
-            "WordPiece with the normalizer {} is not supported",
-            normalizer["type"]
-        ));
+        return Err(refused("normalizer of WordPiece", normalizer));
     }
     for key in ["clean_text", "handle_chinese_chars"] {
         if normalizer[key] == false {

@@ -369,3 +369,102 @@ fn ranges_are_read_strictly() {
         assert_eq!(super::parse_range(text), expect, "{text}");
     }
 }
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const WEIGHTS: &str = "as far as the store looks";
+
+/// An answer of this text.
+fn text(body: &str) -> Reply {
+    reply("200 OK", &[&format!("Content-Length: {}", body.len())], body)
+}
+
+/// What the hub tells of a repository that has these files.
+fn told(files: &[(&str, usize)]) -> Reply {
+    let siblings = files.iter().map(|(path, size)| match path.ends_with(".safetensors") {
+        true => {
+            let sha256 = hash_text(WEIGHTS);
+            serde_json::json!({"rfilename": path, "size": size, "lfs": {"sha256": sha256}})
+        }
+        false => serde_json::json!({"rfilename": path, "size": size}),
+    });
+    let siblings: Vec<serde_json::Value> = siblings.collect();
+    text(&serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string())
+}
+
+const FILES: &[(&str, usize)] = &[
+    ("README.md", 7),
+    ("config.json", 2),
+    ("pytorch_model.bin", 9),
+    ("model.safetensors", WEIGHTS.len()),
+    ("1_Pooling/config.json", 3),
+    ("onnx/model.onnx", 5),
+];
+
+fn pull_repository(store: &Store) -> Result<Pulled, Error> {
+    store.pull(&"hf:o/r".parse()?, &Options::default(), &mut Quiet)
+}
+
+/// Of a repository the files that are needed are fetched, all of one commit.
+#[test]
+fn a_repository_is_fetched_as_a_directory() {
+    let server = Server::start(vec![told(FILES), text("[1]"), text("{}"), text(WEIGHTS)]);
+    let (_folder, store) = store(&server);
+    let pulled = pull_repository(&store).expect("pulled");
+    let manifest = &pulled.entry.manifest;
+    let kept: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(kept, ["1_Pooling/config.json", "config.json", "model.safetensors"]);
+    assert_eq!(manifest.reference, "hf:o/r");
+    let read = |path: &str| std::fs::read_to_string(pulled.entry.path.join(path)).expect("there");
+    assert_eq!(read("model.safetensors"), WEIGHTS);
+    assert_eq!(std::fs::read_dir(&pulled.entry.path).expect("there").count(), 3);
+    let asked = server.asked();
+    assert!(asked[0].starts_with("get /api/models/o/r/revision/main?blobs=true http/1.1"));
+    for (ask, path) in asked[1..].iter().zip(kept) {
+        let expect = format!("get /o/r/resolve/{COMMIT}/{path} http/1.1");
+        assert!(ask.starts_with(&expect), "{ask}");
+    }
+    assert!(!pull_repository(&store).expect("here").fetched);
+    assert_eq!(server.asked().len(), 4);
+}
+
+/// What came before a failure stays, unless the repository has changed meanwhile.
+#[test]
+fn a_repository_that_was_cut_is_resumed() {
+    let gone = || reply("404 Not Found", &["Content-Length: 0"], "");
+    let server = Server::start(vec![
+        told(FILES),
+        text("[1]"),
+        gone(),
+        told(FILES),
+        text("{}"),
+        text(WEIGHTS),
+    ]);
+    let (_folder, store) = store(&server);
+    let error = pull_repository(&store).expect_err("gone").to_string();
+    assert!(error.contains("not found (404)"), "{error}");
+    assert!(store.list().expect("listed").models.is_empty());
+    pull_repository(&store).expect("pulled");
+    assert_eq!(server.asked().len(), 6, "{:#?}", server.asked());
+}
+
+#[test]
+fn a_repository_that_is_no_model_is_not_kept() {
+    let check = |script: Vec<Reply>, expect: &str| {
+        let server = Server::start(script);
+        let (_folder, store) = store(&server);
+        let error = pull_repository(&store).expect_err(expect).to_string();
+        assert!(error.contains(expect), "{error}");
+        let listing = store.list().expect("listed");
+        assert!(listing.models.is_empty());
+    };
+    check(vec![told(&[("config.json", 2), ("pytorch_model.bin", 9)])], "pickled");
+    check(vec![told(&[("a/b.Q8_0.gguf", 2)])], "name one, as hf:o/r/a/b.Q8_0.gguf");
+    check(vec![told(&[])], "look for a repository");
+    check(vec![text("<html>")], "no list of files");
+    check(vec![text(r#"{"sha":"../x","siblings":[]}"#)], "names no commit");
+    // Another size, or another content, than the list says.
+    let files = [("config.json", 2), ("model.safetensors", WEIGHTS.len())];
+    check(vec![told(&files), text("[12]")], "was expected");
+    let other = WEIGHTS.replace('l', "L");
+    check(vec![told(&files), text("{}"), text(&other)], "SHA-256");
+}

@@ -17,8 +17,7 @@ mod tools;
 pub use fields::{fields, read_count, read_request};
 pub use lists::{write_count, write_model, write_models};
 
-use super::ask::AskOne;
-use super::{Stamp, Writer};
+use super::ask::ask_one;
 use crate::Request;
 
 /// Which of the two request formats.
@@ -41,20 +40,4 @@ pub struct Asked {
     pub omit_thinking: bool,
 }
 
-impl AskOne for Asked {
-    fn request(&self) -> &Request {
-        &self.request
-    }
-
-    fn request_mut(&mut self) -> &mut Request {
-        &mut self.request
-    }
-
-    fn streamed(&self) -> bool {
-        self.stream
-    }
-
-    fn answer(&self, stamp: Stamp) -> Box<dyn Writer> {
-        Box::new(answer::Answer::new(self, stamp))
-    }
-}
+ask_one!(Asked, answer::Answer);

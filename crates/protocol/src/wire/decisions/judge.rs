@@ -16,7 +16,10 @@ pub struct Verdict {
 }
 
 /// Log-probabilities of labels, each as a whole, and without any input.
-pub(in crate::wire) fn judge(logprobs: &[f64], prior: Option<&[f64]>) -> Verdict {
+///
+/// # Panics
+/// Where there is no label, or not as many without an input as with one.
+pub fn judge(logprobs: &[f64], prior: Option<&[f64]>) -> Verdict {
     let free = |at: usize| prior.map_or(0.0, |prior| prior[at]);
     let scores: Vec<f64> = logprobs.iter().enumerate().map(|(at, one)| one - free(at)).collect();
     let best =

@@ -4,17 +4,18 @@
 //!
 //! A [`Question`] becomes a prompt and labels to be weighed behind it (`prompt`, which documents
 //! the words); what was weighed becomes probabilities (`judge`), and those an answer (`answer`).
-//! Absent: who weighs.
+//! Where one question is put to many texts, `labelling` puts it before them. Absent: who weighs.
 
 mod answer;
 mod fields;
 mod judge;
+mod labelling;
 mod prompt;
 
 pub use answer::write_answer;
 pub use fields::{Format, fields, read_request};
-pub use judge::Verdict;
-pub(super) use judge::judge;
+pub use judge::{Verdict, judge};
+pub use labelling::Labelling;
 pub use prompt::Shape;
 pub(super) use prompt::weighing;
 

@@ -39,11 +39,13 @@ pub enum Shape {
 
 /// The input by which a label's weight without any input is found ("content-free": Zhao et al.,
 /// Calibrate Before Use, 2021).
+pub(super) const CONTENT_FREE: &str = "N/A";
+
 pub(super) fn content_free() -> Message {
-    user("N/A".to_owned())
+    user(CONTENT_FREE.to_owned())
 }
 
-fn user(content: String) -> Message {
+pub(super) fn user(content: String) -> Message {
     Message { role: "user".into(), content, ..Message::default() }
 }
 
@@ -67,7 +69,7 @@ pub(in crate::wire) fn weighing(
     Weighing { request: Request { input, ..request.clone() }, labels }
 }
 
-fn how(sort: &Sort) -> String {
+pub(super) fn how(sort: &Sort) -> String {
     match sort {
         Sort::Score(low, high) => {
             format!("Answer with a whole number from {low} to {high} and nothing else.")
@@ -90,6 +92,11 @@ fn chat(instructions: &str, input: &[Message], asked: &str) -> Chat {
         Some(last) if last.role == "user" => last.content = format!("{}\n\n{asked}", last.content),
         _ => messages.push(user(asked.to_owned())),
     }
+    unthinking(messages)
+}
+
+/// A conversation whose answer comes at once.
+pub(super) fn unthinking(messages: Vec<Message>) -> Chat {
     let reasoning = Reasoning { on: Some(false), ..Reasoning::default() };
     Chat { messages, reasoning, ..Chat::default() }
 }

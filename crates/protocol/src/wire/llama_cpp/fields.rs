@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Asked, Format};
+use crate::wire::adapters;
 use crate::wire::check::{self, Read};
 use crate::wire::constraint;
 use crate::wire::table::{self, Row, honoured, inert, neutral, refused};
@@ -10,7 +11,7 @@ use crate::wire::values::{
     bias, keep_alive, model, more, order, ordered, penalty_window, read_object, seed, set, short,
     stop, tokens, top,
 };
-use crate::{Fault, Gap, Grammar, Input, KeepAlive, Request, Sampling, Token};
+use crate::{Adapter, Fault, Gap, Grammar, Input, KeepAlive, Request, Sampling, Token};
 
 type Field = table::Field<Draft, Format>;
 
@@ -34,6 +35,7 @@ struct Draft {
     repeat_last_n: Option<i64>,
     grammar: Option<Grammar>,
     keep_alive: Option<KeepAlive>,
+    adapters: Option<Vec<Adapter>>,
     stream: bool,
 }
 
@@ -74,6 +76,7 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
         token_ids: draft.return_tokens || draft.stream,
         grammar: draft.grammar,
         keep_alive: draft.keep_alive,
+        adapters: draft.adapters,
         ..Request::default()
     };
     Ok(Asked { request, stream: draft.stream })
@@ -178,7 +181,7 @@ static FIELDS: &[Field] = &[
     neutral(BOTH, "return_progress", FALSE, SHAPE),
     neutral(BOTH, "timings_per_token", FALSE, "the last event holds the timings"),
     neutral(BOTH, "post_sampling_probs", FALSE, "probabilities are the model's own"),
-    neutral(BOTH, "lora", &["[]"], "no adapters are loaded"),
+    honoured(BOTH, "lora", |d, at, v| { d.adapters = Some(adapters::wanted(at, v)?); Ok(()) }),
     refused(BOTH, "response_fields", SHAPE),
 ];
 

@@ -16,8 +16,7 @@ pub use lists::{
     write_text, write_tokens,
 };
 
-use super::ask::AskOne;
-use super::{Stamp, Writer};
+use super::ask::ask_one;
 use crate::Request;
 
 /// Which of the two request formats.
@@ -38,20 +37,4 @@ pub struct Asked {
     pub stream: bool,
 }
 
-impl AskOne for Asked {
-    fn request(&self) -> &Request {
-        &self.request
-    }
-
-    fn request_mut(&mut self) -> &mut Request {
-        &mut self.request
-    }
-
-    fn streamed(&self) -> bool {
-        self.stream
-    }
-
-    fn answer(&self, stamp: Stamp) -> Box<dyn Writer> {
-        Box::new(answer::Answer::new(self, stamp))
-    }
-}
+ask_one!(Asked, answer::Answer);

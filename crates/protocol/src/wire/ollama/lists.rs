@@ -3,10 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::Fault;
 use crate::wire::check;
 use crate::wire::rfc3339;
 use crate::wire::values::{model as name, read_object};
+use crate::{Fault, Reads};
 
 /// The release of Ollama whose protocol this is. Clients ask for it to learn what they may send.
 const VERSION: &str = "0.12.11";
@@ -81,6 +81,8 @@ pub struct Shown<'a> {
     pub tools: bool,
     /// Whether its template knows of thinking.
     pub thinking: bool,
+    /// What it tells of texts, where it reads and does not write.
+    pub reads: Option<&'a Reads>,
 }
 
 /// All that is known of a model (`/api/show`).
@@ -88,7 +90,13 @@ pub fn write_model(line: &Named<'_>, shown: &Shown<'_>) -> String {
     let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
     let info: Map<String, Value> =
         shown.metadata.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-    let capabilities = [("completion", true), ("tools", shown.tools), ("thinking", shown.thinking)];
+    let vectors = shown.reads.is_some_and(|reads| reads.dimensions > 0);
+    let capabilities = [
+        ("completion", shown.reads.is_none()),
+        ("embedding", vectors),
+        ("tools", shown.tools),
+        ("thinking", shown.thinking),
+    ];
     let capabilities = capabilities.into_iter().filter(|row| row.1).map(|row| row.0);
     json!({
         "modelfile": "",
@@ -108,7 +116,7 @@ pub fn write_version() -> String {
 }
 
 /// A model's name without the tag that Ollama's clients add where none is given.
-pub(super) fn untagged(name: String) -> String {
+pub(in crate::wire) fn untagged(name: String) -> String {
     name.strip_suffix(":latest").map_or(name.clone(), str::to_owned)
 }
 

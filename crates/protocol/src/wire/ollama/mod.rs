@@ -19,8 +19,10 @@ pub use lists::{
     write_version,
 };
 
-use super::ask::AskOne;
-use super::{Stamp, Writer};
+pub(super) use lists::untagged;
+
+use super::Stamp;
+use super::ask::ask_one;
 use crate::{Input, Request};
 
 /// Which of the two request formats.
@@ -62,23 +64,7 @@ impl Asked {
     }
 }
 
-impl AskOne for Asked {
-    fn request(&self) -> &Request {
-        &self.request
-    }
-
-    fn request_mut(&mut self) -> &mut Request {
-        &mut self.request
-    }
-
-    fn streamed(&self) -> bool {
-        self.stream
-    }
-
-    fn answer(&self, stamp: Stamp) -> Box<dyn Writer> {
-        Box::new(answer::Answer::new(self, stamp))
-    }
-}
+ask_one!(Asked, answer::Answer);
 
 /// The answer where there is nothing to answer.
 pub fn write_idle(asked: &Asked, stamp: Stamp, unloaded: bool) -> String {

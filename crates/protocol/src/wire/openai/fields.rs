@@ -5,12 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::adapters;
 use super::check::{self, Read};
 use super::table::{self, Row, honoured, inert, neutral, refused};
 use super::values::truncation;
 use super::values::{bias, keep_alive, model, more, order, seed, set, short, stop, tokens, top};
 use super::{Format, Options, constraint, messages, tools};
-use crate::{Beams, Chat, Effort, Grammar, Input, KeepAlive, Sampling, Truncation};
+use crate::{Adapter, Beams, Chat, Effort, Grammar, Input, KeepAlive, Sampling, Truncation};
 
 type Field = table::Field<Draft, Format>;
 
@@ -39,6 +40,7 @@ pub(in crate::wire) struct Draft {
     pub(super) timeout_ms: Option<u32>,
     pub(super) cache_salt: String,
     pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) adapters: Option<Vec<Adapter>>,
     pub(in crate::wire) grammar: Option<Grammar>,
     pub(super) stream_options: bool,
 }
@@ -323,7 +325,7 @@ static FIELDS: &[Field] = &[
     neutral(BOTH, "adaptive_decay", &["0.9"], UNBUILT),
     neutral(BOTH, "post_sampling_probs", FALSE, "probabilities are the model's own"),
     neutral(BOTH, "return_progress", FALSE, SHAPE),
-    neutral(BOTH, "lora", EMPTY, "no adapters are loaded"),
+    honoured(BOTH, "lora", |d, at, v| { d.adapters = Some(adapters::wanted(at, v)?); Ok(()) }),
     neutral(CHAT, "parse_tool_calls", TRUE, "calls are never passed on as text"),
     neutral(CHAT, "reasoning_format", &["\"auto\"", "\"deepseek\""], "'reasoning_content' has it"),
     neutral(CHAT, "reasoning_control", FALSE, "'thinking_token_budget' ends thoughts"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::check::{self, Read};
 use super::request::short;
 use super::values::{read_object, tokens};
-use crate::{Fault, Token};
+use crate::{Fault, Reads, Token};
 
 /// A model as `/v1/models` lists it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct ModelLine<'a> {
     pub architecture: &'a str,
     /// Whether it can hold a conversation.
     pub chat: bool,
+    /// What it tells of texts, where it reads and does not write.
+    pub reads: Option<&'a Reads>,
     /// Where it stands: `unloaded`, `fetching`, `loading`, `ready` or `failed`.
     pub status: &'a str,
     /// The share done of what is under way, 0 to 1.
@@ -31,6 +33,8 @@ pub struct ModelLine<'a> {
     pub requests: usize,
     /// Why it failed.
     pub error: Option<&'a str>,
+    /// The model that it is an adapter of, if it is one.
+    pub parent: Option<&'a str>,
 }
 
 fn model(line: &ModelLine<'_>) -> Value {
@@ -43,11 +47,25 @@ fn model(line: &ModelLine<'_>) -> Value {
         "max_model_len": known(line.context_tokens as u64),
         "architecture": line.architecture,
         "chat": line.chat,
+        "reads": line.reads.map(reads),
         "status": line.status,
         "progress": line.progress.map(short),
         "memory_bytes": known(line.memory_bytes),
         "requests": line.requests,
         "error": line.error,
+        "parent": line.parent,
+    })
+}
+
+fn reads(reads: &Reads) -> Value {
+    json!({
+        "dimensions": reads.dimensions,
+        "max_tokens": reads.tokens,
+        "labels": reads.labels,
+        "token_labels": reads.tags,
+        "token_vectors": reads.late,
+        "sparse": reads.sparse,
+        "prompts": reads.prompts,
     })
 }
 

@@ -44,7 +44,7 @@ pub(super) use messages::read as read_messages;
 pub(super) use request::{lift_thinking, short};
 pub(super) use scores::chat_score;
 
-use super::{check, constraint, table, tools, values};
+use super::{adapters, check, constraint, table, tools, values};
 use crate::Request;
 
 /// The end of a streamed answer.

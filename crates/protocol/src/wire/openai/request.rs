@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::adapters;
 use super::check::{self, Read};
 use super::fields::{Draft, read_fields};
 use super::values::{ordered, read_object};
@@ -58,6 +59,7 @@ impl Draft {
             timeout_ms: self.timeout_ms,
             cache_salt: self.cache_salt.clone(),
             keep_alive: self.keep_alive,
+            adapters: self.adapters.clone(),
             ..Request::default()
         }
     }
@@ -189,6 +191,9 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
         Some(KeepAlive::Forever) => drop(body.insert("keep_alive".into(), json!(-1))),
         Some(time) => drop(body.insert("keep_alive".into(), json!(time.to_string()))),
         None => {}
+    }
+    if let Some(adapters) = &request.adapters {
+        body.insert("lora".into(), adapters::write_wanted(adapters));
     }
     if let Some(grammar) = &request.grammar {
         constraint::write(&mut body, grammar)?;

@@ -134,7 +134,7 @@ const ORDER: &str = r#"{"enum":["asc","desc"]}"#;
 
 type Gives = &'static [(u16, &'static [Content])];
 
-const fn operation(
+pub(super) const fn operation(
     (method, path): (&'static str, &'static str),
     id: &'static str,
     dialect: Dialect,
@@ -175,8 +175,8 @@ const PLAIN: &str = "text/plain";
 use Dialect::{Anthropic, LlamaCpp, Ollama, OpenAi};
 use Takes::{Form as Fields, Nothing, Shape, Upload};
 
-/// Every operation that is served.
-pub static OPERATIONS: &[Operation] = &[
+/// Those of models that write, and of what is around them.
+pub(super) static OPERATIONS: &[Operation] = &[
     operation(
         ("POST", "/v1/chat/completions"),
         "chat",
@@ -419,22 +419,6 @@ pub static OPERATIONS: &[Operation] = &[
         "Answers a prompt.",
     ),
     operation(
-        ("POST", "/api/embed"),
-        "ollama_embed",
-        Ollama,
-        Shape("Document", false),
-        &[],
-        "Not built yet.",
-    ),
-    operation(
-        ("POST", "/api/embeddings"),
-        "ollama_embeddings",
-        Ollama,
-        Shape("Document", false),
-        &[],
-        "Not built yet.",
-    ),
-    operation(
         ("GET", "/api/tags"),
         "ollama_models",
         Ollama,
@@ -537,5 +521,37 @@ pub static OPERATIONS: &[Operation] = &[
         Nothing,
         &[(200, &[(JSON, "LlamaSlots")])],
         "The requests under way.",
+    ),
+    operation(
+        ("GET", "/lora-adapters"),
+        "lora_adapters",
+        LlamaCpp,
+        Nothing,
+        &[(200, &[(JSON, "LoraAdapters")])],
+        "The default model's adapters.",
+    ),
+    operation(
+        ("POST", "/lora-adapters"),
+        "scale_lora_adapters",
+        LlamaCpp,
+        Shape("LoraScales", true),
+        &[(200, &[(JSON, "LoraSuccess")])],
+        "How much of which adapters requests get that say nothing of it.",
+    ),
+    operation(
+        ("POST", "/v1/load_lora_adapter"),
+        "load_lora_adapter",
+        OpenAi,
+        Shape("LoraLoading", true),
+        &[(200, &[(PLAIN, "Text")])],
+        "Loads an adapter beside a model.",
+    ),
+    operation(
+        ("POST", "/v1/unload_lora_adapter"),
+        "unload_lora_adapter",
+        OpenAi,
+        Shape("LoraUnloading", true),
+        &[(200, &[(PLAIN, "Text")])],
+        "Unloads an adapter; answers under way go on with it.",
     ),
 ];

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::wire::openai::moderations;
+use crate::wire::reading::Format;
 use crate::wire::{anthropic, decisions, llama_cpp, ollama, openai, responses};
 
 /// Every text under a key, anywhere in a value.
@@ -26,7 +27,7 @@ fn texts<'a>(key: &str, value: &'a Value, out: &mut Vec<&'a str>) {
 fn every_honoured_field_has_values_and_every_value_a_field() {
     let values = parsed(FIELDS);
     let mut used = HashSet::new();
-    for form in operations::FORMS {
+    for form in forms() {
         for row in (form.rows)().iter().filter(|row| matches!(row.rule, Rule::Honoured)) {
             let place = form.places.iter().find(|place| values[**place].get(row.name).is_some());
             let place = place.unwrap_or_else(|| panic!("{}: no values of {}", form.name, row.name));
@@ -57,8 +58,8 @@ fn references_lead_somewhere_and_nothing_stands_idle() {
     for name in schemas.keys() {
         assert!(found.contains(name.as_str()), "nothing leads to {name}");
     }
-    let ids: HashSet<&str> = OPERATIONS.iter().map(|operation| operation.id).collect();
-    assert_eq!(ids.len(), OPERATIONS.len(), "an id is there twice");
+    let ids: HashSet<&str> = operations().map(|operation| operation.id).collect();
+    assert_eq!(ids.len(), operations().count(), "an id is there twice");
 }
 
 /// Values just within a schema's bounds, and values just outside of them.
@@ -114,9 +115,14 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
             "endpoint": "/v1/completions",
             "completion_window": "24h",
         }),
-        _ => json!({ "messages": user }),
+        "ChatCompletionRequest" | "AnthropicCountRequest" => json!({ "messages": user }),
+        _ => texts_body(form),
     };
-    let place = if form == "OllamaOptions" { &mut out["options"] } else { &mut out };
+    let place = match form {
+        "OllamaOptions" => &mut out["options"],
+        "TeiParameters" => &mut out["parameters"],
+        _ => &mut out,
+    };
     place[field] = value.clone();
     // What some fields are nothing without.
     for (with, name, other) in [
@@ -125,9 +131,11 @@ fn body(form: &str, field: &str, value: &Value) -> Vec<u8> {
         ("length_penalty", "use_beam_search", json!(true)),
         ("early_stopping", "use_beam_search", json!(true)),
         ("best_of", "n", value.clone()),
+        ("max_tokens", "prompt_logprobs", json!(1)),
     ] {
-        // A response has log-probabilities by another name.
-        if field == with && !form.starts_with("Response") {
+        // A response has log-probabilities by another name; two formats alone have a prompt's.
+        let known = ["ChatCompletionRequest", "CompletionRequest"].contains(&form);
+        if field == with && !form.starts_with("Response") && (known || name != "prompt_logprobs") {
             out[name] = other;
         }
     }
@@ -143,7 +151,9 @@ fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
         "ResponseRequest" => responses::read_open(body).map(drop),
         "ResponseCountRequest" => responses::read_count(body).map(drop),
         "BatchRequest" => {
-            openai::read_batch(body, &["/v1/chat/completions", "/v1/completions"]).map(drop)
+            let paths =
+                ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
+            openai::read_batch(body, &paths).map(drop)
         }
         "AnthropicRequest" => anthropic::read_request(body).map(drop),
         "AnthropicCountRequest" => anthropic::read_count(body).map(drop),
@@ -155,7 +165,52 @@ fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
             llama_cpp::read_request(llama_cpp::Format::Completion, body).map(drop)
         }
         "LlamaInfillRequest" => llama_cpp::read_request(llama_cpp::Format::Infill, body).map(drop),
+        other => read_texts(other, body),
+    }
+}
+
+fn read_texts(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
+    let format = match form {
+        "EmbeddingRequest" => Format::Embeddings,
+        "OllamaEmbedRequest" => Format::OllamaEmbed,
+        "OllamaEmbeddingsRequest" => Format::OllamaEmbeddings,
+        "CohereEmbedRequest" => Format::CohereEmbed,
+        "CohereRerankRequest" => Format::CohereRerank,
+        "RerankRequest" => Format::Rerank,
+        "TeiEmbedRequest" => Format::TeiEmbed,
+        "TeiEmbedAllRequest" => Format::TeiEmbedAll,
+        "TeiEmbedSparseRequest" => Format::TeiEmbedSparse,
+        "TeiRerankRequest" => Format::TeiRerank,
+        "TeiPredictRequest" => Format::TeiPredict,
+        "TeiSimilarityRequest" => Format::TeiSimilarity,
+        "ScoreRequest" => Format::Score,
+        "ClassifyRequest" => Format::Classify,
+        "PoolingRequest" => Format::Pooling,
+        "LlamaEmbeddingRequest" => Format::LlamaEmbedding,
+        "TeiParameters" => Format::TeiSimilarity,
         other => panic!("how is {other} read?"),
+    };
+    crate::wire::reading::read_request(format, body).map(drop)
+}
+
+/// A body of such a form that is right.
+fn texts_body(form: &str) -> Value {
+    match form {
+        "EmbeddingRequest" | "ClassifyRequest" | "PoolingRequest" => json!({ "input": "Hi" }),
+        "OllamaEmbedRequest" => json!({ "model": "m", "input": "Hi" }),
+        "OllamaEmbeddingsRequest" => json!({ "model": "m", "prompt": "Hi" }),
+        "CohereEmbedRequest" => json!({ "model": "m", "texts": ["Hi"] }),
+        "CohereRerankRequest" | "RerankRequest" => {
+            json!({ "model": "m", "query": "Hi", "documents": ["Hi"] })
+        }
+        "TeiRerankRequest" => json!({ "query": "Hi", "texts": ["Hi"] }),
+        "TeiSimilarityRequest" | "TeiParameters" => {
+            let inputs = json!({ "source_sentence": "Hi", "sentences": ["Hi"] });
+            json!({ "inputs": inputs, "parameters": {} })
+        }
+        "ScoreRequest" => json!({ "text_1": "Hi", "text_2": "Hi" }),
+        "LlamaEmbeddingRequest" => json!({ "content": "Hi" }),
+        _ => json!({ "inputs": "Hi" }),
     }
 }
 
@@ -163,7 +218,8 @@ fn reads(form: &str, body: &[u8]) -> Result<(), crate::Fault> {
 fn blamed(form: &str, field: &str, value: &Value) -> Option<crate::Fault> {
     let fault = reads(form, &body(form, field, value)).err()?;
     let param = fault.param.clone().unwrap_or_default();
-    let own = param.strip_prefix("options.").unwrap_or(&param);
+    let own = param.strip_prefix("options.").or(param.strip_prefix("parameters."));
+    let own = own.unwrap_or(&param);
     own.strip_prefix(field).is_some_and(|rest| !rest.starts_with('_')).then_some(fault)
 }
 
@@ -172,7 +228,7 @@ fn blamed(form: &str, field: &str, value: &Value) -> Option<crate::Fault> {
 fn what_a_schema_allows_is_read_and_what_it_forbids_is_refused() {
     let values = parsed(FIELDS);
     let mut tried = 0;
-    for form in operations::FORMS {
+    for form in forms() {
         for row in (form.rows)() {
             if !matches!(row.rule, Rule::Honoured) {
                 continue;

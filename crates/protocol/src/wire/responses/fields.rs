@@ -61,6 +61,9 @@ pub fn read_request(body: &[u8]) -> Result<Asked, Fault> {
     if open.previous().is_some() {
         return check::bad("previous_response_id", "names a response, and none is kept here");
     }
+    if open.asked.store == Some(true) {
+        return check::bad("store", "is for responses that are kept, and none is kept here");
+    }
     let mut asked = open.close(&[], &[])?;
     asked.set_store(false);
     Ok(asked)

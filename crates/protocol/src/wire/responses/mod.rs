@@ -28,9 +28,9 @@ pub use kept::{
 
 use serde_json::{Map, Value};
 
-use super::ask::AskOne;
+use super::Stamp;
+use super::ask::ask_one;
 use super::check::Read;
-use super::{Stamp, Writer};
 use crate::{Fault, Input, Message, Request};
 use items::Given;
 
@@ -148,20 +148,4 @@ impl Asked {
     }
 }
 
-impl AskOne for Asked {
-    fn request(&self) -> &Request {
-        &self.request
-    }
-
-    fn request_mut(&mut self) -> &mut Request {
-        &mut self.request
-    }
-
-    fn streamed(&self) -> bool {
-        self.stream
-    }
-
-    fn answer(&self, stamp: Stamp) -> Box<dyn Writer> {
-        Box::new(answer::Answer::new(self, stamp))
-    }
-}
+ask_one!(Asked, answer::Answer);
