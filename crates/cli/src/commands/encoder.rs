@@ -159,7 +159,8 @@ impl Reader {
     }
 }
 
-fn arrival() -> Arrival {
+/// Work of our own, that begins now.
+pub(crate) fn arrival() -> Arrival {
     let cancelled = Arc::new(AtomicBool::new(false));
     Arrival { at: Instant::now(), load: Duration::ZERO, cancelled }
 }

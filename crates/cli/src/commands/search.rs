@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use ingle_model::pull::Reference;
 
+use super::model::ComputeArgs;
 use crate::ui::Ui;
 
 /// Search a folder of documents by what they mean and by their words
@@ -117,9 +118,8 @@ struct PlaceArgs {
     #[arg(short, long, value_name = "REF", value_parser = super::reference)]
     model: Option<Reference>,
 
-    /// Threads that compute [default: the cores that this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    compute: ComputeArgs,
 }
 
 /// How documents are taken in.

@@ -1,11 +1,8 @@
 //! The models that search reads with: one makes vectors, one scores pairs.
 
 use std::path::absolute;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
-use ingle_engine::{Arrival, Encoder, Options};
+use ingle_engine::{Encoder, Options};
 use ingle_model::pull::Reference;
 use ingle_protocol::{
     Encoded, Encoding, Fault, Long, Output, Passage, Reads, Vectors, Want,
@@ -13,11 +10,9 @@ use ingle_protocol::{
 use ingle_search::{Embed, Rank};
 
 use super::PlaceArgs;
-use crate::commands::model;
+use crate::commands::encoder::{DEFAULT_ENCODER, arrival};
+use crate::commands::{model, reference};
 use crate::ui::{self, Ui};
-
-/// Who makes vectors for a new index, where none is named.
-const DEFAULT: &str = "minilm";
 
 /// Tokens that the parts of a passage share which the model cannot read at once.
 const OVERLAP: u32 = 16;
@@ -35,7 +30,7 @@ impl Reader {
         own: Option<String>,
         ui: &Ui,
     ) -> anyhow::Result<Self> {
-        let own = || super::super::reference(&own.unwrap_or_else(|| DEFAULT.to_owned()));
+        let own = || reference(&own.unwrap_or_else(|| DEFAULT_ENCODER.to_owned()));
         let reference = match &place.model {
             Some(named) => named.clone(),
             None => own().map_err(anyhow::Error::msg)?,
@@ -68,8 +63,7 @@ impl Reader {
         };
         let path = model::fetch(&reference, ui)?;
         let name = reference.to_string();
-        let threads = place.threads.map(usize::from);
-        let options = Options { threads, warn: ui::warn, ..Options::default() };
+        let options = place.compute.on(Options { warn: ui::warn, ..Options::default() });
         let encoder = Encoder::open(&name, &path, &options, &mut |_| {})?;
         Ok(Self { encoder, name })
     }
@@ -79,10 +73,8 @@ impl Reader {
     }
 
     fn read(&self, inputs: Vec<Passage>, want: Want, long: Long) -> Result<Encoded, Fault> {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let arrival = Arrival { at: Instant::now(), load: Duration::ZERO, cancelled };
         let encoding = Encoding { inputs, want, long, ..Encoding::default() };
-        self.encoder.encode(&encoding, &arrival)
+        self.encoder.encode(&encoding, &arrival())
     }
 
     /// Vectors of texts, under the first of these instructions that the model has.
