@@ -25,6 +25,7 @@ pub use around::{Around, Marks, Said, Whole};
 pub use cases::{CaseReport, Mismatch, check_cases};
 pub use decode::Decoder;
 pub use vocabulary::{TokenKind, Vocabulary};
+pub(crate) use wordpiece::WORD_MAX;
 
 use spans::Sink;
 
@@ -70,6 +71,8 @@ struct Shared {
     /// Whether only what does not begin with one.
     space_unless_there: bool,
     swallow_after_special: bool,
+    /// Whether characters are composed first.
+    nfc: bool,
 }
 
 #[derive(Debug)]
@@ -219,6 +222,7 @@ impl Tokenizer {
                 space_first_only: vocabulary.space_first_only,
                 space_unless_there: vocabulary.space_unless_there,
                 swallow_after_special: vocabulary.swallow_after_special,
+                nfc: vocabulary.nfc,
             }),
         })
     }
@@ -421,13 +425,24 @@ impl Shared {
             return;
         }
         let before = tokens.count();
+        if self.nfc && !spans::is_composed(text) {
+            let (composed, places) = spans::composed(text);
+            self.family(&composed, space, line, tokens);
+            tokens.place(before, |at| from + places[at]);
+            return;
+        }
+        self.family(text, space, line, tokens);
+        tokens.place(before, |at| from + at);
+    }
+
+    /// What the family's algorithm makes of a text.
+    fn family(&self, text: &str, space: bool, line: &mut merge::Line, tokens: &mut impl Sink) {
         match &self.family {
             Family::BytePair(bpe) => bpe.encode(text, line, tokens),
             Family::SentencePiece(spm) => spm.encode(text, space, line, tokens),
             Family::WordPiece(wpm) => wpm.encode(text, tokens),
             Family::Unigram(unigram) => unigram.encode(text, space, tokens),
         }
-        tokens.place(before, |at| from + at);
     }
 
     fn written(&self, token: Token) -> Option<&[u8]> {

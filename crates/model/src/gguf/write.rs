@@ -66,6 +66,12 @@ impl Outline {
         }
     }
 
+    /// A metadata entry that is a non-negative integer.
+    pub(crate) fn uint(&self, key: &str) -> Option<u64> {
+        let (_, value) = self.entries.iter().find(|(known, _)| known == key)?;
+        value.as_integer()?.try_into().ok()
+    }
+
     /// Adds a tensor behind the last.
     pub fn push(&mut self, tensor: Planned) {
         self.tensors.push(tensor);

@@ -50,6 +50,7 @@ pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Resu
         }
     }
     specials.write(config, &words, outline)?;
+    ends(base, &words, outline)?;
     around::write(&file, &specials, &words, outline)?;
     if file.added_tokens.iter().any(|added| added.special && added.rstrip) {
         outline.set("tokenizer.ingle.swallow_after_special", Value::Bool(true));
@@ -156,6 +157,20 @@ fn parts<'a>(whole: &'a Json, of: &str) -> Vec<&'a Json> {
 fn refused(what: &str, part: &Json) -> Error {
     let shown: String = part.to_string().chars().take(300).collect();
     Error::Unsupported(format!("tokenizer.json: the {what} {shown} is not supported"))
+}
+
+/// Sets what ends an answer beside the end of a text, as `generation_config.json` lists it.
+fn ends(base: &Path, words: &Words, outline: &mut Outline) -> Result<(), Error> {
+    let config = Object::read(&base.join("generation_config.json"))?;
+    let Some(Json::Array(listed)) = config.get("eos_token_id") else { return Ok(()) };
+    let known = |id: &u64| (*id as usize) < words.tokens.len();
+    let eos = outline.uint("tokenizer.ggml.eos_token_id");
+    let others = listed.iter().filter_map(Json::as_u64).filter(known);
+    let others = others.filter(|id| Some(*id) != eos);
+    for (key, id) in ["eot_token_id", "eom_token_id"].iter().zip(others) {
+        outline.set(&format!("tokenizer.ggml.{key}"), Value::U32(id as u32));
+    }
+    Ok(())
 }
 
 /// An id, or the first of several.

@@ -4,6 +4,8 @@
 
 use crate::Token;
 use std::ops::Range;
+use unicode_normalization::char::canonical_combining_class;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// Takes tokens in their order.
 pub(super) trait Sink {
@@ -75,6 +77,32 @@ pub(super) fn unescaped(text: &str, prefixed: bool) -> impl FnMut(usize) -> usiz
         }
         here
     }
+}
+
+/// Whether a text is as composition leaves it (Unicode's NFC); sometimes it is and this does not know.
+pub(super) fn is_composed(text: &str) -> bool {
+    text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes
+}
+
+/// A text whose characters are composed, and where each of its bytes, and its end, is from: the
+/// beginning of the characters that were composed together.
+pub(super) fn composed(text: &str) -> (String, Vec<usize>) {
+    let (mut composed, mut places) = (String::new(), Vec::new());
+    let mut start = 0;
+    while start < text.len() {
+        // Nothing is composed with a character that begins anew.
+        let rest = text[start..].char_indices().skip(1);
+        let begins = |(_, c): &(usize, char)| {
+            canonical_combining_class(*c) == 0
+                && is_nfc_quick(std::iter::once(*c)) == IsNormalized::Yes
+        };
+        let end = rest.into_iter().find(begins).map_or(text.len(), |(at, _)| start + at);
+        composed.extend(text[start..end].nfc());
+        places.resize(composed.len(), start);
+        start = end;
+    }
+    places.push(text.len());
+    (composed, places)
 }
 
 /// The bytes as a range of whole characters, without the spaces before them.

@@ -95,6 +95,8 @@ pub struct Vocabulary {
     pub charsmap: Vec<u8>,
     /// Whether special tokens swallow the whitespace after them, as Phi-3's do.
     pub swallow_after_special: bool,
+    /// Whether characters are composed before all else (Unicode's NFC).
+    pub nfc: bool,
     /// What is put around texts, where the file tells it apart from single marks.
     pub around: Option<Said>,
 }
@@ -167,6 +169,7 @@ impl Vocabulary {
             // No key of others says it; llama.cpp goes by the name as well.
             swallow_after_special: switch("swallow_after_special")?
                 .unwrap_or(name.contains("phi-3") || name.contains("phi3")),
+            nfc: switch("nfc")?.unwrap_or(false),
             around,
         })
     }

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use unicode_normalization::char::decompose_canonical;
 
 /// Longer words, in characters, are unknown.
-const WORD_MAX: usize = 100;
+pub(crate) const WORD_MAX: usize = 100;
 /// What begins a word in a GGUF file.
 const BEGIN: &str = "▁";
 

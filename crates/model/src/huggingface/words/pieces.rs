@@ -8,7 +8,7 @@ use super::file::{Added, File, Model};
 use super::{Words, refused};
 use crate::Error;
 use crate::gguf::{Outline, Value};
-use crate::tokenizer::TokenKind;
+use crate::tokenizer::{TokenKind, WORD_MAX};
 
 /// What a directory without `tokenizer.json` has: one token a line.
 pub(super) fn of_a_list(base: &Path, settings: &Object) -> Result<File, Error> {
@@ -45,6 +45,11 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
     let prefix = file.model.continuing_subword_prefix.as_deref().unwrap_or("##");
     if prefix.is_empty() {
         return refuse("WordPiece without a mark of a word's later parts is not supported");
+    }
+    if file.model.max_input_chars_per_word.is_some_and(|most| most != WORD_MAX) {
+        return refuse(&format!(
+            "WordPiece with words of other than {WORD_MAX} characters at most"
+        ));
     }
     if file.pre_tokenizer["type"] != "BertPreTokenizer" {
         return Err(refused("pre-tokenizer of WordPiece", &file.pre_tokenizer));
