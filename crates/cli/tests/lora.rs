@@ -124,10 +124,21 @@ fn scales_are_set_for_those_who_say_nothing() {
     assert_eq!(text(&server, "base", json!({})), plain);
 }
 
+/// A path is a file of the server's machine.
+#[test]
+fn clients_load_no_files_unless_they_may() {
+    let server = start(&[]);
+    for path in ["/v1/load_lora_adapter", "/v1/unload_lora_adapter"] {
+        let body = json!({ "lora_name": "tuned", "lora_path": adapter("qwen3") });
+        let reply = server.ask("POST", path, &body.to_string());
+        assert_eq!((reply.status, reply.body.contains("--allow-pull")), (403, true), "{path}");
+    }
+}
+
 #[test]
 fn adapters_are_loaded_and_unloaded_while_it_runs() {
     let second = format!("second={}", of("engine", "golden/archs/phi3.gguf"));
-    let server = start(&[&second]);
+    let server = start(&[&second, "--allow-pull"]);
     let tuned = text(&server, "tuned", json!({}));
     let before = server.ask("GET", "/v1/models/base", "").json()["memory_bytes"].as_u64();
     let load = |body: Value| server.ask("POST", "/v1/load_lora_adapter", &body.to_string());

@@ -31,7 +31,8 @@ pub struct Config {
     /// More host names by which a server without keys may be called. `localhost` and addresses
     /// always may; other names are refused, since any web page can point a name at this machine.
     pub hosts: Vec<String>,
-    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`).
+    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`), and load and
+    /// unload adapters from files of this machine (vLLM's `/v1/load_lora_adapter`).
     pub manage_models: bool,
     /// Where files, batches and stored responses are kept; without, none are taken.
     pub records: Option<Arc<Records>>,

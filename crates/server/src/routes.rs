@@ -483,3 +483,13 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
     let text = state.metrics.write(state.answers.taken(), &rows);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
+
+/// Refuses what changes the models of this machine, unless the server was told to allow it.
+fn may_manage(state: &State) -> Result<(), Refusal> {
+    if state.config().manage_models {
+        return Ok(());
+    }
+    let message = "this server's models are chosen on its command line; 'ingle serve --allow-pull' lets \
+                   clients fetch, delete and load them";
+    Err(Refusal::new(Kind::Forbidden, message))
+}

@@ -64,8 +64,9 @@ pub(crate) struct Args {
     #[arg(long)]
     any_installed: bool,
 
-    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`); serves what is
-    /// here, too, as `--any-installed` does
+    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`) and load adapters
+    /// from files of this machine (`/v1/load_lora_adapter`); serves what is here, too, as
+    /// `--any-installed` does
     #[arg(long)]
     allow_pull: bool,
 

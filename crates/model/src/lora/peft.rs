@@ -240,9 +240,12 @@ fn tensors(path: &Path) -> Result<BTreeMap<String, Stored>, Error> {
         let Some(format) = tensor.format else {
             return Err(refused(format!("its tensor {name} is of type {}", tensor.kind)));
         };
-        let [rows, cols @ 1..] = tensor.shape[..] else {
+        let [rows, cols] = tensor.shape[..] else {
             return Err(refused(format!("its tensor {name} is no matrix")));
         };
+        if cols == 0 {
+            return Err(refused(format!("its tensor {name} is empty")));
+        }
         Ok((name, Stored { format, rows, cols, bytes: tensor.bytes }))
     };
     safetensors::open(path)?.into_iter().map(tensor).collect()

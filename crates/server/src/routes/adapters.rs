@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use ingle_gateway::AdapterCard;
 use ingle_protocol::wire::adapters::{self, AdapterLine};
 
-use super::{Outcome, blocking, body, card, provider, taken};
+use super::{Outcome, blocking, body, card, may_manage, provider, taken};
 use crate::State;
 use crate::keys::Owner;
 use crate::refusal::json;
@@ -52,6 +52,7 @@ fn said(what: String) -> Outcome {
 
 async fn load(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
     let (owner, asked) = taken(adapters::read_load, &state, request).await?;
+    may_manage(&state)?;
     let provider = Arc::clone(provider(&state)?);
     let model = card(&owner, &provider, &asked.model).await?.name;
     let name = asked.name.clone();
@@ -63,6 +64,7 @@ async fn unload(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     let owner = Owner::of(&request)?;
     let (body, _room) = body(&state, request).await?;
     let name = adapters::read_unload(&body)?;
+    may_manage(&state)?;
     let provider = Arc::clone(provider(&state)?);
     // A key that may not see it may not end it either.
     let name = card(&owner, &provider, &name).await?.name;

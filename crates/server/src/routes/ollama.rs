@@ -19,7 +19,7 @@ use ingle_protocol::{Fault, KeepAlive};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 
-use super::{Outcome, answer, blocking, body, card, cards, place, provider, taken};
+use super::{Outcome, answer, blocking, body, card, cards, may_manage, place, provider, taken};
 use crate::answer::stamp;
 use crate::keys::Owner;
 use crate::refusal::{Refusal, json};
@@ -127,16 +127,6 @@ async fn show(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
         reads: card.reads.as_ref(),
     };
     Ok(json(StatusCode::OK, ollama::write_model(&named(&card), &shown)))
-}
-
-/// Refuses what changes the models of this machine, unless the server was told to allow it.
-fn may_manage(state: &State) -> Result<(), Refusal> {
-    if state.config().manage_models {
-        return Ok(());
-    }
-    let message = "this server's models are fetched and deleted on its command line; \
-                   'ingle serve --allow-pull' lets clients do it";
-    Err(Refusal::new(Kind::Forbidden, message))
 }
 
 async fn remove(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
