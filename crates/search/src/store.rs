@@ -1,5 +1,6 @@
 //! One SQLite file, opened with care: private to its user, ours, and of the form that is known.
-//! What is in it can be made again, so nothing is migrated: another form is refused, with what to do.
+//! What is in it can be made again, so nothing is migrated: another form is refused, with what to
+//! do.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;

@@ -16,7 +16,7 @@ use crate::ui::Ui;
 /// Search a folder of documents by what they mean and by their words
 ///
 /// With a question and a folder, brings the folder's index up to date and answers from it. The
-/// index is one SQLite file in the folder (.ingle/search.sqlite): passages, their vectors and words.
+/// index is one SQLite file in the folder (.ingle/search.sqlite): passages, vectors and words.
 /// Only new and changed files are read again, and an index that was interrupted goes on where it
 /// stopped.
 ///
