@@ -3,8 +3,8 @@
 //!
 //! Fusion is reciprocal rank fusion (Cormack, Clarke, Büttcher: Reciprocal rank fusion outperforms
 //! Condorcet and individual rank learning methods, SIGIR 2009): a passage scores the sum of
-//! 1 / (60 + rank) over the lists that it is in. Cosines and BM25 are no numbers of one scale, ranks
-//! are, and 60 is the paper's constant.
+//! 1 / (60 + rank) over the lists that it is in. Cosines and BM25 are no numbers of one scale,
+//! ranks are, and 60 is the paper's constant.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

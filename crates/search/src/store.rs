@@ -1,5 +1,6 @@
-//! One SQLite file, opened with care: private to its user, ours, and of the form that is known. What
-//! is in it can be made again, so nothing is migrated: another form is refused, with what to do.
+//! One SQLite file, opened with care: private to its user, ours, and of the form that is known.
+//! What is in it can be made again, so nothing is migrated: another form is refused, with what to
+//! do.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -197,8 +198,8 @@ impl Store {
     }
 }
 
-/// Whether a file says that it is a search index of ours, or nothing at all. A database's header has
-/// its application's number at byte 68 (SQLite's documentation, "Database File Format").
+/// Whether a file says that it is a search index of ours, or nothing at all. A database's header
+/// has its application's number at byte 68 (SQLite's documentation, "Database File Format").
 fn is_marked(path: &Path) -> std::io::Result<bool> {
     let mut header = Vec::new();
     fs::File::open(path)?.take(72).read_to_end(&mut header)?;

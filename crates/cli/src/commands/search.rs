@@ -15,8 +15,8 @@ use crate::ui::Ui;
 
 /// Search a folder of documents by what they mean and by their words
 ///
-/// With a question and a folder, brings the folder's index up to date and answers from it. The index
-/// is one SQLite file in the folder (.ingle/search.sqlite): passages, their vectors and their words.
+/// With a question and a folder, brings the folder's index up to date and answers from it. The
+/// index is one SQLite file in the folder (.ingle/search.sqlite): passages, vectors and words.
 /// Only new and changed files are read again, and an index that was interrupted goes on where it
 /// stopped.
 ///
@@ -95,7 +95,7 @@ struct AskArgs {
     #[arg(value_name = "FOLDER")]
     folder: Option<PathBuf>,
 
-    /// Read questions from standard input, one a line, until it ends; the index may change meanwhile
+    /// Read questions from standard input, one a line, to its end; the index may change meanwhile
     #[arg(long)]
     stdin: bool,
 

@@ -118,7 +118,7 @@ proptest! {
     #[test]
     fn nothing_is_lost_whatever_the_bytes_are(
         bytes in prop::collection::vec(any::<u8>(), 0..400),
-        text in "([a-z.?!<>/&;#=\"'`~{}:,|\\\\ \\n\\t-]|é|山|。|<p>|</h1>|<h1>|# |\\n\\n|&amp;){0,300}",
+        text in "([a-z.?!<>/&;#=\"'`~{}:,|\\\\ \\n\\t-]|é|山|。|<p>|</?h1>|# |\\n\\n|&amp;){0,300}",
         bytes_most in 0_usize..200,
         overlap in 0_usize..200,
     ) {

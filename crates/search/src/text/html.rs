@@ -1,6 +1,6 @@
-//! The text of an HTML page, as a reader sees it: without tags, scripts, styles and comments, blocks
-//! apart, entities as characters. A page that is broken gives what can be read of it; each byte is
-//! looked at a few times at most.
+//! The text of an HTML page, as a reader sees it: without tags, scripts, styles and comments,
+//! blocks apart, entities as characters. A page that is broken gives what can be read of
+//! it; each byte is looked at a few times at most.
 //!
 //! Absent: what scripts would write, and what styles hide.
 

@@ -35,7 +35,8 @@ pub(super) fn run(args: &AskArgs, ui: &Ui) -> anyhow::Result<()> {
     // With --stdin the one name that is given is the folder's.
     let folder = match (&args.question, &args.folder) {
         (Some(_), Some(_)) => {
-            return Err(Usage("questions come from standard input: name a folder alone".into()).into());
+            let why = "questions come from standard input: name a folder alone";
+            return Err(Usage(why.into()).into());
         }
         (Some(folder), None) => PathBuf::from(folder),
         _ => here,
