@@ -10,8 +10,8 @@ use ingle_backend::cpu::kernels::{KERNELS, Kernels};
 use ingle_backend::cpu::{Cpu, pool};
 use ingle_engine::{AdapterFile, Local, Options, PrefixDisk, Resident, Speculation};
 use ingle_model::pull::{Reference, Store};
-use ingle_protocol::{Adapter, Which};
 use ingle_model::quantize::Recipe;
+use ingle_protocol::{Adapter, Which};
 
 use crate::ui::{self, Ui, Usage};
 
