@@ -21,11 +21,11 @@ pub struct Model {
     pub file: &'static str,
     /// The size of the model file, or of the directory's files together, in bytes.
     pub size: u64,
-    /// The model file's SHA-256, in lower-case hexadecimal; of a directory's files, that of a list of
-    /// theirs (see [`crate::pull::Manifest::sha256`]).
+    /// The model file's SHA-256, in lower-case hexadecimal; of a directory's files, that of a list
+    /// of theirs (see [`crate::pull::Manifest::sha256`]).
     pub sha256: &'static str,
-    /// What is in the directory, by path; empty for a model that is one file. Each source then has a
-    /// part for each of them.
+    /// What is in the directory, by path; empty for a model that is one file. Each source then has
+    /// a part for each of them.
     pub files: &'static [File],
     /// Where to fetch it from, best first.
     pub sources: &'static [Source],

@@ -84,8 +84,8 @@ pub struct TensorInfo {
     pub format: Option<Format>,
     /// The file's number for that type.
     pub ggml_type: u32,
-    /// Where its weights begin, in bytes from the start of the file; in an assembled one, where they
-    /// would if it were written.
+    /// Where its weights begin, in bytes from the start of the file; in an assembled one, where
+    /// they would if it were written.
     pub offset: u64,
     /// How many bytes they take; 0 where the format is unknown.
     pub bytes: u64,
@@ -171,8 +171,8 @@ pub fn optional<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 impl Gguf {
-    /// Maps the file at `path` and reads all but its weights. A Hugging Face directory is read as if
-    /// it were such a file; so is the one whose `config.json` or safetensors file is named.
+    /// Maps the file at `path` and reads all but its weights. A Hugging Face directory is read as
+    /// if it were such a file; so is the one whose `config.json` or safetensors file is named.
     ///
     /// The file must not be changed or cut while it is open; replacing it by renaming another over
     /// it is safe.

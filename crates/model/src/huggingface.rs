@@ -1,7 +1,7 @@
-//! Hugging Face directories, read as if they were GGUF files: metadata is made of `config.json`, the
-//! tokenizer's and sentence-transformers' files, tensors get the names that GGUF files give them and
-//! stay in the mapped safetensors files, unless they have to be made of them. What is in which
-//! architecture is a table ([`families`]); names and keys are llama.cpp's, where it has them.
+//! Hugging Face directories, read as if they were GGUF files: metadata is made of `config.json`,
+//! the tokenizer's and sentence-transformers' files, tensors get the names that GGUF files give
+//! them and stay in the mapped safetensors files, unless they have to be made of them. What is in
+//! which architecture is a table ([`families`]); names and keys are llama.cpp's, where it has them.
 //!
 //! Absent: pickled weights (`.bin`, `.pt`), which are programs; code of a model's own; parts of
 //! models that read no text. What cannot be mapped is refused by name.
@@ -24,8 +24,8 @@ use crate::Error;
 use crate::gguf::{Gguf, Outline, Value};
 use json::Object;
 
-/// The directory that a path means: itself, or the one that has the `config.json` or the safetensors
-/// file that is named.
+/// The directory that a path means: itself, or the one that has the `config.json` or the
+/// safetensors file that is named.
 pub fn directory(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
@@ -39,8 +39,8 @@ pub fn directory(path: &Path) -> Option<PathBuf> {
 /// A directory, read as a GGUF file.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Malformed`] and [`Error::Unsupported`] name the file, and the key or
-/// tensor in it, that is missing, wrong or unknown.
+/// [`Error::Missing`], [`Error::Malformed`] and [`Error::Unsupported`] name the file, and the key
+/// or tensor in it, that is missing, wrong or unknown.
 pub fn open(directory: &Path) -> Result<Gguf, Error> {
     let modules = sentences::Modules::read(directory)?;
     let base = modules.base(directory);

@@ -91,9 +91,9 @@ pub fn quantize(
     Ok(report)
 }
 
-/// The same model as if [`quantize`] had been there before: each tensor's weights are quantised when
-/// they are first read, by all threads together, and no more of them is held than is read. What was
-/// quantised already stays as it is.
+/// The same model as if [`quantize`] had been there before: each tensor's weights are quantised
+/// when they are first read, by all threads together, and no more of them is held than is read.
+/// What was quantised already stays as it is.
 ///
 /// # Errors
 /// [`Error::Unsupported`], as [`plan`]; what weights cannot be stored so is told by [`Gguf::fault`]

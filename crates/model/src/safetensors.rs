@@ -105,8 +105,8 @@ struct Index {
 /// `{stem}.safetensors.index.json` names; `None` where neither is there.
 ///
 /// # Errors
-/// Those of [`open`]; [`Error::Malformed`] where the index names a file outside of the directory, or
-/// a tensor that its file lacks, or does not name one that is there.
+/// Those of [`open`]; [`Error::Malformed`] where the index names a file outside of the directory,
+/// or a tensor that its file lacks, or does not name one that is there.
 pub fn open_set(directory: &Path, stem: &str) -> Result<Option<Tensors>, Error> {
     let single = directory.join(format!("{stem}.safetensors"));
     let index = directory.join(format!("{stem}.safetensors.index.json"));

@@ -1,6 +1,7 @@
 //! Gemma 3: embeddings scaled by √width, norms before and after each block, normed queries and
 //! keys, a gate of GELU; five layers with a sliding window and a rope of their own, then one that
-//! sees all. As an embedder (EmbeddingGemma) tokens see each other both ways. Shapes in brackets, `t` for the tokens of a step.
+//! sees all. As an embedder (EmbeddingGemma) tokens see each other both ways. Shapes in brackets,
+//! `t` for the tokens of a step.
 
 use super::{Recorder, Shape};
 use crate::Error;

@@ -16,8 +16,9 @@ pub struct Target {
     pub rows: Range<usize>,
     /// Columns.
     pub cols: usize,
-    /// Floats per head, where the file has the rows of heads in the order in which neighbours rotate
-    /// together. Elsewhere than in GGUF files those rotate together that are half a head apart.
+    /// Floats per head, where the file has the rows of heads in the order in which neighbours
+    /// rotate together. Elsewhere than in GGUF files those rotate together that are half a head
+    /// apart.
     pub interleaved: Option<usize>,
 }
 

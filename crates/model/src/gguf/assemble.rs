@@ -68,8 +68,8 @@ impl Gguf {
     /// A file with this head, and these weights in the order of its tensors.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the head breaks a rule of the format, as a shape that cannot be;
-    /// else those of [`Gguf::from_bytes`].
+    /// [`Error::Unsupported`] where the head breaks a rule of the format, as a shape that cannot
+    /// be; else those of [`Gguf::from_bytes`].
     ///
     /// # Panics
     /// If weights are not as many, or as long, as the head says.
@@ -87,8 +87,8 @@ impl Gguf {
     }
 
     /// The same model with another head, in which tensors are the same ones in the same order, but
-    /// stored otherwise: `make` is given the place of a tensor that differs, and its bytes, when its
-    /// weights are first read. What it cannot make is zeros, and told by [`Gguf::fault`].
+    /// stored otherwise: `make` is given the place of a tensor that differs, and its bytes, when
+    /// its weights are first read. What it cannot make is zeros, and told by [`Gguf::fault`].
     pub(crate) fn remade(
         self,
         outline: &Outline,

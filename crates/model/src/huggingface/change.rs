@@ -1,5 +1,5 @@
-//! What becomes of a stored tensor, or of several, in a GGUF file. What only lies elsewhere stays in
-//! the mapped file; the rest is made when it is read.
+//! What becomes of a stored tensor, or of several, in a GGUF file. What only lies elsewhere stays
+//! in the mapped file; the rest is made when it is read.
 
 use super::families::{Heads, How, Take};
 use super::weights::Sizes;
@@ -66,8 +66,8 @@ fn plus_one(name: String, stored: &Stored, format: Format) -> (Planned, Held) {
     (planned(name, &stored.shape, Format::F32), held)
 }
 
-/// Rows of a matrix, or numbers of a vector: in each head, those of the first half and of the second
-/// in turns, as they are rotated in pairs of neighbours.
+/// Rows of a matrix, or numbers of a vector: in each head, those of the first half and of the
+/// second in turns, as they are rotated in pairs of neighbours.
 fn adjacent(
     name: String,
     stored: &Stored,

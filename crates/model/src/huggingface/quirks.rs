@@ -1,5 +1,5 @@
-//! What is peculiar to an architecture's configuration, as its row lists it: what has a name in GGUF
-//! files, and what its graph can only have in one way, so that another is refused.
+//! What is peculiar to an architecture's configuration, as its row lists it: what has a name in
+//! GGUF files, and what its graph can only have in one way, so that another is refused.
 
 use super::config::uint;
 use super::families::{Family, Quirk};

@@ -1,6 +1,6 @@
 //! How positions are rotated, from either place where configurations say it (`rope_parameters`, or
-//! `rope_theta` and `rope_scaling`) to a GGUF file's keys and lists of divisors. Formulas are those of
-//! `transformers` (`modeling_rope_utils.py`).
+//! `rope_theta` and `rope_scaling`) to a GGUF file's keys and lists of divisors. Formulas are those
+//! of `transformers` (`modeling_rope_utils.py`).
 
 use std::f64::consts::TAU;
 

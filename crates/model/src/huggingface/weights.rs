@@ -1,5 +1,5 @@
-//! A directory's tensors under the names that GGUF files give them. A tensor that the family's table
-//! does not know is refused by name: it would have changed what the model says.
+//! A directory's tensors under the names that GGUF files give them. A tensor that the family's
+//! table does not know is refused by name: it would have changed what the model says.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -180,8 +180,8 @@ fn first_id(config: &Object, key: &str) -> Option<usize> {
     value.as_u64()?.try_into().ok()
 }
 
-/// Sets the chat template: from a file of its own, or from the tokenizer's settings, where it may be
-/// one of several.
+/// Sets the chat template: from a file of its own, or from the tokenizer's settings, where it may
+/// be one of several.
 fn template(base: &Path, settings: &Object, outline: &mut Outline) -> Result<(), Error> {
     let mut set = |key: &str, text: &str| outline.set(key, Value::Str(text.to_owned()));
     if let Some(text) = json::text(&base.join("chat_template.jinja"))? {

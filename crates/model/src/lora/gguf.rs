@@ -1,6 +1,7 @@
-//! Adapters as llama.cpp's `convert_lora_to_gguf.py` writes them: a GGUF file whose tensors are named
-//! after those they are added to, `NAME.weight.lora_a` and `.lora_b`. Rows of heads are in the order
-//! of GGUF files already. The scale is llama.cpp's: alpha over the rank, or 1 where there is none.
+//! Adapters as llama.cpp's `convert_lora_to_gguf.py` writes them: a GGUF file whose tensors are
+//! named after those they are added to, `NAME.weight.lora_a` and `.lora_b`. Rows of heads are in
+//! the order of GGUF files already. The scale is llama.cpp's: alpha over the rank, or 1 where there
+//! is none.
 
 use super::{Part, Stored, refused};
 use crate::Error;

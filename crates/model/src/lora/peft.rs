@@ -223,8 +223,8 @@ fn field(key: &str, value: &Value) -> Error {
     refused(format!("its {} says `{key}: {shown}`, which is not supported", FILES[0]))
 }
 
-/// A pattern of modules, as `peft` reads it: a regular expression of a name's end, from a dot or the
-/// beginning on.
+/// A pattern of modules, as `peft` reads it: a regular expression of a name's end, from a dot or
+/// the beginning on.
 fn pattern(key: &str, (text, value): (&String, &Value)) -> Result<(Regex, f64), Error> {
     let whole = format!(r"^(?:.*\.)?(?:{text})$");
     let regex = RegexBuilder::new(&whole).size_limit(1 << 20).build();

@@ -1,6 +1,6 @@
-//! The Hugging Face hub as far as fetching files goes: its addresses, its token, its offline switch.
-//! The names of the environment variables are those of the `huggingface_hub` package. There is no
-//! search, no listing of anything but one repository's files, and no writing.
+//! The Hugging Face hub as far as fetching files goes: its addresses, its token, its offline
+//! switch. The names of the environment variables are those of the `huggingface_hub` package. There
+//! is no search, no listing of anything but one repository's files, and no writing.
 
 use std::fs::File;
 use std::io::Read;

@@ -75,7 +75,8 @@ pub enum Registry {
 }
 
 impl Reference {
-    /// The last component of the path that is referred to: the name of the model's file or directory.
+    /// The last component of the path that is referred to: the name of the model's file or
+    /// directory.
     pub fn file_name(&self) -> Option<&str> {
         match self {
             Self::Path(path) => path.file_name()?.to_str(),

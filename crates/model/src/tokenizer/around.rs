@@ -1,5 +1,5 @@
-//! What a model puts around one text, and around two that it reads together: as its file says, or as
-//! its family does where the file is silent.
+//! What a model puts around one text, and around two that it reads together: as its file says, or
+//! as its family does where the file is silent.
 
 use super::vocabulary::Vocabulary;
 use super::{Tokenizer, known};

@@ -79,7 +79,8 @@ pub(super) fn unescaped(text: &str, prefixed: bool) -> impl FnMut(usize) -> usiz
     }
 }
 
-/// Whether a text is as composition leaves it (Unicode's NFC); sometimes it is and this does not know.
+/// Whether a text is as composition leaves it (Unicode's NFC); sometimes it is and this does not
+/// know.
 pub(super) fn is_composed(text: &str) -> bool {
     text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes
 }

@@ -43,7 +43,8 @@ enum Class {
     Accent,
 }
 
-/// Classes of the first planes' characters, each by its number; made once, and never for ASCII text.
+/// Classes of the first planes' characters, each by its number; made once, and never for ASCII
+/// text.
 static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
     const KNOWN: u32 = 0x3_0000;
     let compile = |pattern: &str| Regex::new(pattern).expect("a tested pattern");
@@ -139,9 +140,7 @@ impl WordPiece {
                 Class::Alone if is_han(character) => self.end(&mut word, tokens),
                 _ => {}
             }
-            if !self.strip_accents {
-                self.push(character, class, &from, &mut word, tokens);
-            } else if character.is_ascii() {
+            if !self.strip_accents || character.is_ascii() {
                 self.push(character, class, &from, &mut word, tokens);
             } else {
                 decompose_canonical(character, |part| {

@@ -1,5 +1,5 @@
-//! What a tokenizer puts around texts: its post-processor, as lists of tokens in which -1 and -2 are
-//! the texts. Keys of llama.cpp's say the same of one text, where marks are single.
+//! What a tokenizer puts around texts: its post-processor, as lists of tokens in which -1 and -2
+//! are the texts. Keys of llama.cpp's say the same of one text, where marks are single.
 
 use serde_json::Value as Json;
 
@@ -83,7 +83,8 @@ fn marks(single: &[i64], specials: &Specials, words: &Words, outline: &mut Outli
     }
 }
 
-/// One mark before and one behind each text, the one before the second being `between` of the latter.
+/// One mark before and one behind each text, the one before the second being `between` of the
+/// latter.
 fn of_marks(cls: i64, sep: i64, between: usize) -> (Sequence, Sequence) {
     let second = i64::from(between == 1); // RoBERTa knows no types
     let mut pair = (vec![cls, -1], vec![0, 0]);

@@ -1,6 +1,6 @@
 //! SentencePiece's table of replaced characters, as models carry it (`precompiled_charsmap`): the
-//! length of a double-array trie in bytes, the trie's units, and the texts that its values point to,
-//! each ended by a zero byte. Layout of units: darts-clone (S. Yata), `DoubleArrayUnit`.
+//! length of a double-array trie in bytes, the trie's units, and the texts that its values point
+//! to, each ended by a zero byte. Layout of units: darts-clone (S. Yata), `DoubleArrayUnit`.
 
 use crate::Error;
 
