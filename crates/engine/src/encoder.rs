@@ -275,7 +275,7 @@ impl Encoder {
         loop {
             match outcome.recv_timeout(LOOK) {
                 Ok(outcome) => {
-                    let (rows, began): (Vec<Vec<f32>>, Instant) = outcome?;
+                    let (rows, began) = outcome?;
                     return Ok((rows, began.saturating_duration_since(arrival.at)));
                 }
                 Err(RecvTimeoutError::Timeout) => {}

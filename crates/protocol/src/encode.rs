@@ -84,8 +84,8 @@ impl Default for Want {
 /// How vectors are made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vectors {
-    /// Only the first so many floats, normalised again (Matryoshka representation learning; Kusupati
-    /// et al., 2022); `None` takes all.
+    /// Only the first so many floats, normalised again (Matryoshka representation learning;
+    /// Kusupati et al., 2022); `None` takes all.
     pub dimensions: Option<u32>,
     /// Whether their length is made 1; `None` does what the model's files say.
     pub normalise: Option<bool>,

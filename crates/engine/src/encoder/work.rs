@@ -17,6 +17,9 @@ pub(super) enum Command {
     Quit,
 }
 
+/// A row of outputs, or as many as it has tokens, for each piece; and when the first began.
+pub(super) type Computed = (Vec<Vec<f32>>, Instant);
+
 /// What one request wants computed.
 pub(super) struct Job {
     pub(super) pieces: Vec<Piece>,
@@ -29,7 +32,7 @@ pub(super) struct Job {
     pub(super) deadline: Option<Instant>,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) began: Option<Instant>,
-    pub(super) done: SyncSender<Result<(Vec<Vec<f32>>, Instant), Fault>>,
+    pub(super) done: SyncSender<Result<Computed, Fault>>,
 }
 
 impl Job {
