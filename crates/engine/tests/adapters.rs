@@ -1,6 +1,6 @@
-//! Adapters on models: what they make of a model is what `peft` makes of it, and what merged weights
-//! do; many in one batch are each as if alone, to the last bit; nothing cached is taken from one
-//! for another; and they come and go while others are answered.
+//! Adapters on models: what they make of a model is what `peft` makes of it, and what merged
+//! weights do; many in one batch are each as if alone, to the last bit; nothing cached is taken
+//! from one for another; and they come and go while others are answered.
 
 mod support;
 
@@ -42,8 +42,8 @@ fn told(told: &Told) -> Vec<Vec<(Token, f64)>> {
     scores.map(top).collect()
 }
 
-/// Mean and most of how far log-probabilities of the three likeliest are apart; the likeliest is the
-/// same everywhere.
+/// Mean and most of how far log-probabilities of the three likeliest are apart; the likeliest is
+/// the same everywhere.
 fn apart(expect: &[Vec<(Token, f64)>], found: &[Vec<(Token, f64)>]) -> (f64, f64) {
     assert_eq!(expect.len(), found.len());
     let mut deltas = Vec::new();

@@ -25,7 +25,8 @@ impl Forecast {
 
 impl Cpu {
     /// What [`prepare`](crate::Backend::prepare) and steps of at most `step_tokens` tokens, that
-    /// sample at most `samples` rows and have as many spans, will take for the weights, buffers and caches given so far.
+    /// sample at most `samples` rows and have as many spans, will take for the weights, buffers and
+    /// caches given so far.
     pub fn forecast(
         &self,
         graph: &Graph,

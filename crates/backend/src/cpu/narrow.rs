@@ -1,6 +1,6 @@
-//! Products with the narrow matrices of adapters: 16 outputs of some rows, from the matrix's columns
-//! one below the other. Both of an adapter's matrices are multiplied by this body, down to its rank
-//! and up again. What a row gives depends on nothing but the row.
+//! Products with the narrow matrices of adapters: 16 outputs of some rows, from the matrix's
+//! columns one below the other. Both of an adapter's matrices are multiplied by this body, down to
+//! its rank and up again. What a row gives depends on nothing but the row.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
 use super::pack::LANES;

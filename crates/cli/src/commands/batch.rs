@@ -15,8 +15,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use ingle_engine::Bounds;
 use ingle_model::pull::Progress;
 use ingle_records::{
-    BatchLimits, BatchRecord, BatchStatus, Begun, FileLimits, FileRecord, Kept, NewBatch,
-    Records,
+    BatchLimits, BatchRecord, BatchStatus, Begun, FileLimits, FileRecord, Kept, NewBatch, Records,
 };
 use ingle_server::{OFFLINE_OWNER, Slot, batch_endpoints};
 use serde_json::{Value, json};
@@ -135,12 +134,7 @@ fn answer(args: &RunArgs, ui: &Ui) -> anyhow::Result<()> {
 
 /// Puts the input into the journal, or sees that it is the one that is there. True where the
 /// journal had begun before.
-fn take(
-    records: &Records,
-    path: &Path,
-    mut input: File,
-    journal: &Path,
-) -> anyhow::Result<bool> {
+fn take(records: &Records, path: &Path, mut input: File, journal: &Path) -> anyhow::Result<bool> {
     let known = records.file(OFFLINE_OWNER, INPUT)?.is_some();
     if known {
         let kept = records.open_file(INPUT)?;

@@ -178,7 +178,10 @@ fn disk(store: &Store) -> Finding {
 
 fn network(settings: &Settings) -> Finding {
     if settings.offline {
-        return Finding::note("nothing is fetched: INGLE_OFFLINE is set", "unset it to fetch models");
+        return Finding::note(
+            "nothing is fetched: INGLE_OFFLINE is set",
+            "unset it to fetch models",
+        );
     }
     let token = if settings.token.is_some() { "with a token" } else { "without a token" };
     let hub = format!("{} is the hub, {token}", settings.endpoint);
@@ -292,6 +295,9 @@ mod tests {
     fn errors_bring_their_hints() {
         let with = ingle_model::Error::Refused("it is bad\nhint: mend it".into());
         let finding = Finding::error(&with);
-        assert_eq!((finding.what.as_str(), finding.hint.as_deref()), ("it is bad", Some("mend it")));
+        assert_eq!(
+            (finding.what.as_str(), finding.hint.as_deref()),
+            ("it is bad", Some("mend it"))
+        );
     }
 }

@@ -126,9 +126,8 @@ mod tests {
     #[test]
     fn help_names_every_format() {
         let listed = AFTER_HELP.split("The mixes").next().expect("a part before");
-        let listed: Vec<&str> = listed.split([',', '\n', ' ']).filter(|word| {
-            recipe(word).is_some()
-        }).collect();
+        let listed: Vec<&str> =
+            listed.split([',', '\n', ' ']).filter(|word| recipe(word).is_some()).collect();
         let known: Vec<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
         assert_eq!(listed, known);
     }

@@ -90,11 +90,8 @@ fn scorer<'a>(reader: &Reader, query: &'a str) -> anyhow::Result<Scorer<'a>> {
         return Err(Usage(why).into());
     }
     let named = |name: &str| prompts.iter().find(|prompt| *prompt == name).cloned();
-    let vectors = |name: &str| Vectors {
-        prompt: named(name),
-        normalise: Some(true),
-        ..Vectors::default()
-    };
+    let vectors =
+        |name: &str| Vectors { prompt: named(name), normalise: Some(true), ..Vectors::default() };
     reader.can(&Want::Vector(vectors("query")))?;
     let read = reader.vectors(vec![query.to_owned()], &vectors("query"))?;
     let vector = read.into_iter().next().unwrap_or_else(|| Err("nothing was read".to_owned()));

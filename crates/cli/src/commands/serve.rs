@@ -64,8 +64,8 @@ pub(crate) struct Args {
     #[arg(long)]
     any_installed: bool,
 
-    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`) and load adapters
-    /// from files of this machine (`/v1/load_lora_adapter`); serves what is here, too, as
+    /// Let clients fetch and delete models (Ollama's `/api/pull` and `/api/delete`) and load
+    /// adapters from files of this machine (`/v1/load_lora_adapter`); serves what is here, too, as
     /// `--any-installed` does
     #[arg(long)]
     allow_pull: bool,
@@ -227,7 +227,10 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
             ui::interrupt();
         });
         if let Some(collector) = &config.traces {
-            ui.note(format_args!("traces of requests, without their words, go to {}", collector.url()));
+            ui.note(format_args!(
+                "traces of requests, without their words, go to {}",
+                collector.url()
+            ));
         }
         let bound = ingle_server::bind(config).await.map_err(usage)?;
         let url = bound.url();

@@ -1,5 +1,6 @@
 //! Adapters as the loop sees them: taken in between steps, dropped when nobody holds them any more.
-//! Keys and values depend on them, so what jobs share of their prefixes is by adapter and scale, too.
+//! Keys and values depend on them, so what jobs share of their prefixes is by adapter and scale,
+//! too.
 //!
 //! Absent: names, files, and which request wants which.
 

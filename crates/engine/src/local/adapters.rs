@@ -92,7 +92,8 @@ impl Local {
         Err(Fault::caller(message))
     }
 
-    /// Forgets an adapter. Answers under way go on with it; its memory is free once they have ended.
+    /// Forgets an adapter. Answers under way go on with it; its memory is free once they have
+    /// ended.
     ///
     /// # Errors
     /// A fault of the caller's where there is none of that name.

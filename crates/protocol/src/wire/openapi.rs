@@ -112,8 +112,9 @@ fn build() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
             "description": "Models on hardware of one's own, over the APIs of OpenAI, Anthropic, \
-                            Ollama, llama.cpp, Cohere and Text Embeddings Inference. A server with API keys wants one with every \
-                            request, in either of two ways; one without takes any or none.",
+                            Ollama, llama.cpp, Cohere and Text Embeddings Inference. A server \
+                            with API keys wants one with every request, in either of two ways; \
+                            one without takes any or none.",
         },
         "paths": paths,
         "components": { "schemas": schemas, "securitySchemes": key },

@@ -196,8 +196,8 @@ impl Step<'_> {
         }
     }
 
-    /// The product of some groups of 16 weight rows with some rows of activations; `adapt` gets each
-    /// group's tiles before they are handed over.
+    /// The product of some groups of 16 weight rows with some rows of activations; `adapt` gets
+    /// each group's tiles before they are handed over.
     fn multiply(
         &self,
         out: &Out,

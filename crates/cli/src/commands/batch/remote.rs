@@ -160,9 +160,7 @@ mod tests {
 
     #[test]
     fn rows_of_batches() {
-        let counts = |total, completed, failed| {
-            json!({ "total": total, "completed": completed, "failed": failed })
-        };
+        let counts = |total, completed, failed| json!({ "total": total, "completed": completed, "failed": failed });
         let batch = |counts: Value| {
             let path = "/v1/embeddings";
             json!({ "id": "batch_1", "status": "in_progress", "endpoint": path,

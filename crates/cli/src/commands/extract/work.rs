@@ -63,12 +63,7 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// At most so many at a time.
-    pub(super) fn new(
-        model: &'a Local,
-        schema: &'a Schema,
-        request: Request,
-        most: usize,
-    ) -> Self {
+    pub(super) fn new(model: &'a Local, schema: &'a Schema, request: Request, most: usize) -> Self {
         let (sender, events) = sync_channel(EVENTS_MOST);
         let (under_way, done) = (BTreeMap::new(), BTreeMap::new());
         let most = most.max(1);
@@ -164,10 +159,9 @@ impl<'a> Work<'a> {
         let Some((_, text)) = self.under_way.get_mut(&at) else { return };
         let outcome = match event {
             Event::Text(piece) => return text.push_str(&piece.text),
-            Event::Prompt(_)
-            | Event::Beams(_)
-            | Event::Reasoning(_)
-            | Event::ToolCall { .. } => return,
+            Event::Prompt(_) | Event::Beams(_) | Event::Reasoning(_) | Event::ToolCall { .. } => {
+                return;
+            }
             Event::Failed(fault) => Outcome::failed(said(&fault)),
             Event::Done(receipt) => {
                 let value = match receipt.finish {

@@ -202,7 +202,10 @@ mod tests {
             (row("name = \"b\""), "f:4:1: duplicate key"),
             ("[[keys]]\nname = \"a\"\n".to_owned(), "missing field `hash`"),
             ("[[keys]]\nname = \"a b\"\n".to_owned(), "f:2:8: \"a b\" is no name"),
-            ("[[keys]]\nname = \"a\"\nhash = \"me\"\n".to_owned(), "f:3:8: a key's hash is sha256:"),
+            (
+                "[[keys]]\nname = \"a\"\nhash = \"me\"\n".to_owned(),
+                "f:3:8: a key's hash is sha256:",
+            ),
             ("keys = 3\n".to_owned(), "f:1:8: "),
             ("\n[[keys]\n".to_owned(), "f:2:"),
         ];

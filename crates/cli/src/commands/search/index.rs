@@ -95,7 +95,9 @@ impl Work {
 
     fn tell(&self, report: &Report, took: Duration, ui: &Ui) -> anyhow::Result<()> {
         let counts = self.index.counts()?;
-        if ui.json { ui.object(&self.object(report, counts, took)) } else {
+        if ui.json {
+            ui.object(&self.object(report, counts, took))
+        } else {
             ui.line(words(report, counts, took))
         }
     }

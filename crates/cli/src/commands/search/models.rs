@@ -4,9 +4,7 @@ use std::path::absolute;
 
 use ingle_engine::{Encoder, Options};
 use ingle_model::pull::Reference;
-use ingle_protocol::{
-    Encoded, Encoding, Fault, Long, Output, Passage, Reads, Vectors, Want,
-};
+use ingle_protocol::{Encoded, Encoding, Fault, Long, Output, Passage, Reads, Vectors, Want};
 use ingle_search::{Embed, Rank};
 
 use super::PlaceArgs;

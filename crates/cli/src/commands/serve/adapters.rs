@@ -1,6 +1,6 @@
-//! The adapters of a server's models: which file each is, which requests mean which, and loading and
-//! unloading them while models come and go. An adapter's name is a model's name to those who ask,
-//! alone or behind its model's and a colon; so no two of either are the same.
+//! The adapters of a server's models: which file each is, which requests mean which, and loading
+//! and unloading them while models come and go. An adapter's name is a model's name to those who
+//! ask, alone or behind its model's and a colon; so no two of either are the same.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -144,11 +144,7 @@ impl Models {
     }
 
     /// What a model takes with these adapters, which all have to fit it.
-    fn footprint_with(
-        &self,
-        model: &str,
-        adapters: Vec<AdapterFile>,
-    ) -> Result<Footprint, Fault> {
+    fn footprint_with(&self, model: &str, adapters: Vec<AdapterFile>) -> Result<Footprint, Fault> {
         Footprint::of(&self.file(model)?, &self.options_with(adapters))
     }
 
@@ -249,20 +245,21 @@ mod tests {
     #[test]
     fn requests_get_what_they_name_or_what_is_usual() {
         let adapters = adapters();
-        let check = |model: &str, wanted: Option<Vec<Adapter>>, expect: Option<Vec<(&str, f32)>>| {
-            let mut request =
-                Request { model: model.to_owned(), adapters: wanted, ..Request::default() };
-            let own = request.model == "m";
-            let applied = adapters.apply(&mut request, own);
-            let Some(expect) = expect else { return assert!(applied.is_err(), "{model}") };
-            applied.expect(model);
-            assert!(["m", "other"].contains(&request.model.as_str()));
-            let expect: Vec<Adapter> = expect
-                .into_iter()
-                .map(|(name, scale)| Adapter { scale, ..Adapter::named(name) })
-                .collect();
-            assert_eq!(request.adapters, Some(expect), "{model}");
-        };
+        let check =
+            |model: &str, wanted: Option<Vec<Adapter>>, expect: Option<Vec<(&str, f32)>>| {
+                let mut request =
+                    Request { model: model.to_owned(), adapters: wanted, ..Request::default() };
+                let own = request.model == "m";
+                let applied = adapters.apply(&mut request, own);
+                let Some(expect) = expect else { return assert!(applied.is_err(), "{model}") };
+                applied.expect(model);
+                assert!(["m", "other"].contains(&request.model.as_str()));
+                let expect: Vec<Adapter> = expect
+                    .into_iter()
+                    .map(|(name, scale)| Adapter { scale, ..Adapter::named(name) })
+                    .collect();
+                assert_eq!(request.adapters, Some(expect), "{model}");
+            };
         let numbered = |at| Adapter { which: Which::Number(at), scale: 0.5 };
         check("m", None, Some(vec![]));
         check("m:b", None, Some(vec![("b", 1.0)]));

@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ingle_engine::{
-    Arrival, Bounds, Fleet, Footprint, Load, Options, Resident, Stage, Stats, Status, Totals, Unloaded,
+    Arrival, Bounds, Fleet, Footprint, Load, Options, Resident, Stage, Stats, Status, Totals,
+    Unloaded,
 };
 use ingle_gateway::{AdapterCard, Metric, ModelCard, Provider, Sheet, Standing, Tell};
 use ingle_model::gguf::{Gguf, Value};
 use ingle_model::pull::{self, Progress, Reference, Store};
 use ingle_model::tokenizer::Special;
 use ingle_protocol::{
-    Adapter, Blame, Call, Chat, Encoded, Encoding, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
+    Adapter, Blame, Call, Chat, Encoded, Encoding, Fault, KeepAlive, Request, Sink, Token, Weighed,
+    Weighing,
 };
 
 use super::super::show::scalar;
@@ -265,8 +267,7 @@ fn with_status(card: ModelCard, status: Option<Status>) -> ModelCard {
 
 impl Provider for Models {
     fn models(&self) -> Vec<ModelCard> {
-        let cards: Vec<ModelCard> =
-            self.entries().iter().map(|entry| self.card(entry)).collect();
+        let cards: Vec<ModelCard> = self.entries().iter().map(|entry| self.card(entry)).collect();
         let with = |card: ModelCard| {
             let adapters: Vec<ModelCard> = self.adapter_cards(&card).collect();
             std::iter::once(card).chain(adapters)
@@ -317,7 +318,8 @@ impl Provider for Models {
     fn sheet(&self, model: &str) -> Result<Sheet, Fault> {
         let model = &*self.model(model);
         self.read(model)?;
-        let gguf = Gguf::open(&self.file(model)?).map_err(|error| Fault::ours(error.to_string()))?;
+        let gguf =
+            Gguf::open(&self.file(model)?).map_err(|error| Fault::ours(error.to_string()))?;
         let template = gguf.str("tokenizer.chat_template").unwrap_or_default().to_owned();
         let value = |(name, value): (&str, &Value)| (name.to_owned(), scalar(value).to_string());
         Ok(Sheet {
@@ -342,9 +344,7 @@ impl Provider for Models {
         let entry = pulled.map_err(|error| match error {
             ingle_model::Error::Refused(_) => wrong(error),
             // Whoever has the model did not give it.
-            ingle_model::Error::Fetch(why) => {
-                Fault { blame: Blame::Provider, ..Fault::ours(why) }
-            }
+            ingle_model::Error::Fetch(why) => Fault { blame: Blame::Provider, ..Fault::ours(why) },
             error => Fault::ours(error.to_string()),
         });
         let entry = entry?.entry;
@@ -441,8 +441,12 @@ impl Provider for Models {
             ("ingle_fleet_memory_used_bytes", "Memory that is given to models.", used),
             ("ingle_fleet_waiting", "Requests that wait for a model.", self.fleet.waiting() as u64),
         ];
-        let whole = whole.into_iter().map(|(name, help, value)| {
-            Metric { name, help, counter: false, model: None, value: value as f64 }
+        let whole = whole.into_iter().map(|(name, help, value)| Metric {
+            name,
+            help,
+            counter: false,
+            model: None,
+            value: value as f64,
         });
         let names: Vec<String> = self.entries().iter().map(|entry| entry.name.clone()).collect();
         let status = names.into_iter().filter_map(|name| Some((self.fleet.status(&name)?, name)));

@@ -155,10 +155,9 @@ impl File {
                     Err(At(span.clone(), told))
                 }
             };
-            let told = told
-                .map_err(|At(at, told)| {
-                    Usage(format!("{}: {told}", key::place(&path, &text, at.start)))
-                })?;
+            let told = told.map_err(|At(at, told)| {
+                Usage(format!("{}: {told}", key::place(&path, &text, at.start)))
+            })?;
             flags.push((name.to_owned(), span, told));
         }
         let keys = rows.iter().map(|row| row.key()).collect();

@@ -87,7 +87,8 @@ fn what_a_file_may_not_say_is_told_by_its_place() {
 #[test]
 fn a_change_is_told_by_name() {
     let one = read("port = 9000\nmax_answers = 5", &[]).expect("is right");
-    let two = read("port = 9001\ndrain = 7\nthreads = 2", &["--max-answers", "5"]).expect("is right");
+    let two =
+        read("port = 9001\ndrain = 7\nthreads = 2", &["--max-answers", "5"]).expect("is right");
     let (live, restart) = two.changed(&one);
     assert_eq!((live.join(" "), restart.join(" ")), ("drain".into(), "port threads".into()));
     assert_eq!(one.changed(&one), (vec![], vec![]));
@@ -129,7 +130,8 @@ fn docs(name: &str) -> PathBuf {
 
 #[test]
 fn the_example_can_be_read() {
-    let settings = read_at(&docs("ingle.example.toml"), &[]).unwrap_or_else(|told| panic!("{told}"));
+    let settings =
+        read_at(&docs("ingle.example.toml"), &[]).unwrap_or_else(|told| panic!("{told}"));
     assert!(settings.keys.len() >= 2, "it shows keys");
     // What the example leaves out as a comment is a setting, too.
     let text = std::fs::read_to_string(docs("ingle.example.toml")).expect("is there");

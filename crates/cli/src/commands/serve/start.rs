@@ -38,9 +38,9 @@ impl FromStr for Named {
 
     /// `NAME=REF`, or a reference alone.
     fn from_str(text: &str) -> Result<Self, String> {
-        let parted = text.split_once('=').filter(|(name, rest)| {
-            !name.contains(['/', ':', '\\']) && !rest.starts_with('=')
-        });
+        let parted = text
+            .split_once('=')
+            .filter(|(name, rest)| !name.contains(['/', ':', '\\']) && !rest.starts_with('='));
         let (name, reference) = match parted {
             Some((name, rest)) => (Some(checked(name)?), super::super::reference(rest)?),
             None => (None, super::super::reference(text)?),
@@ -78,7 +78,8 @@ pub(super) fn adapter(text: &str) -> Result<AdapterFile, String> {
             (stem.ok_or("an adapter has no name: give it one, as NAME=PATH")?, text)
         }
     };
-    let wrong = |_| format!("an adapter's name has 1 to {NAME_MAX} bytes, and no control characters");
+    let wrong =
+        |_| format!("an adapter's name has 1 to {NAME_MAX} bytes, and no control characters");
     Ok(AdapterFile { name: checked(&name).map_err(wrong)?, path: path.into() })
 }
 
@@ -262,12 +263,7 @@ impl Tell {
 }
 
 /// Loads by name, with a bar on the terminal.
-fn loader(
-    files: Files,
-    adapters: Adapters,
-    options: Options,
-    tell: Tell,
-) -> Load<Resident> {
+fn loader(files: Files, adapters: Adapters, options: Options, tell: Tell) -> Load<Resident> {
     Box::new(move |name, progress| {
         let path = files.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let path = path.ok_or_else(|| Fault::ours(format!("`{name}` has no file; a bug")))?;
@@ -372,7 +368,8 @@ mod tests {
     fn adapters_have_names_and_paths() {
         let check = |text: &str, expect: Option<(&str, &str)>| {
             let told = adapter(text).ok();
-            let told = told.as_ref().map(|it| (it.name.as_str(), it.path.to_str().expect("a text")));
+            let told =
+                told.as_ref().map(|it| (it.name.as_str(), it.path.to_str().expect("a text")));
             assert_eq!(told, expect, "{text:?}");
         };
         check("tuned=./folder", Some(("tuned", "./folder")));

@@ -1,5 +1,5 @@
-//! One question about many texts. It comes before the text, unlike in a request of decisions, so that
-//! all texts share it and it is computed once. In a conversation:
+//! One question about many texts. It comes before the text, unlike in a request of decisions, so
+//! that all texts share it and it is computed once. In a conversation:
 //!
 //! ```text
 //! user       QUESTION
