@@ -128,8 +128,10 @@ fn scales_are_set_for_those_who_say_nothing() {
 #[test]
 fn clients_load_no_files_unless_they_may() {
     let server = start(&[]);
-    for path in ["/v1/load_lora_adapter", "/v1/unload_lora_adapter"] {
-        let body = json!({ "lora_name": "tuned", "lora_path": adapter("qwen3") });
+    for (path, body) in [
+        ("/v1/load_lora_adapter", json!({ "lora_name": "x", "lora_path": adapter("qwen3") })),
+        ("/v1/unload_lora_adapter", json!({ "lora_name": "tuned" })),
+    ] {
         let reply = server.ask("POST", path, &body.to_string());
         assert_eq!((reply.status, reply.body.contains("--allow-pull")), (403, true), "{path}");
     }

@@ -157,7 +157,7 @@ def check_errors():
         ("POST", "/api/generate", {"model": MODEL, "prompt": "x", "suffix": "y"}, 400, "filling in"),
         ("POST", "/api/pull", {"model": "smollm2"}, 403, "--allow-pull"),
         ("DELETE", "/api/delete", {"model": "smollm2"}, 403, "--allow-pull"),
-        ("POST", "/api/embed", {"model": MODEL, "input": "x"}, 501, "not built"),
+        ("POST", "/api/embed", {"model": MODEL, "input": "x"}, 400, "does not read"),
         ("POST", "/api/push", {"model": MODEL}, 404, "no such path"),
     ]
     for method, path, body, status, words in rows:

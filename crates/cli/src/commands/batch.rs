@@ -46,7 +46,7 @@ enum Action {
     /// "/v1/completions", "/v1/responses" or "/v1/embeddings") and `body`. Ctrl-C stops it, and so
     /// may anything else: the same command goes on where it was.
     #[command(after_long_help = AFTER_HELP)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the batches of a server
     List(remote::ListArgs),
     /// Show how far a batch of a server is, and its files
