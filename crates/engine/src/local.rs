@@ -305,16 +305,7 @@ impl Local {
         let (mut prompt, plan, frame) = self.prepare(request, self.fresh_seed())?;
         let context = self.info.context;
         let cut = prompts::truncate(&mut prompt, request.truncation, context, request.max_tokens)?;
-        let used = prompt.len();
-        if used == 0 {
-            return Err(Fault::caller("the prompt is empty"));
-        }
-        if used >= context {
-            return Err(Fault::caller(format!(
-                "the prompt has {used} tokens and the context holds {context}, the answer included: \
-                 shorten the prompt, or load the model with a larger --context"
-            )));
-        }
+        let used = self.used(&prompt)?;
         salt_fits(&request.cache_salt)?;
         let (adapters, model) = self.adapted(request.adapters.as_deref().unwrap_or_default())?;
         let telling = Telling::of(request, &prompt, &self.tokenizer)?;
@@ -361,14 +352,12 @@ impl Local {
             cancelled: Arc::clone(&cancelled),
             _place: place,
         };
-        let sampler = (asked > 0).then(|| {
-            let terms = Terms::of(&request.sampling, &self.tokenizer);
-            Sampler::new(&request.sampling, seed).with(terms)
-        });
+        let terms = || Terms::of(&request.sampling, &self.tokenizer);
+        let sampler = || Sampler::new(&request.sampling, seed).with(terms());
         let job = Job {
             prompt,
             new_max: asked.clamp(1, context - used),
-            sampler,
+            sampler: (asked > 0).then(sampler),
             scores,
             guide,
             salt: (!scores).then(|| request.cache_salt.clone()),
@@ -379,6 +368,21 @@ impl Local {
             watch: Box::new(answer),
         };
         self.submit(job)
+    }
+
+    /// Tokens of a prompt that leaves room for an answer.
+    fn used(&self, prompt: &[Token]) -> Result<usize, Fault> {
+        let (used, context) = (prompt.len(), self.info.context);
+        if used == 0 {
+            return Err(Fault::caller("the prompt is empty"));
+        }
+        if used >= context {
+            return Err(Fault::caller(format!(
+                "the prompt has {used} tokens and the context holds {context}, the answer included: \
+                 shorten the prompt, or load the model with a larger --context"
+            )));
+        }
+        Ok(used)
     }
 
     /// A place for one sequence under way.

@@ -84,7 +84,7 @@ fn what_is_wrong_is_told_by_name() {
         (
             Format::CohereEmbed,
             r#""inputs":[{"content":[{"type":"text","text":"b"}]}]"#,
-            "texts",
+            "inputs",
             "give one",
         ),
         (Format::CohereEmbed, r#""embedding_types":["float","x"]"#, "embedding_types[1]", "int8"),

@@ -256,7 +256,7 @@ async fn text_embeddings_inference() {
             json!({ "inputs": { "source_sentence": "a b", "sentences": ["b"] },
                     "parameters": { "truncate": true, "truncation_direction": "Left",
                                     "prompt_name": "query" } }),
-            &[("/0", json!(0.8164966))],
+            &[("/0", json!(0.81649655))],
         ),
     ];
     for (path, body, expect) in rows {

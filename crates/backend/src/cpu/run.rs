@@ -378,29 +378,9 @@ impl Step<'_> {
                 reference::unpack_row(table.format, &table.bytes, self.places[row].0 as usize, y);
                 y.iter_mut().for_each(|v| *v *= scale);
             }),
-            Op::Lookup { table, by, y } => self.rows(at, self.size(*y), member, |row| {
-                // SAFETY: this part's own row.
-                let y = unsafe { self.mem(*y).write(row) };
-                self.look_up(self.weight(*table), *by, row, y, &mut scratch.floats);
-            }),
-            Op::LayerNorm { x, gain, bias, y, eps } => {
-                let gain = &self.weight(*gain).floats;
-                let bias = bias.map(|bias| self.weight(bias).floats.as_slice());
-                self.rows(at, self.size(*x), member, |row| {
-                    let (x, y) = (self.mem(*x).row(row), self.mem(*y).row(row));
-                    // SAFETY: this part's own row; the kernel row runs here.
-                    unsafe { (self.cpu.kernels.layer_norm)(x, gain, bias, *eps, y) };
-                });
+            Op::Lookup { .. } | Op::LayerNorm { .. } | Op::Activate { .. } | Op::Pool { .. } => {
+                self.encode(at, member, scratch);
             }
-            Op::Activate { y, act } => self.rows(at, self.size(*y), member, |row| {
-                // SAFETY: this part's own row; the kernel row runs here.
-                unsafe {
-                    let y = self.mem(*y).write(row);
-                    let x = y.to_vec();
-                    (self.cpu.kernels.gate)(*act, &x, None, y);
-                }
-            }),
-            Op::Pool { x, y, how } => self.pool(at, (*x, *y, *how), member),
             Op::Norm { x, gain, y, eps, add } => {
                 let gain = &self.weight(*gain).floats;
                 self.rows(at, self.size(*x), member, |row| {

@@ -52,9 +52,8 @@ pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Resu
     specials.write(config, &words, outline)?;
     ends(base, &words, outline)?;
     around::write(&file, &specials, &words, outline)?;
-    if file.added_tokens.iter().any(|added| added.special && added.rstrip) {
-        outline.set("tokenizer.ingle.swallow_after_special", Value::Bool(true));
-    }
+    let swallows = file.added_tokens.iter().any(|added| added.special && added.rstrip);
+    outline.set("tokenizer.ingle.swallow_after_special", Value::Bool(swallows));
     template(base, &specials.settings, outline)?;
     let Words { tokens, kinds, scores } = words;
     let strs: Strs = tokens.iter().map(String::as_str).collect();

@@ -1,3 +1,5 @@
+//! Where passages begin and end.
+
 use proptest::prelude::*;
 
 use super::*;

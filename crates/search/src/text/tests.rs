@@ -1,3 +1,5 @@
+//! What is read of files of each kind.
+
 use super::*;
 
 fn read(kind: Kind, bytes: &[u8]) -> Text {

@@ -1,3 +1,5 @@
+//! Vectors in few bits, and the nearest of them.
+
 use super::*;
 
 /// Numbers that look like chance and follow from a seed (xorshift64: Marsaglia, 2003).

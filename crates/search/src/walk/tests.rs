@@ -1,3 +1,5 @@
+//! Which files of a folder are seen.
+
 use std::fs;
 
 use super::*;

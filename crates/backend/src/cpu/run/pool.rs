@@ -2,11 +2,41 @@
 //! and rows of a span made one. Absent: what a model puts between them.
 
 use super::{Step, reference};
-use crate::cpu::Matrix;
 use crate::cpu::pool::Member;
-use crate::{Buffer, Index, Pooling};
+use crate::cpu::{Matrix, Scratch};
+use crate::{Buffer, Index, Op, Pooling};
 
 impl Step<'_> {
+    /// One of these ops, this thread's share.
+    pub(super) fn encode(&self, at: usize, member: Member<'_>, scratch: &mut Scratch) {
+        match &self.graph.ops[at] {
+            Op::Lookup { table, by, y } => self.rows(at, self.size(*y), member, |row| {
+                // SAFETY: this part's own row.
+                let y = unsafe { self.mem(*y).write(row) };
+                self.look_up(self.weight(*table), *by, row, y, &mut scratch.floats);
+            }),
+            Op::LayerNorm { x, gain, bias, y, eps } => {
+                let gain = &self.weight(*gain).floats;
+                let bias = bias.map(|bias| self.weight(bias).floats.as_slice());
+                self.rows(at, self.size(*x), member, |row| {
+                    let (x, y) = (self.mem(*x).row(row), self.mem(*y).row(row));
+                    // SAFETY: this part's own row; the kernel row runs here.
+                    unsafe { (self.cpu.kernels.layer_norm)(x, gain, bias, *eps, y) };
+                });
+            }
+            Op::Activate { y, act } => self.rows(at, self.size(*y), member, |row| {
+                // SAFETY: this part's own row; the kernel row runs here.
+                unsafe {
+                    let y = self.mem(*y).write(row);
+                    let x = y.to_vec();
+                    (self.cpu.kernels.gate)(*act, &x, None, y);
+                }
+            }),
+            Op::Pool { x, y, how } => self.pool(at, (*x, *y, *how), member),
+            _ => unreachable!("not an encoder's op; this is a bug"),
+        }
+    }
+
     /// Adds a row of a table to a token's row.
     pub(super) fn look_up(
         &self,

@@ -1,3 +1,5 @@
+//! What PEFT writes, and what of it is refused.
+
 use super::*;
 
 fn config(json: &str) -> Result<Config, Error> {
