@@ -28,8 +28,8 @@ use ingle_model::reading::Reading;
 use ingle_model::template::Template;
 use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{
-    Blame, Call, Chat, Event, Fault, Finish, Grammar, Input, Piece, Receipt, Request, Scored, Sink,
-    Step, Timings, Token, TokenScore, Usage,
+    Blame, Call, Chat, Event, Fault, Finish, Grammar, Input, Piece, Receipt, Request, Sampling,
+    Scored, Sink, Step, Timings, Token, TokenScore, Usage,
 };
 use ingle_scheduler::Rank;
 use std::ops::ControlFlow;
@@ -352,8 +352,7 @@ impl Local {
             cancelled: Arc::clone(&cancelled),
             _place: place,
         };
-        let terms = || Terms::of(&request.sampling, &self.tokenizer);
-        let sampler = || Sampler::new(&request.sampling, seed).with(terms());
+        let sampler = || self.sampler(&request.sampling, seed);
         let job = Job {
             prompt,
             new_max: asked.clamp(1, context - used),
@@ -368,6 +367,10 @@ impl Local {
             watch: Box::new(answer),
         };
         self.submit(job)
+    }
+
+    fn sampler(&self, sampling: &Sampling, seed: u64) -> Sampler {
+        Sampler::new(sampling, seed).with(Terms::of(sampling, &self.tokenizer))
     }
 
     /// Tokens of a prompt that leaves room for an answer.

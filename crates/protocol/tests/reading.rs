@@ -92,7 +92,7 @@ fn what_is_wrong_is_told_by_name() {
         (Format::Rerank, r#""top_n":0"#, "top_n", "from 1"),
         (Format::Rerank, r#""documents":[{"title":"x"}]"#, "documents[0].title", "unknown"),
         (Format::Rerank, r#""documents":[{}]"#, "documents[0].text", "missing"),
-        (Format::Score, r#""queries":"x""#, "text_1", "give one"),
+        (Format::Score, r#""queries":"x""#, "queries", "give one"),
         (Format::Score, r#""text_1":["a","b"],"text_2":["a"]"#, "text_2", "one first"),
         (Format::TeiPredict, r#""inputs":["a","b","c"]"#, "inputs", "two that are read together"),
         (Format::TeiEmbed, r#""truncation_direction":"left""#, "truncation_direction", "Left"),
