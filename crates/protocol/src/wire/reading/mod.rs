@@ -2,10 +2,10 @@
 //! ask for few things in many shapes, so there is one table of fields (`fields`) whose columns are
 //! the formats, one [`Asked`], and a short writer a format (`answer`).
 //!
-//! What is computed for a request depends on what its model can tell ([`Reads`]): a reranker reads
-//! a query with each text, while of a model that makes vectors these are compared. Too long a text
-//! is refused unless the request says what becomes of it, also where its protocol's own servers
-//! would cut it. Absent: pictures, and reading answers.
+//! What is computed for a request depends on what its model can tell ([`crate::Reads`]): a reranker
+//! reads a query with each text, while of a model that makes vectors these are compared. Too long a
+//! text is refused unless the request says what becomes of it, also where its protocol's own
+//! servers would cut it. Absent: pictures, and reading answers.
 
 mod answer;
 mod code;
