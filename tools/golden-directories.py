@@ -318,6 +318,8 @@ def write(name, tokenizer, kind, config, files, seed):
     config.eos_token_id = tokenizer.eos_token_id
     model = draw(kind, config, seed).to(STORED.get(name, torch.float32))
     model.save_pretrained(folder)
+    # Read again, so that what is not stored (rope's frequencies) is not rounded as the weights are.
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     tokenizer.save_pretrained(folder)
     for file, content in files.items():
         (folder / file).parent.mkdir(exist_ok=True)

@@ -110,7 +110,8 @@ impl Unigram {
         let mut pending = None;
         let mut began = false;
         self.replaced(text, &mut |character, from| {
-            if character == ' ' {
+            // Where texts are cut at blanks, any blank is one; else only spaces are marked.
+            if character == ' ' || self.remove_extra && character.is_whitespace() {
                 match (self.remove_extra, began) {
                     (true, true) => pending = Some(from),
                     (true, false) => {}

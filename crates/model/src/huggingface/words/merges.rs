@@ -182,6 +182,11 @@ impl Space {
         }
     }
 
+    /// Where spaces that texts begin with are dropped first, so that none is there.
+    pub(super) fn behind_none(self) -> Self {
+        Self { unless_there: false, ..self }
+    }
+
     pub(super) fn write(self, outline: &mut Outline) {
         outline.set("tokenizer.ggml.add_space_prefix", Value::Bool(self.prefix));
         for (key, on) in

@@ -42,6 +42,7 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
         }
     }
     let space = space.ok_or_else(|| refused("pre-tokenizer of Unigram", &file.pre_tokenizer))?;
+    let space = if single_spaces { space.behind_none() } else { space };
     space.write(outline);
     outline.set("tokenizer.ggml.remove_extra_whitespaces", Value::Bool(single_spaces));
     outline.set("tokenizer.ggml.model", Value::Str("t5".to_owned()));
