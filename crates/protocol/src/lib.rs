@@ -7,7 +7,9 @@ mod adapter;
 mod beams;
 mod chat;
 mod encode;
+mod entry;
 mod keep_alive;
+mod origin;
 mod prompt;
 mod sampling;
 mod weigh;
@@ -19,7 +21,9 @@ pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
 pub use encode::{
     Encoded, Encoding, Long, Output, Passage, Read, Reads, Tag, Vectors, Want, Written,
 };
+pub use entry::{Cost, End, Entry};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
+pub use origin::{Format, Origin, Verbatim};
 pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
 pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
 pub use weigh::{Weighed, Weighing};
@@ -74,6 +78,8 @@ pub struct Request {
     /// On whose account it is computed: a number that the server gives each of its keys. Part of
     /// no wire format.
     pub owner: u32,
+    /// Where it comes from, where a policy may want to know. Part of no wire format.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// The text, tokens or conversation to be continued.

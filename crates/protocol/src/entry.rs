@@ -1,0 +1,84 @@
+//! What a ledger keeps of a call, whatever its end: who asked, what was decided and why, where data
+//! went, what it took and cost. No word of a prompt or an answer is in it.
+
+use crate::{Step, Timings, Usage};
+
+/// One call, as a ledger keeps it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    /// The request's id; an answer of several choices has `#1` and so on behind it.
+    pub id: String,
+    /// Milliseconds since 1970 when it came.
+    pub at_ms: u64,
+    /// The name of its key; empty where there is none.
+    pub key: String,
+    /// The key's team.
+    pub team: String,
+    /// The path it came by.
+    pub path: String,
+    /// The model that was asked for; empty for the default.
+    pub asked: String,
+    /// The data classes that it was decided by, in order.
+    pub classes: Vec<String>,
+    /// Kinds of personal data and secrets that were found in it, and how often.
+    pub found: Vec<(String, u32)>,
+    /// How many of them were replaced before anything left.
+    pub redacted: u32,
+    /// The version of the policy that decided: a digest of its text.
+    pub policy: String,
+    /// Candidates with verdicts and reasons, in the order they were considered and tried.
+    pub route: Vec<Step>,
+    /// The provider that answered, or was tried last; empty where none was.
+    pub provider: String,
+    /// The model that answered, as its provider calls it.
+    pub model: String,
+    /// The hosts to which any byte of it left this machine, each once; empty where none did.
+    pub hosts: Vec<String>,
+    /// Bytes of request bodies that left.
+    pub bytes_out: u64,
+    /// Tries, those of failed candidates too.
+    pub tries: u32,
+    /// Tokens by kind.
+    pub usage: Usage,
+    /// What it cost.
+    pub cost: Cost,
+    /// What the policy's model of comparison would have cost, in micro-dollars, where it names one.
+    pub instead_micros: Option<u64>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// How it ended.
+    pub end: End,
+}
+
+/// What a call cost. All money is whole millionths of a US dollar, rounded up, so that sums are
+/// exact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Micro-dollars, those of tries that failed and were charged too; `None` where a price is not
+    /// known, which is never nothing.
+    pub micros: Option<u64>,
+    /// The date of the price, `2026-11-22`; `own` for the user's own, `local` for computing here.
+    pub price: String,
+    /// Whether usage was counted by its provider, or estimated because its answer was cut.
+    pub estimated: bool,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// The model ended its answer.
+    #[default]
+    Stop,
+    /// A limit on tokens ended it.
+    Length,
+    /// It called tools.
+    ToolCalls,
+    /// Its caller went away.
+    Cancelled,
+    /// It was refused before anybody was asked.
+    Refused,
+    /// All that were tried failed.
+    Failed,
+    /// The program ended before the call did; told by who came after.
+    Lost,
+}
