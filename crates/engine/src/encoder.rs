@@ -127,7 +127,8 @@ impl Encoder {
         let gguf = options.open(path).map_err(|error| broken(&error))?;
         let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| broken(&error))?;
         let threads = options.threads.unwrap_or_else(pool::cores);
-        let mut cpu = Cpu::new(options.kernels(), threads).with_kv(options.kv_type());
+        let cpu = Cpu::new(options.kernels(), threads).with_kv(options.kv_type());
+        let mut cpu = cpu.with_bytes();
         let network = ingle_model::archs::record(&gguf, &mut cpu, options.context)
             .map_err(|error| broken(&error))?;
         let Some(reading) = network.reading.clone() else {

@@ -1,6 +1,7 @@
 //! Activations as the integer kernels want them: 16-bit integers with a scale per 32 columns, kept
 //! as two signed bytes (`256·high + low`), because the byte products of two terms cost what one
-//! product of 16-bit integers costs, and need no widening of the weights.
+//! product of 16-bit integers costs, and need no widening of the weights. Who can do with 8 bits
+//! keeps the high bytes alone, at half the cost.
 //!
 //! A kernel goes through the blocks of columns and, within a block, through the rows, so that is
 //! their order in memory too: neighbours are used one after another, whatever the row's width.
@@ -76,8 +77,8 @@ impl Acts {
     /// So many of them as threads share them; room was made.
     pub(crate) fn view(&mut self, rows: usize, cols: usize) -> View {
         let (lines, scales) = (self.lines.as_mut_ptr(), self.scales.as_mut_ptr());
-        View { x: self.x.as_mut_ptr(), lines, scales, rows: 0, cols: 0, room: self.x.len() }
-            .shaped(rows, cols)
+        let (x, room) = (self.x.as_mut_ptr(), self.x.len());
+        View { x, lines, scales, rows: 0, cols: 0, room, high: false }.shaped(rows, cols)
     }
 }
 
@@ -91,6 +92,8 @@ pub(crate) struct View {
     cols: usize,
     /// Floats that there is room for.
     room: usize,
+    /// Whether the high bytes are all that is kept of integers.
+    high: bool,
 }
 
 /// Where a row is quantised to, and those after it beside it.
@@ -119,6 +122,8 @@ pub(crate) struct Part {
     pub(crate) scales: *const Scale,
     /// From one block to the next.
     pub(crate) step: usize,
+    /// Whether the high bytes are all that counts.
+    pub(crate) high: bool,
 }
 
 impl View {
@@ -126,6 +131,16 @@ impl View {
     pub(crate) fn shaped(self, rows: usize, cols: usize) -> Self {
         assert!(rows * cols <= self.room, "no room was made; this is a bug");
         Self { rows, cols, ..self }
+    }
+
+    /// The same memory, for all of integers or their high bytes alone.
+    pub(crate) fn of_high(self, high: bool) -> Self {
+        Self { high, ..self }
+    }
+
+    /// Whether the high bytes of integers are all that is kept.
+    pub(crate) fn is_high(&self) -> bool {
+        self.high
     }
 
     /// Where a row's first block is, counted in blocks, and how far the next one.
@@ -178,6 +193,7 @@ impl View {
             lines: self.lines.wrapping_add(at),
             scales: self.scales.wrapping_add(at),
             step,
+            high: self.high,
         }
     }
 }

@@ -71,7 +71,7 @@ macro_rules! layouts {
                 grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.scales,
             ) {
                 $(($bits, $offset, $mins, $halves, Scales::$scales) =>
-                    product::tile::<$S, $kind, $bits, $offset, $mins, $halves>($w, $at, $x, $y),)*
+                    product::tile::<$S, $kind, false, $bits, $offset, $mins, $halves>($w, $at, $x, $y),)*
                 other => unreachable!("no kernel for layout {other:?}; this is a bug"),
             },
         }
@@ -84,6 +84,9 @@ macro_rules! layouts {
 unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
     // SAFETY: the caller's promise.
     unsafe {
+        if x.high {
+            return product::tile::<S, Halves, true, 8, 128, false, 1>(w, at, x, y);
+        }
         layouts!(S, w, at, x, y;
             4 8 false 1 F16 Halves,    // Q4_0
             4 0 true 1 F16 Halves,     // Q4_1

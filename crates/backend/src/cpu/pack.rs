@@ -11,7 +11,7 @@
 //! Absent: the activations that meet them (`acts.rs`), and kernels.
 
 use super::{scales, zeroed_huge};
-use crate::formats::{Grid, Quants};
+use crate::formats::{Grid, Quants, Scales};
 use crate::{Bytes, Format, Refusal};
 
 /// Rows that are interleaved.
@@ -59,6 +59,12 @@ impl Packed {
     /// Whether kernels take integers to multiply by it, not floats.
     pub(crate) fn takes_ints(&self) -> bool {
         self.layout != Layout::Float
+    }
+
+    /// Whether there is a kernel that takes the high bytes of integers alone.
+    pub(crate) fn takes_high(&self) -> bool {
+        matches!(self.layout, Layout::Grid { grid, group: 32 }
+            if grid.bits == 8 && !grid.mins && grid.scales == Scales::F16)
     }
 }
 

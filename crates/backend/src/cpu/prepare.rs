@@ -26,6 +26,8 @@ pub(crate) struct Source {
     /// Whole blocks.
     pub(crate) cols: usize,
     pub(crate) way: Way,
+    /// Whether the high bytes are all that is kept.
+    pub(crate) high: bool,
 }
 
 /// What becomes of rows before they are quantised.
@@ -44,13 +46,13 @@ pub(crate) enum Way {
 /// All blocks of some rows, each as the expression gives it by row and column. A closure would be a
 /// function of its own, without the target features that its intrinsics are compiled under.
 macro_rules! blocks {
-    ($S:ty, $from:ident, $to:ident, |$row:ident, $at:ident| $of:expr) => {
+    ($S:ty, $HIGH:ident, $from:ident, $to:ident, |$row:ident, $at:ident| $of:expr) => {
         for block in 0..$from.cols / BLOCK {
             for $row in 0..$from.rows {
                 let $at = block * BLOCK;
                 let v = $of;
                 let at = block * $to.step + $row;
-                let scale = one::<$S>(v, $to.lines.add(at).cast());
+                let scale = one::<$S, $HIGH>(v, $to.lines.add(at).cast());
                 $to.scales.add(at).write(scale);
             }
         }
@@ -67,31 +69,43 @@ type Pair<S> = [<S as Simd>::Floats; 2];
 /// those of the others beside it.
 #[inline(always)]
 pub(crate) unsafe fn quantise<S: Simd>(from: &Source, to: Place) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if from.high {
+            quantise_to::<S, true>(from, to);
+        } else {
+            quantise_to::<S, false>(from, to);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn quantise_to<S: Simd, const HIGH: bool>(from: &Source, to: Place) {
     assert!(from.rows <= TOGETHER, "{} rows at once; this is a bug", from.rows);
     // SAFETY: the caller's promise; all columns are below `cols`.
     unsafe {
         match from.way {
             Way::Plain => {
-                blocks!(S, from, to, |row, at| pair::<S>(from.x.add(row * from.stride + at)));
+                blocks!(S, HIGH, from, to, |row, at| pair::<S>(from.x.add(row * from.stride + at)));
             }
             Way::Normed { gain, eps } => {
                 let mut scales = [0.0f32; TOGETHER];
                 for row in 0..from.rows {
                     scales[row] = norm_scale::<S>(from.x.add(row * from.stride), from.cols, eps);
                 }
-                blocks!(S, from, to, |row, at| {
+                blocks!(S, HIGH, from, to, |row, at| {
                     let ([a, b], [c, d]) =
                         (pair::<S>(from.x.add(row * from.stride + at)), pair::<S>(gain.add(at)));
                     let scale = S::floats(scales[row]);
                     [S::mul(S::mul(a, scale), c), S::mul(S::mul(b, scale), d)]
                 });
             }
-            Way::Gated { up, act } => blocks!(S, from, to, |row, at| {
+            Way::Gated { up, act } => blocks!(S, HIGH, from, to, |row, at| {
                 let at = row * from.stride + at;
                 let ([a, b], [c, d]) = (pair::<S>(from.x.add(at)), pair::<S>(up.add(at)));
                 [gated::<S>(act, a, c), gated::<S>(act, b, d)]
             }),
-            Way::Activated { act } => blocks!(S, from, to, |row, at| {
+            Way::Activated { act } => blocks!(S, HIGH, from, to, |row, at| {
                 let [a, b] = pair::<S>(from.x.add(row * from.stride + at));
                 [gated::<S>(act, a, S::floats(1.0)), gated::<S>(act, b, S::floats(1.0))]
             }),
@@ -107,14 +121,20 @@ unsafe fn pair<S: Simd>(x: *const f32) -> Pair<S> {
 
 /// 32 floats become 64 bytes and what belongs to them.
 #[inline(always)]
-unsafe fn one<S: Simd>([low, high]: Pair<S>, to: *mut i8) -> Scale {
+unsafe fn one<S: Simd, const HIGH: bool>([low, high]: Pair<S>, to: *mut i8) -> Scale {
     // SAFETY: the caller's promise.
     unsafe {
         let max = S::largest(S::max(S::abs(low), S::abs(high)));
         let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
-        let scale = max / ACT_MAX;
+        let mut scale = max / ACT_MAX;
         let by = S::floats(inverse);
-        let [first, second] = S::split([S::mul(low, by), S::mul(high, by)], to);
+        let v = [S::mul(low, by), S::mul(high, by)];
+        let [first, second] = if HIGH {
+            scale *= 256.0;
+            S::split_high(v, to)
+        } else {
+            S::split(v, to)
+        };
         let ints = [first.wrapping_add(second), first, second];
         Scale { scale, sums: ints.map(|sum| sum as f32 * scale), ints }
     }

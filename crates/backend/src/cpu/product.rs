@@ -111,6 +111,7 @@ impl<S: Simd> Cursor<S> {
 #[inline(always)]
 unsafe fn add<
     S: Simd,
+    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -127,7 +128,11 @@ unsafe fn add<
     // SAFETY: the caller's promise.
     unsafe {
         let q = lines.cast::<i8>().add(half * LANES);
-        let sums = S::sums::<BITS, R>(&w.v, 8 / HALVES, q);
+        let sums: [S::Ints; R] = if HIGH {
+            S::high_sums::<BITS, R>(&w.v, 8 / HALVES, q)
+        } else {
+            S::sums::<BITS, R>(&w.v, 8 / HALVES, q)
+        };
         for r in 0..R {
             let x = scales.add(r);
             let mut sum = sums[r];
@@ -152,6 +157,7 @@ unsafe fn add<
 pub(crate) unsafe fn tile<
     S: Simd,
     K: Kind,
+    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -165,11 +171,11 @@ pub(crate) unsafe fn tile<
     // SAFETY: the caller's promise.
     unsafe {
         match y.len() {
-            1 => few::<S, K, BITS, OFFSET, MINS, HALVES, 1>(w, at, x, y),
-            2 => few::<S, K, BITS, OFFSET, MINS, HALVES, 2>(w, at, x, y),
-            3 => few::<S, K, BITS, OFFSET, MINS, HALVES, 3>(w, at, x, y),
-            4 => few::<S, K, BITS, OFFSET, MINS, HALVES, 4>(w, at, x, y),
-            _ => many::<S, K, BITS, OFFSET, MINS, HALVES>(w, at, x, y),
+            1 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 1>(w, at, x, y),
+            2 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 2>(w, at, x, y),
+            3 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 3>(w, at, x, y),
+            4 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 4>(w, at, x, y),
+            _ => many::<S, K, HIGH, BITS, OFFSET, MINS, HALVES>(w, at, x, y),
         }
     }
 }
@@ -179,6 +185,7 @@ pub(crate) unsafe fn tile<
 unsafe fn few<
     S: Simd,
     K: Kind,
+    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -199,7 +206,7 @@ unsafe fn few<
             from.enter::<K, BITS, MINS>(block);
             for half in 0..HALVES {
                 let w = from.unpack::<K, BITS, MINS, HALVES>(half);
-                add::<S, BITS, OFFSET, MINS, HALVES, R>(&w, half, lines, scales, &mut acc);
+                add::<S, HIGH, BITS, OFFSET, MINS, HALVES, R>(&w, half, lines, scales, &mut acc);
             }
         }
         for r in 0..R {
@@ -213,6 +220,7 @@ unsafe fn few<
 unsafe fn many<
     S: Simd,
     K: Kind,
+    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -237,19 +245,19 @@ unsafe fn many<
                 while S::ROWS == 4 && row + 4 <= rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));
                     let y = y.add(row);
-                    on::<S, BITS, OFFSET, MINS, HALVES, 4>(&w, half, lines, scales, y);
+                    on::<S, HIGH, BITS, OFFSET, MINS, HALVES, 4>(&w, half, lines, scales, y);
                     row += 4;
                 }
                 while row + 2 <= rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));
                     let y = y.add(row);
-                    on::<S, BITS, OFFSET, MINS, HALVES, 2>(&w, half, lines, scales, y);
+                    on::<S, HIGH, BITS, OFFSET, MINS, HALVES, 2>(&w, half, lines, scales, y);
                     row += 2;
                 }
                 if row < rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));
                     let y = y.add(row);
-                    on::<S, BITS, OFFSET, MINS, HALVES, 1>(&w, half, lines, scales, y);
+                    on::<S, HIGH, BITS, OFFSET, MINS, HALVES, 1>(&w, half, lines, scales, y);
                 }
             }
         }
@@ -260,6 +268,7 @@ unsafe fn many<
 #[inline(always)]
 unsafe fn on<
     S: Simd,
+    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -278,7 +287,7 @@ unsafe fn on<
         for r in 0..R {
             acc[r] = S::load_f32(y.add(r).cast());
         }
-        add::<S, BITS, OFFSET, MINS, HALVES, R>(w, half, lines, scales, &mut acc);
+        add::<S, HIGH, BITS, OFFSET, MINS, HALVES, R>(w, half, lines, scales, &mut acc);
         for r in 0..R {
             S::store(acc[r], y.add(r).cast());
         }

@@ -76,6 +76,24 @@ pub(crate) trait Simd: Copy {
             sums
         }
     }
+    /// `Σ w·high` of the same rows, whose low bytes do not count.
+    #[inline(always)]
+    unsafe fn high_sums<const BITS: u8, const R: usize>(
+        v: &[Self::Bytes; 8],
+        count: usize,
+        x: *const i8,
+    ) -> [Self::Ints; R] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [Self::none(); R];
+            for g in 0..count {
+                for r in 0..R {
+                    sums[r] = Self::dot::<BITS>(sums[r], v[g], x.add(64 * r + 4 * g));
+                }
+            }
+            sums
+        }
+    }
     /// The same integer in all lanes.
     unsafe fn ints(from: *const i32) -> Self::Ints;
     /// `a + b`
@@ -107,6 +125,16 @@ pub(crate) trait Simd: Copy {
             }
         }
         sums
+    }
+    /// As [`Simd::split`], where the low bytes do not count: the sums are those of the high ones.
+    #[inline(always)]
+    unsafe fn split_high(v: [Self::Floats; 2], to: *mut i8) -> [i32; 2] {
+        // SAFETY: the caller gives 64 bytes.
+        unsafe {
+            Self::split(v, to);
+            let sum = |from: usize| (from..from + 16).map(|i| i32::from(*to.add(i))).sum();
+            [sum(0), sum(16)]
+        }
     }
     /// The largest lane; any of them where one is NaN.
     #[inline(always)]

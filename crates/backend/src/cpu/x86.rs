@@ -96,6 +96,19 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn split_high([a, b]: [__m512; 2], to: *mut i8) -> [i32; 2] {
+        unsafe {
+            let ints = [a, b].map(|v| {
+                let ints = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
+                _mm512_srai_epi32::<8>(ints)
+            });
+            for (i, ints) in ints.into_iter().enumerate() {
+                _mm_storeu_si128(to.add(16 * i).cast(), _mm512_cvtepi32_epi8(ints));
+            }
+            ints.map(|ints| _mm512_reduce_add_epi32(ints))
+        }
+    }
+    #[inline(always)]
     unsafe fn largest(v: __m512) -> f32 {
         unsafe { _mm512_reduce_max_ps(v) }
     }

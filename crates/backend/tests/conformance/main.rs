@@ -197,6 +197,8 @@ fn conforms_over(
 /// A quantised activation is off by at most half a step, 1.5e-5 of its block's largest; the largest
 /// is an outlier in these data, so that a sum of hundreds may be off by several such steps.
 const PRODUCT: f32 = 1e-4;
+/// The same of one byte, whose steps are 256 times as wide.
+const BYTES: f32 = 256.0 * PRODUCT;
 /// Rounding of f32 sums.
 const FLOATS: f32 = 2e-6;
 
@@ -222,6 +224,19 @@ fn steps_of_any_number_of_rows_multiply() {
     for format in [Format::Q4_1, Format::Q5_0, Format::Q6_K, Format::Q8_0, Format::F16] {
         let name = format!("{format:?} by all steps");
         conforms_over(KvType::F32, &cuts, &name, PRODUCT, |bench| product(bench, format, 40, 256));
+    }
+}
+
+/// Activations of 8 bits, for weights that can do with them; all others take 16 as ever.
+#[test]
+fn bytes_of_activations_multiply() {
+    let cuts = [0, 1, 3, 6, 10, 15, 21, 28, 37, 101];
+    for (format, tolerance) in [(Format::Q8_0, BYTES), (Format::Q4_K, PRODUCT)] {
+        let name = format!("{format:?} by bytes");
+        conforms_over(KvType::F32, &cuts, &name, tolerance, |bench| {
+            bench.cpu = Cpu::new(bench.cpu.kernels(), bench.cpu.threads()).with_bytes();
+            product(bench, format, 40, 256)
+        });
     }
 }
 

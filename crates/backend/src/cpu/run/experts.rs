@@ -129,7 +129,7 @@ impl Step<'_> {
     ) {
         let rows = self.places.len();
         let wanted = self.wanted([e.gate.w, e.up.w].into_iter());
-        let (view, private) = self.view(e.x, scratch);
+        let (view, private) = self.view(e.x, false, scratch);
         if !private {
             self.prepare_all(at, e.x, &view, wanted, member);
         }
@@ -203,7 +203,7 @@ impl Step<'_> {
                 if wanted.ints {
                     let way = Way::Gated { up: up.as_ptr(), act: e.act };
                     let x = gate.as_ptr();
-                    let from = Source { x, stride: each, rows: 1, cols: each, way };
+                    let from = Source { x, stride: each, rows: 1, cols: each, way, high: false };
                     (self.cpu.kernels.quantise)(&from, place);
                 }
                 if wanted.floats {

@@ -61,18 +61,24 @@ impl Step<'_> {
     }
 
     /// Where a product's input is prepared, and whether every thread does so for itself.
-    pub(super) fn view(&self, x: Input, scratch: &mut Scratch) -> (View, bool) {
+    pub(super) fn view(&self, x: Input, high: bool, scratch: &mut Scratch) -> (View, bool) {
         let (rows, cols) = (self.mem(width_of(x)).rows, self.mem(width_of(x)).width);
         let private = rows <= PRIVATE_ROWS;
         if !private {
-            return (self.acts.shaped(rows, cols), false);
+            return (self.acts.shaped(rows, cols).of_high(high), false);
         }
         scratch.acts.reserve(rows, cols);
-        (scratch.acts.view(rows, cols), true)
+        (scratch.acts.view(rows, cols).of_high(high), true)
+    }
+
+    /// Whether the high bytes of its input are enough for a product with these matrices.
+    fn high(&self, outs: &[Out]) -> bool {
+        let takes = |out: &Out| self.weight(out.w).packed.as_ref().is_some_and(Packed::takes_high);
+        self.cpu.high && outs.iter().all(takes)
     }
 
     /// Rows of a product's input on their way in.
-    fn source(&self, x: Input, rows: &Range<usize>) -> Source {
+    fn source(&self, x: Input, rows: &Range<usize>, high: bool) -> Source {
         let Mem { width: cols, stride, .. } = *self.mem(width_of(x));
         let way = match x {
             Input::Plain(_) => Way::Plain,
@@ -86,7 +92,7 @@ impl Step<'_> {
             }
         };
         let x = self.mem(width_of(x)).rows(rows);
-        Source { x, stride, rows: rows.len(), cols, way }
+        Source { x, stride, rows: rows.len(), cols, way, high }
     }
 
     /// What products with these matrices read of their input.
@@ -103,7 +109,8 @@ impl Step<'_> {
         // an earlier stage, and a buffer's rows one stride apart; the kernel row runs here.
         unsafe {
             if wanted.ints {
-                (self.cpu.kernels.quantise)(&self.source(x, &rows), view.places(&rows));
+                let source = self.source(x, &rows, view.is_high());
+                (self.cpu.kernels.quantise)(&source, view.places(&rows));
             }
             if wanted.floats {
                 rows.for_each(|row| self.input(x, row, view.floats_mut(row)));
@@ -150,7 +157,7 @@ impl Step<'_> {
     ) {
         let rows = self.mem(width_of(x)).rows;
         let wanted = self.wanted(outs.iter().map(|out| out.w));
-        let (view, private) = self.view(x, scratch);
+        let (view, private) = self.view(x, self.high(outs), scratch);
         let low = self.low(rows, private, scratch);
         let ready = |rows: Range<usize>| {
             self.prepare(x, rows.clone(), &view, wanted);
