@@ -102,8 +102,22 @@ impl Standing {
     }
 }
 
+/// What a provider wants to know of requests beside what they ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Names of headers, in lower case.
+    pub headers: Vec<String>,
+    /// Their own bytes.
+    pub verbatim: bool,
+}
+
 /// Something that answers requests.
 pub trait Provider: Send + Sync {
+    /// What it wants to know of requests beside what they ask. Returns at once.
+    fn wanted(&self) -> Wanted {
+        Wanted::default()
+    }
+
     /// What can be asked for, the default first. Returns at once.
     fn models(&self) -> Vec<ModelCard>;
 

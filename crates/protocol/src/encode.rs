@@ -1,7 +1,9 @@
 //! Texts read by a model that understands rather than writes: an encoder, and what its head makes
 //! of each text. Absent: how texts are found or shown, and what a vector is compared with.
 
-use crate::{Fault, KeepAlive, Receipt, Token};
+use std::sync::Arc;
+
+use crate::{Fault, KeepAlive, Origin, Receipt, Token};
 
 /// Texts to be read, and what is wanted of each.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Encoding {
     pub keep_alive: Option<KeepAlive>,
     /// On whose account it is computed, as in a [`crate::Request`].
     pub owner: u32,
+    /// Where it comes from, where a policy may want to know.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// One text, or two that are read together.

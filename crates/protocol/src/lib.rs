@@ -310,6 +310,10 @@ pub enum Blame {
     Provider,
     /// Ingle or its machine failed.
     Us,
+    /// Nobody failed: the policy lets nobody answer this.
+    Policy,
+    /// Nobody failed: what may be spent is spent.
+    Budget,
 }
 
 /// Whether it is worth trying again.

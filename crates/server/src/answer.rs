@@ -28,6 +28,7 @@ use crate::access::Told;
 use crate::keys::Owner;
 use crate::limits::{self, Reserved};
 use crate::listen::reached;
+use crate::origin::part;
 use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::tally::Tally;
@@ -273,13 +274,17 @@ impl Answer {
 /// A request for each choice, a prompt's side by side: the `i`th draws with `seed + i`. Where no
 /// choice is read alone, the first one's prompt is told of for all of them.
 fn choices(asked: &dyn Ask, model: &str) -> impl Iterator<Item = Request> {
-    asked.requests().iter().flat_map(move |request| {
+    let alone = asked.requests().len() == 1 && asked.choices() == 1;
+    (0..).zip(asked.requests()).flat_map(move |(at, request)| {
         (0..asked.choices()).map(move |i| {
             let mut request = Request { model: model.to_owned(), ..request.clone() };
             let seed = request.sampling.seed;
             request.sampling.seed = seed.map(|seed| seed.wrapping_add(u64::from(i)));
             let tells = i == 0 || asked.streamed() || request.max_tokens == Some(0);
             request.prompt_logprobs = request.prompt_logprobs.filter(|_| tells);
+            if !alone && let Some(origin) = &request.origin {
+                request.origin = Some(part(origin, at * asked.choices() + i));
+            }
             request
         })
     })

@@ -8,7 +8,7 @@ use crate::access::{Logged, Visit};
 use crate::keys::{Accounts, Owner};
 use crate::refusal::Refusal;
 use crate::traces::Traced;
-use crate::{Config, Scope, State, Stop, scopes};
+use crate::{Config, Scope, State, Stop, origin, scopes};
 use axum::extract::{MatchedPath, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -79,11 +79,15 @@ pub(crate) async fn pass(
     let route = matched.map(|path| path.as_str().to_owned());
     let dialect = dialect(request.uri().path(), request.headers());
     let traced = Traced::begin(state.tracer.as_ref(), route.as_deref(), &request, &id);
+    let wanted = state.slot.provider().map(|provider| provider.wanted()).unwrap_or_default();
     let log = state.live().log.clone();
     let visit = log.map(|log| Visit::new(log, &id, &request));
     let mut owner = None;
     let admitted = admit(&state, route.as_deref(), &request).and_then(|who| {
-        owner = who.map(|who| who.on(visit.clone()));
+        owner = who.map(|who| {
+            let origin = origin::of(&who, &request, &wanted);
+            who.on(visit.clone(), origin)
+        });
         let needs = owner.as_ref().map(|owner| allow(owner, route.as_deref(), request.method()));
         needs.unwrap_or(Ok(()))
     });

@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ingle_protocol::{Origin, Verbatim};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -114,6 +115,8 @@ pub struct Key {
     pub requests_per_minute: Option<NonZeroU32>,
     /// The most tokens in a minute, of prompts and answers.
     pub tokens_per_minute: Option<NonZeroU32>,
+    /// The data classes of all that it asks, by the policy's names.
+    pub classes: BTreeSet<String>,
 }
 
 impl Key {
@@ -142,6 +145,7 @@ impl Key {
             min_priority: None,
             requests_per_minute: None,
             tokens_per_minute: None,
+            classes: BTreeSet::new(),
         }
     }
 
@@ -174,6 +178,7 @@ pub(crate) fn check(keys: &[Key]) -> Result<(), String> {
     for key in keys {
         check_name(&key.name)?;
         key.owner.as_deref().map_or(Ok(()), check_name)?;
+        key.classes.iter().try_for_each(|class| check_name(class))?;
         if !names.insert(&key.name) {
             return Err(format!("two API keys are called {:?}: give each its own", key.name));
         }
@@ -200,6 +205,7 @@ struct Account {
 pub(crate) struct Owner {
     account: Arc<Account>,
     visit: Option<Arc<Visit>>,
+    origin: Option<Arc<Origin>>,
 }
 
 impl Owner {
@@ -228,8 +234,32 @@ impl Owner {
     }
 
     /// The same, in this request.
-    pub(crate) fn on(&self, visit: Option<Arc<Visit>>) -> Self {
-        Self { account: Arc::clone(&self.account), visit }
+    pub(crate) fn on(&self, visit: Option<Arc<Visit>>, origin: Origin) -> Self {
+        let origin = Some(Arc::new(origin));
+        Self { account: Arc::clone(&self.account), visit, origin }
+    }
+
+    /// Where this request comes from; of nobody's request, whose it is alone.
+    pub(crate) fn origin(&self) -> Arc<Origin> {
+        self.origin.clone().unwrap_or_else(|| Arc::new(self.whose()))
+    }
+
+    /// The same, with the request's own bytes.
+    pub(crate) fn passing(&self, verbatim: Verbatim) -> Self {
+        let mut origin = Origin::clone(&self.origin());
+        origin.verbatim = Some(Arc::new(verbatim));
+        Self { origin: Some(Arc::new(origin)), ..self.clone() }
+    }
+
+    /// What a key tells of where its requests come from.
+    pub(crate) fn whose(&self) -> Origin {
+        let Some(key) = self.key() else { return Origin::default() };
+        Origin {
+            key: key.name.clone(),
+            team: key.owner.clone().unwrap_or_default(),
+            classes: key.classes.iter().cloned().collect(),
+            ..Origin::default()
+        }
     }
 
     pub(crate) fn visit(&self) -> Option<&Visit> {
@@ -279,7 +309,8 @@ impl Accounts {
             });
             let meter = before.and_then(|before| before.meter(key.as_ref()?));
             let meter = meter.unwrap_or_else(|| Arc::new(Meter::new()));
-            Owner { account: Arc::new(Account { number, home, key, meter }), visit: None }
+            let account = Arc::new(Account { number, home, key, meter });
+            Owner { account, visit: None, origin: None }
         });
         let owners = owners.collect();
         Self { owners, numbers, next }

@@ -26,6 +26,7 @@ mod listen;
 mod meter;
 mod metrics;
 mod notify;
+mod origin;
 mod owners;
 mod places;
 mod records;

@@ -24,7 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ingle_gateway::{ModelCard, Provider, Standing};
-use ingle_protocol::Fault;
+use ingle_protocol::{Fault, Format as Spoken, Verbatim};
 use ingle_protocol::wire::openai::{self, Format, ModelLine};
 use ingle_protocol::wire::{self, Ask, Dialect, Kind};
 use serde_json::json;
@@ -44,7 +44,7 @@ type Outcome = Result<Response, Refusal>;
 
 /// All routes of a server with this state.
 pub fn router(state: Arc<State>) -> Router {
-    let chat = |state, request| generate(chat_request, state, request);
+    let chat = |state, request| passable(Spoken::Chat, chat_request, state, request);
     let completions = |state, request| generate(completion_request, state, request);
     Router::new()
         .route("/v1/chat/completions", post(chat))
@@ -104,6 +104,26 @@ async fn generate<A: Ask>(
     request: Request,
 ) -> Outcome {
     let (owner, asked) = taken(read, &state, request).await?;
+    answer(state, owner, asked).await
+}
+
+/// The same, for a format that providers elsewhere speak too: one of them may get the request as
+/// it came.
+async fn passable<A: Ask>(
+    format: Spoken,
+    read: fn(&[u8]) -> Result<A, Fault>,
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Outcome {
+    let owner = Owner::of(&request)?;
+    let (body, _room) = body(&state, request).await?;
+    let asked = read(&body)?;
+    let alone = asked.requests().len() == 1 && asked.choices() == 1;
+    let wanted = state.slot.provider().is_some_and(|provider| provider.wanted().verbatim);
+    let owner = match String::from_utf8(body.into()) {
+        Ok(body) if alone && wanted => owner.passing(Verbatim { format, body }),
+        _ => owner,
+    };
     answer(state, owner, asked).await
 }
 
@@ -192,6 +212,7 @@ fn own(
     for request in requests {
         may_pass(config, owner, request.priority)?;
         request.owner = owner.number();
+        request.origin = Some(owner.origin());
         if config.isolate_keys {
             // Cached prefixes may outlive the process, and then their owner must find them again.
             request.cache_salt = format!("{}/{}", owner.home(), request.cache_salt);

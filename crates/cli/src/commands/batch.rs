@@ -21,7 +21,7 @@ use ingle_server::{OFFLINE_OWNER, Slot, batch_endpoints};
 use serde_json::{Value, json};
 
 use super::model::ModelArgs;
-use super::serve::{Models, Named, Start};
+use super::serve::{Door, GatewayArgs, Models, Named, Start};
 use crate::ui::{self, Bar, Interrupted, Ui, Usage};
 
 /// The names of the one batch and its input in a journal.
@@ -73,6 +73,9 @@ struct RunArgs {
 
     #[command(flatten)]
     run: ModelArgs,
+
+    #[command(flatten)]
+    gateway: GatewayArgs,
 }
 
 const AFTER_HELP: &str = "\
@@ -222,8 +225,15 @@ fn endpoint(path: &Path) -> anyhow::Result<String> {
 
 /// Answers what is to be answered; `None` where it was interrupted.
 fn work(args: &RunArgs, records: Arc<Records>, ui: &Ui) -> anyhow::Result<Option<BatchRecord>> {
+    ui::interrupted();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no threads for the batch")?;
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
+        door: Arc::new(Door::new(args.gateway.clone(), runtime.handle().clone())?),
         adapters: Vec::new(),
         loaded: Arc::clone(&loaded),
         named: vec![args.model.clone()],
@@ -235,12 +245,6 @@ fn work(args: &RunArgs, records: Arc<Records>, ui: &Ui) -> anyhow::Result<Option
         json: false,
         quiet: ui.quiet,
     };
-    ui::interrupted();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("no threads for the batch")?;
     let title = args.input.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut bar = ui.lines(&title);
     let mut begun = false;

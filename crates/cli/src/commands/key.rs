@@ -68,6 +68,10 @@ struct Create {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     min_priority: Option<i32>,
 
+    /// The data classes of all that it asks, by a policy's names, separated by commas
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
+    classes: Vec<Name>,
+
     /// Whose it is: keys of one owner share files, batches, cached prefixes and their turn
     /// [default: its own]
     #[arg(long, value_name = "NAME")]
@@ -130,6 +134,7 @@ fn make(create: Create, ui: &Ui) -> anyhow::Result<()> {
         min_priority: create.min_priority,
         requests_per_minute: create.requests_per_minute,
         tokens_per_minute: create.tokens_per_minute,
+        classes: create.classes.into_iter().map(|class| class.0).collect(),
     };
     let text = toml::to_string(&Ring { keys: vec![row.clone()] })?;
     if let Some(file) = &create.file {
@@ -173,6 +178,7 @@ fn list(file: &str, ui: &Ui) -> anyhow::Result<()> {
                 "tokens_per_minute": key.tokens_per_minute,
                 "min_priority": key.min_priority,
                 "owner": key.owner,
+                "classes": key.classes,
                 "models": key.models,
             }))?;
         }

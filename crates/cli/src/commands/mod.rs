@@ -39,6 +39,7 @@ commands! {
     Rerank => rerank,
     Train => train,
     Serve => serve,
+    Route => route,
     Key => key,
     Batch => batch,
     Pull => pull,

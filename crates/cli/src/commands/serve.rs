@@ -1,6 +1,7 @@
 //! `ingle serve`: models behind the HTTP APIs of OpenAI, Anthropic and Ollama.
 
 mod adapters;
+pub(super) mod gateway;
 mod models;
 mod ops;
 mod reload;
@@ -21,6 +22,8 @@ use ingle_protocol::KeepAlive;
 use ingle_records::Records;
 use ingle_server::{AccessLog, Config, DEFAULT_PORT, Error, Key, Limits, Slot, Stop};
 pub(super) use models::Models;
+use gateway::Nobody;
+pub(super) use gateway::{Door, GatewayArgs};
 use ops::OpsArgs;
 use reload::Watch;
 use settings::Settings;
@@ -146,6 +149,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u32,
 
+    /// Serve no model of this machine: the policy's providers alone
+    #[arg(long, requires = "policy")]
+    no_local: bool,
+
+    #[command(flatten)]
+    gateway: GatewayArgs,
+
     #[command(flatten)]
     ops: OpsArgs,
 
@@ -166,6 +176,7 @@ Examples:
   ingle serve --host 0.0.0.0 --api-key-file ./keys --tls-cert ./chain.pem --tls-key ./key.pem
   ingle serve --host 0.0.0.0 --keys-file keys.toml --access-log access.log
   ingle serve --config ingle.toml
+  ingle serve --policy policy.toml
 
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
@@ -193,8 +204,18 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     }
     let named = named(args.models, args.name)?;
     apart(&named, &args.lora)?;
+    // The flag's handler has to be there before the runtime adds its own behind it.
+    ui::hand_over();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no threads for the server")?;
+    let no_local = args.no_local;
+    let door = Arc::new(Door::new(args.gateway, runtime.handle().clone())?);
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
+        door: Arc::clone(&door),
         loaded: Arc::clone(&loaded),
         adapters: args.lora,
         named,
@@ -211,13 +232,6 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         json: ui.json,
         quiet: ui.quiet,
     };
-    // The flag's handler has to be there before the runtime adds its own behind it.
-    ui::hand_over();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("no threads for the server")?;
     let outcome = runtime.block_on(async {
         // With nothing to read again SIGHUP is what it always was: the terminal is gone, the end.
         let stop = ingle_server::signals(!settings.are_read_again())?;
@@ -237,8 +251,14 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         start.announce(ui, "listening", &url)?;
         let (json, quiet, control) = (ui.json, ui.quiet, bound.control());
         let models = Arc::clone(&loaded);
-        tokio::spawn(Watch { argv, settings, control, models, json, quiet }.run());
-        let load = move |slot: &Slot| start.run(slot, &url);
+        tokio::spawn(Watch { argv, settings, control, models, door: Arc::clone(&door), json, quiet }.run());
+        let load = move |slot: &Slot| {
+            if !no_local {
+                return start.run(slot, &url);
+            }
+            slot.fill(door.before(Arc::new(Nobody))?);
+            start.announce(&Ui::new(json, quiet), "ready", &url)
+        };
         Ok(bound.serve(load, stop).await?)
     });
     // What still loads or encodes ends with the process.

@@ -12,8 +12,11 @@ pub enum Kind {
     Invalid,
     /// No key, or an unknown one.
     Key,
-    /// Not for who asks: a foreign host name, a key that opens other things.
+    /// Not for who asks: a foreign host name, a key that opens other things, data that may not
+    /// leave.
     Forbidden,
+    /// What may be spent is spent.
+    Budget,
     /// No such path.
     NoRoute,
     /// No such model.
@@ -58,6 +61,7 @@ static KINDS: &[Row] = &[
     (Kind::Invalid, 400, (INVALID, None), INVALID, INVALID),
     (Kind::Key, 401, (INVALID, Some("invalid_api_key")), "authentication_error", "authentication_error"),
     (Kind::Forbidden, 403, (INVALID, Some("forbidden")), "permission_error", "permission_error"),
+    (Kind::Budget, 402, ("insufficient_quota", Some("insufficient_quota")), "billing_error", INVALID),
     (Kind::NoRoute, 404, (INVALID, Some("unknown_url")), "not_found_error", "not_found_error"),
     (Kind::NoModel, 404, (INVALID, Some("model_not_found")), "not_found_error", "not_found_error"),
     (Kind::NoRecord, 404, (INVALID, None), "not_found_error", "not_found_error"),
@@ -142,6 +146,8 @@ impl Kind {
     /// The kind that a fault tells by itself.
     pub fn of(fault: &Fault) -> Self {
         match (fault.blame, fault.retry) {
+            (Blame::Policy, _) => Self::Forbidden,
+            (Blame::Budget, _) => Self::Budget,
             (_, Retry::WhenReady(_)) => Self::NotReady,
             (Blame::Caller, Retry::After(_)) => Self::Late,
             (Blame::Caller, _) => Self::Invalid,

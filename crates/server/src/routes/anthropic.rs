@@ -6,15 +6,17 @@ use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::http::StatusCode;
 use axum::routing::post;
+use ingle_protocol::Format;
 use ingle_protocol::wire::anthropic;
 
-use super::{Outcome, blocking, body, card, generate, provider};
+use super::{Outcome, blocking, body, card, passable, provider};
 use crate::State;
 use crate::keys::Owner;
 use crate::refusal::json;
 
 pub(super) fn routes() -> Router<Arc<State>> {
-    let messages = |state, request| generate(anthropic::read_request, state, request);
+    let messages =
+        |state, request| passable(Format::Messages, anthropic::read_request, state, request);
     Router::new()
         .route("/v1/messages", post(messages))
         .route("/v1/messages/count_tokens", post(count))

@@ -15,6 +15,7 @@ use super::{Outcome, blocking, card, left, own, place, provider, taken, writer};
 use crate::State;
 use crate::answer::stamp;
 use crate::keys::Owner;
+use crate::origin::part;
 use crate::refusal::{Refusal, json};
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -61,11 +62,12 @@ async fn weigh(
     let began = Instant::now();
     let work = move || {
         let _place = place;
-        let one = |mut weighing: Weighing| {
+        let one = |(at, mut weighing): (u32, Weighing)| {
+            weighing.request.origin = weighing.request.origin.map(|origin| part(&origin, at));
             weighing.request.timeout_ms = left(weighing.request.timeout_ms, began.elapsed())?;
             provider.weigh(&weighing, Arc::clone(&cancelled))
         };
-        all.into_iter().map(one).collect::<Result<Vec<Weighed>, Fault>>()
+        (0..).zip(all).map(one).collect::<Result<Vec<Weighed>, Fault>>()
     };
     let weighed = blocking(work).await?;
     drop(call);

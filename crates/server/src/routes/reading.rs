@@ -19,6 +19,7 @@ use crate::answer::{Admitted, stamp};
 use crate::keys::Owner;
 use crate::limits::{self, Reserved};
 use crate::listen::reached;
+use crate::origin::part;
 use crate::places::Place;
 use crate::refusal::{Refusal, json};
 use crate::traces::Traced;
@@ -96,6 +97,7 @@ pub(crate) async fn begin(
 ) -> Result<reading::Answer, Refusal> {
     may_pass(&state.config(), owner, asked.terms.priority)?;
     asked.terms.owner = owner.number();
+    asked.terms.origin = Some(owner.origin());
     let provider = Arc::clone(provider(state)?);
     let card = reader(owner, &provider, &asked.terms.model).await?;
     let reads = reads(&card)?;
@@ -202,11 +204,12 @@ impl UnderWay {
         let (began, place) = (self.began, self.place.take());
         let work = move || {
             let _place = place;
-            let read = |mut encoding: Encoding| {
+            let read = |(at, mut encoding): (u32, Encoding)| {
+                encoding.origin = encoding.origin.map(|origin| part(&origin, at));
                 encoding.timeout_ms = left(encoding.timeout_ms, began.elapsed())?;
                 provider.encode(&encoding, Arc::clone(&cancelled))
             };
-            let read = encodings.into_iter().map(read).collect::<Result<Vec<Encoded>, Fault>>()?;
+            let read = (0..).zip(encodings).map(read).collect::<Result<Vec<Encoded>, Fault>>()?;
             let total = Receipt::total(read.iter().map(|encoded| &encoded.receipt));
             Ok((asked.write_answer(&stamp, &read)?, total))
         };

@@ -80,6 +80,8 @@ pub(crate) struct Row {
     pub(crate) requests_per_minute: Option<NonZeroU32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens_per_minute: Option<NonZeroU32>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) classes: BTreeSet<String>,
 }
 
 impl Row {
@@ -96,6 +98,7 @@ impl Row {
             min_priority: self.min_priority,
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
+            classes: self.classes.clone(),
             ..Key::new(self.name.0.0.clone(), self.hash.0.clone())
         }
     }

@@ -11,6 +11,7 @@ use ingle_backend::clock::monotonic_micros;
 use ingle_server::Control;
 use serde_json::json;
 
+use super::gateway::Door;
 use super::models::Models;
 use super::settings::Settings;
 use crate::ui::{Style, Ui};
@@ -24,6 +25,7 @@ pub(super) struct Watch {
     pub(super) settings: Settings,
     pub(super) control: Control,
     pub(super) models: Arc<OnceLock<Arc<Models>>>,
+    pub(super) door: Arc<Door>,
     pub(super) json: bool,
     pub(super) quiet: bool,
 }
@@ -76,6 +78,7 @@ impl Watch {
             Ok((settings, config))
         };
         let (settings, config) = read().inspect_err(|_: &anyhow::Error| self.control.broken())?;
+        self.door.reload().inspect_err(|_| self.control.broken())?;
         self.control.apply(config)?;
         if let Some(models) = self.models.get() {
             models.fleet().keep(settings.args.keep_alive);

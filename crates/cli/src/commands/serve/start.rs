@@ -15,6 +15,7 @@ use ingle_server::Slot;
 use serde_json::json;
 
 use super::adapters::Adapters;
+use super::gateway::Door;
 use super::models::{Files, Models};
 use crate::ui::{Bar, Style, Ui, duration, size};
 
@@ -96,6 +97,8 @@ pub(crate) struct Start {
     pub(crate) draft: Option<Reference>,
     /// Where the models are put, to be ended in order.
     pub(crate) loaded: Arc<OnceLock<Arc<Models>>>,
+    /// What stands before them.
+    pub(crate) door: Arc<Door>,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
 }
@@ -139,7 +142,8 @@ impl Start {
         }
         load_first(&models, &first.name, slot)?;
         started.store(true, Ordering::Relaxed);
-        slot.fill(Arc::clone(self.loaded.get_or_init(|| Arc::clone(&models))) as _);
+        let loaded = Arc::clone(self.loaded.get_or_init(|| Arc::clone(&models)));
+        slot.fill(self.door.before(loaded)?);
         self.announce(&ui, "ready", url)?;
         for named in absent.into_iter().filter(|it| *it != first) {
             fetch(&store, &models, named, &ui);

@@ -1,0 +1,248 @@
+//! What stands before a server's models: a policy, the providers that it names, budgets, and the
+//! ledger. The one place that knows both the gateway and the ledger, since neither may know the
+//! other. Absent: what any of them does.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use clap::Args as ClapArgs;
+use ingle_gateway::budget::{Amount, Memory, State};
+use ingle_gateway::policy::{self, Table};
+use ingle_gateway::remote::World;
+use ingle_gateway::remote::net::{Net, Proxy};
+use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts};
+use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
+use ingle_ledger::{Durability, Ledger, Options, Place, Reserved, Ticket};
+use ingle_model::pull::Store;
+use ingle_protocol::{
+    Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
+};
+
+use super::super::ledger::now_ms;
+use crate::ui::{self, Usage};
+
+/// The version that a ledger has of no policy.
+const NO_POLICY: &str = "none";
+
+/// Where requests may go, and what is kept of them.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Where requests may go")]
+pub(crate) struct GatewayArgs {
+    /// A file that says which requests may leave this machine, to whom, and for how much; without
+    /// it none does. It is read again when it changes. `ingle route explain` shows what it decides
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+
+    /// Where each request's receipt is kept, without its words: a file or `postgres://…` [default:
+    /// `ledger.sqlite` in `INGLE_HOME`]
+    #[arg(long, value_name = "PLACE", env = "INGLE_LEDGER", hide_env_values = true)]
+    pub(super) ledger: Option<Place>,
+
+    /// Keep no receipts
+    #[arg(long, conflicts_with = "ledger")]
+    pub(super) no_ledger: bool,
+
+    /// Wait until the disk has each receipt, so that a power cut loses none; otherwise it survives
+    /// the program's end, whatever that is
+    #[arg(long)]
+    pub(super) ledger_sync: bool,
+}
+
+impl GatewayArgs {
+    /// The ledger; where the usual place cannot hold one, as on a disk that cannot be written to,
+    /// the server does without, unless a policy wants one.
+    pub(super) fn open(&self) -> anyhow::Result<Option<Ledger>> {
+        if self.no_ledger {
+            return Ok(None);
+        }
+        let durability = if self.ledger_sync { Durability::Power } else { Durability::Process };
+        let options = Options { durability, ..Options::default() };
+        if let Some(place) = &self.ledger {
+            return Ok(Some(Ledger::open(place, &options)?));
+        }
+        let store = Store::open_default().map_err(anyhow::Error::from);
+        let opened =
+            store.and_then(|store| Ok(Ledger::open(&Place::within(store.root()), &options)?));
+        match opened {
+            Ok(ledger) => Ok(Some(ledger)),
+            Err(error) if self.policy.is_some() => {
+                Err(error.context("the policy's budgets need a ledger; --no-ledger does without"))
+            }
+            Err(error) => {
+                ui::warn(&format!("no receipts can be kept: {error}"));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A policy's text, read and checked.
+pub(crate) fn read(path: &Path) -> anyhow::Result<(Table, String)> {
+    let name = path.display().to_string();
+    let file = std::fs::metadata(path).with_context(|| format!("no policy at {name}"))?;
+    if file.len() > policy::POLICY_MAX as u64 {
+        return Err(Usage(format!("{name} is too long to be a policy")).into());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("no policy at {name}"))?;
+    let table = Table::read(&name, &text).map_err(|wrong| Usage(wrong.to_string()))?;
+    let version = policy::version(&text);
+    Ok((table, version))
+}
+
+/// What is needed to put a gateway before models, and to give it another policy.
+pub(crate) struct Door {
+    args: GatewayArgs,
+    ledger: Option<Arc<Ledger>>,
+    handle: tokio::runtime::Handle,
+    gateway: OnceLock<Arc<Gateway>>,
+}
+
+impl Door {
+    /// Opens the ledger and reads the policy once, so that what is wrong is told before anything
+    /// is served.
+    pub(crate) fn new(args: GatewayArgs, handle: tokio::runtime::Handle) -> anyhow::Result<Self> {
+        let ledger = args.open()?.map(Arc::new);
+        let door = Self { args, ledger, handle, gateway: OnceLock::new() };
+        door.held()?;
+        Ok(door)
+    }
+
+    /// What the policy's file says now.
+    fn held(&self) -> anyhow::Result<Held> {
+        let (table, version) = match &self.args.policy {
+            Some(path) => read(path)?,
+            None => (Table::default(), NO_POLICY.to_owned()),
+        };
+        let variable = |name: &str| std::env::var(name).ok();
+        let proxy = Proxy::from_env(&variable).map_err(Usage)?;
+        let world = World::new(Arc::new(Net::new(proxy)));
+        let handle = self.handle.clone();
+        Held::new(table, version, handle, world).map_err(|fault| Usage(fault.to_string()).into())
+    }
+
+    /// The gateway before these models.
+    pub(super) fn before(&self, local: Arc<dyn Provider>) -> anyhow::Result<Arc<dyn Provider>> {
+        let held = self.held()?;
+        let budgets = self.recovered(&held.table)?;
+        let book: Arc<dyn Book> = match &self.ledger {
+            Some(ledger) => Arc::new(Pages(Arc::clone(ledger))),
+            None => Arc::new(Forgetful),
+        };
+        let gateway = Gateway::new(Parts {
+            local,
+            held,
+            store: Arc::new(Memory::new(budgets)),
+            book,
+            handle: self.handle.clone(),
+            now_ms: Arc::new(now_ms),
+        });
+        Ok(Arc::clone(self.gateway.get_or_init(|| Arc::new(gateway))) as _)
+    }
+
+    /// Has the policy's file hold as it is now. Where it is wrong, the one before goes on.
+    pub(super) fn reload(&self) -> anyhow::Result<()> {
+        if let Some(gateway) = self.gateway.get() {
+            gateway.hold(self.held()?);
+        }
+        Ok(())
+    }
+
+    /// What was spent of budgets whose time is not over, out of the ledger.
+    fn recovered(&self, table: &Table) -> anyhow::Result<State> {
+        let now_ms = now_ms();
+        let Some(from_ms) = table.counted_since(now_ms) else { return Ok(State::default()) };
+        let mut spent = Vec::new();
+        if let Some(ledger) = &self.ledger {
+            for stored in ledger.reader()?.entries(from_ms, u64::MAX) {
+                let entry = stored?.entry;
+                let (amount, accounts) = policy::charged(table, &entry, now_ms);
+                spent.extend(accounts.into_iter().map(|account| (account, amount)));
+            }
+        }
+        Ok(State::recover(spent, [], |_| false).0)
+    }
+}
+
+/// The ledger as a gateway's book.
+struct Pages(Arc<Ledger>);
+
+/// What becomes of a ticket is told; a ledger that takes none says so at once.
+fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
+    let fault = |error| Fault::ours(format!("the ledger cannot be written: {error}"));
+    match ticket {
+        Ok(ticket) => ticket.then(move |written| kept(written.map_err(fault))),
+        Err(error) => kept(Err(fault(error))),
+    }
+}
+
+impl Book for Pages {
+    fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
+        let reserved = held.iter().map(|(budget, amount)| Reserved {
+            budget: budget.clone(),
+            micros: amount.micros,
+            tokens: amount.tokens,
+        });
+        tell(self.0.begin(worst, &reserved.collect::<Vec<_>>()), kept);
+    }
+
+    fn end(&self, entry: &Entry, kept: Kept) {
+        tell(self.0.end(entry), kept);
+    }
+
+    fn note(&self, entry: &Entry, kept: Kept) {
+        tell(self.0.note(entry), kept);
+    }
+}
+
+/// A machine without models of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nobody;
+
+fn nobody<T>() -> Result<T, Fault> {
+    let message = "this server has no model of its own; its policy names who answers";
+    Err(Fault::caller(message).at("model"))
+}
+
+impl Provider for Nobody {
+    fn models(&self) -> Vec<ModelCard> {
+        Vec::new()
+    }
+    fn load(&self, _: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
+        nobody()
+    }
+    fn unload(&self, _: &str) -> Result<(), Fault> {
+        nobody()
+    }
+    fn sheet(&self, _: &str) -> Result<Sheet, Fault> {
+        nobody()
+    }
+    fn fetch(&self, _: &str, _: Tell<'_>) -> Result<(), Fault> {
+        nobody()
+    }
+    fn remove(&self, _: &str) -> Result<(), Fault> {
+        nobody()
+    }
+    fn send(&self, _: Request, _: Sink) -> Result<Call, Fault> {
+        nobody()
+    }
+    fn weigh(&self, _: &Weighing, _: Arc<AtomicBool>) -> Result<Weighed, Fault> {
+        nobody()
+    }
+    fn encode(&self, _: &Encoding, _: Arc<AtomicBool>) -> Result<Encoded, Fault> {
+        nobody()
+    }
+    fn render(&self, _: &str, _: &Chat) -> Result<String, Fault> {
+        nobody()
+    }
+    fn tokenize(&self, _: &str, _: &str, _: bool) -> Result<Vec<Token>, Fault> {
+        nobody()
+    }
+    fn detokenize(&self, _: &str, _: &[Token]) -> Result<String, Fault> {
+        nobody()
+    }
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,323 @@
+//! The provider that stands before all others: each request is decided by the policy that holds,
+//! paid for out of its budgets, sent where it may go, and kept in a book, once, whatever its end.
+//! The engine of this machine is one provider among them. Fails closed: what cannot be looked at,
+//! held or noted does not leave.
+//!
+//! Absent: what is decided (`policy`), how another machine is asked (`remote`), what is found in
+//! texts (`privacy`), and where budgets and the book are kept.
+
+mod ask;
+mod flight;
+mod held;
+mod keep;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ingle_protocol::{
+    Adapter, Blame, Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Origin, Request, Retry,
+    Sink, Token, Weighed, Weighing,
+};
+
+use crate::budget::{Amount, Store};
+use crate::policy::{self, Ask, Candidate, Check, Decision, Found, Refused, Table};
+use crate::privacy::Detector;
+use crate::{AdapterCard, Metric, ModelCard, Provider, Sheet, Tell, Wanted};
+pub use held::Held;
+
+/// Told when what was given to a [`Book`] is on the disk, or cannot be: on the book's own thread,
+/// so it does not block.
+pub type Kept = Box<dyn FnOnce(Result<(), Fault>) + Send>;
+
+/// Where calls are kept. Each method returns as soon as the entry is in line.
+pub trait Book: Send + Sync {
+    /// Announces a call before its first byte leaves: what is known of it, with the most that it
+    /// can cost, and what is held for it, by budget. Were this process to end now, that is what
+    /// is found of it.
+    fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept);
+    /// Ends a call that was announced.
+    fn end(&self, entry: &Entry, kept: Kept);
+    /// Notes a call of which nothing left the machine.
+    fn note(&self, entry: &Entry, kept: Kept);
+}
+
+/// A book that forgets, for who wants no ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct Forgetful;
+
+impl Book for Forgetful {
+    fn begin(&self, _: &Entry, _: &[(String, Amount)], kept: Kept) {
+        kept(Ok(()));
+    }
+    fn end(&self, _: &Entry, kept: Kept) {
+        kept(Ok(()));
+    }
+    fn note(&self, _: &Entry, kept: Kept) {
+        kept(Ok(()));
+    }
+}
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// The models of this machine.
+    pub local: Arc<dyn Provider>,
+    /// What holds at first.
+    pub held: Held,
+    /// Where budgets are kept.
+    pub store: Arc<dyn Store>,
+    /// Where calls are kept.
+    pub book: Arc<dyn Book>,
+    /// Runs what comes after a failure, off the threads that tell of it.
+    pub handle: tokio::runtime::Handle,
+    /// Milliseconds since 1970.
+    pub now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// All providers behind one.
+pub struct Gateway {
+    way: Arc<Way>,
+}
+
+/// What all calls share.
+struct Way {
+    local: Arc<dyn Provider>,
+    held: RwLock<Arc<Held>>,
+    detector: Detector,
+    store: Arc<dyn Store>,
+    book: Arc<dyn Book>,
+    handle: tokio::runtime::Handle,
+    now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("held", &self.way.held()).finish_non_exhaustive()
+    }
+}
+
+impl Way {
+    /// What holds now; calls under way go on with what held when they began.
+    fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.now_ms)()
+    }
+
+    /// What is in a request that is nobody else's business, where the policy wants to know.
+    fn found(&self, table: &Table, request: &Request) -> Found {
+        if !table.wants_detection() {
+            return Found::NotLooked;
+        }
+        let survey = self.detector.survey(request);
+        match survey.unsure {
+            Some(unsure) => Found::Failed(unsure.to_string()),
+            None => Found::Kinds(survey.counts()),
+        }
+    }
+
+    /// The decision on a request.
+    fn decide(&self, held: &Held, request: &Request, origin: &Origin) -> Result<Decision, Fault> {
+        let table = &held.table;
+        let found = self.found(table, request);
+        let ask = Ask { origin, model: &request.model, needs: ask::needs(request), found };
+        let now_ms = self.now_ms();
+        let accounts = policy::accounts(table, &ask, now_ms);
+        let standings = match accounts.is_empty() {
+            true => Vec::new(),
+            false => self.store.standings(&accounts).map_err(|refusal| broken(&refusal))?,
+        };
+        let facts = policy::Facts {
+            now_ms,
+            candidates: ask::facts(&*self.local, held, &request.model, now_ms)?,
+            accounts: accounts.into_iter().zip(standings).collect(),
+        };
+        Ok(policy::decide(table, &ask, &facts))
+    }
+}
+
+fn broken(refusal: &crate::budget::Refusal) -> Fault {
+    Fault::ours(format!("nothing can be spent now: {refusal}"))
+}
+
+/// What a caller is told where nobody may answer.
+fn refusal(refused: &Refused) -> Fault {
+    let message = refused.message.clone();
+    let wait = refused.retry_after_ms.map(std::time::Duration::from_millis);
+    match refused.check {
+        Check::Privacy => Fault { blame: Blame::Policy, ..Fault::caller(message) },
+        Check::Capability => Fault::caller(message).at("model"),
+        Check::Budget | Check::CostAndLatency => {
+            Fault { blame: Blame::Budget, ..Fault::caller(message) }
+        }
+        Check::Health => Fault {
+            blame: Blame::Provider,
+            retry: wait.map_or(Retry::Elsewhere, Retry::WhenReady),
+            param: None,
+            message,
+        },
+    }
+}
+
+impl Gateway {
+    /// A gateway of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { local, held, store, book, handle, now_ms } = parts;
+        let held = RwLock::new(Arc::new(held));
+        let detector = Detector::new();
+        Self { way: Arc::new(Way { local, held, detector, store, book, handle, now_ms }) }
+    }
+
+    /// Another policy from now on. Calls under way end by the one that they began with.
+    pub fn hold(&self, held: Held) {
+        *self.way.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
+    }
+
+    /// What would be decided on a request now. Nothing is sent, held or kept.
+    ///
+    /// # Errors
+    /// Where the facts cannot be had.
+    pub fn explain(&self, request: &Request) -> Result<Decision, Fault> {
+        let origin = request.origin.clone().unwrap_or_default();
+        self.way.decide(&self.way.held(), request, &origin)
+    }
+
+    /// The model of this machine that a name stands for, for what is asked of this machine alone.
+    fn here(&self, name: &str) -> Result<String, Fault> {
+        let held = self.way.held();
+        let all = policy::candidates(&held.table, name);
+        let found = all.into_iter().find(Candidate::is_local).map(|it| it.model);
+        let elsewhere = || {
+            let why = format!("{name:?} is not on this machine, and is asked for texts alone");
+            Fault::caller(why).at("model")
+        };
+        found.ok_or_else(elsewhere)
+    }
+
+    /// Notes something that this machine did and that generated nothing.
+    fn noted<T>(
+        &self,
+        origin: &Origin,
+        model: &str,
+        outcome: Result<T, Fault>,
+        receipt: impl FnOnce(&T) -> Option<ingle_protocol::Receipt>,
+    ) -> Result<T, Fault> {
+        let entry = keep::computed(&self.way.held(), origin, model, &outcome, receipt);
+        let (kept, wait) = std::sync::mpsc::sync_channel(1);
+        self.way.book.note(&entry, Box::new(move |result| drop(kept.send(result))));
+        let unkept = || Fault::ours("the ledger is gone, so that nothing can be answered");
+        wait.recv().map_err(|_| unkept())??;
+        outcome
+    }
+}
+
+impl Provider for Gateway {
+    fn wanted(&self) -> Wanted {
+        let held = self.way.held();
+        Wanted {
+            headers: held.table.headers().into_iter().map(str::to_owned).collect(),
+            verbatim: held.table.providers.iter().any(|it| it.name != policy::LOCAL),
+        }
+    }
+
+    fn models(&self) -> Vec<ModelCard> {
+        let mut cards = self.way.local.models();
+        for card in ask::elsewhere(&self.way.held().table) {
+            if cards.iter().all(|known| known.name != card.name) {
+                cards.push(card);
+            }
+        }
+        cards
+    }
+
+    fn find(&self, name: &str) -> Result<Option<ModelCard>, Fault> {
+        let held = self.way.held();
+        if let Some(card) = ask::alias(&held, name, &*self.way.local)? {
+            return Ok(Some(card));
+        }
+        match self.way.local.find(name)? {
+            Some(card) => Ok(Some(card)),
+            None => Ok(ask::remote_card(&held, name)),
+        }
+    }
+
+    fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {
+        self.way.local.load(model, keep)
+    }
+
+    fn unload(&self, model: &str) -> Result<(), Fault> {
+        self.way.local.unload(model)
+    }
+
+    fn sheet(&self, model: &str) -> Result<Sheet, Fault> {
+        self.way.local.sheet(model)
+    }
+
+    fn fetch(&self, reference: &str, tell: Tell<'_>) -> Result<(), Fault> {
+        self.way.local.fetch(reference, tell)
+    }
+
+    fn remove(&self, model: &str) -> Result<(), Fault> {
+        self.way.local.remove(model)
+    }
+
+    fn adapters(&self, model: &str) -> Vec<AdapterCard> {
+        self.way.local.adapters(model)
+    }
+
+    fn load_adapter(&self, model: &str, name: &str, path: &Path) -> Result<(), Fault> {
+        self.way.local.load_adapter(model, name, path)
+    }
+
+    fn unload_adapter(&self, name: &str) -> Result<(), Fault> {
+        self.way.local.unload_adapter(name)
+    }
+
+    fn scale_adapters(&self, model: &str, scales: &[Adapter]) -> Result<(), Fault> {
+        self.way.local.scale_adapters(model, scales)
+    }
+
+    fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
+        flight::start(&self.way, request, sink)
+    }
+
+    fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault> {
+        let model = self.here(&weighing.request.model)?;
+        let mut weighing = weighing.clone();
+        weighing.request.model.clone_from(&model);
+        let origin = weighing.request.origin.clone().unwrap_or_default();
+        let weighed = self.way.local.weigh(&weighing, cancelled);
+        self.noted(&origin, &model, weighed, |weighed| Some(weighed.receipt.clone()))
+    }
+
+    fn encode(&self, encoding: &Encoding, cancelled: Arc<AtomicBool>) -> Result<Encoded, Fault> {
+        let model = self.here(&encoding.model)?;
+        let encoding = Encoding { model: model.clone(), ..encoding.clone() };
+        let origin = encoding.origin.clone().unwrap_or_default();
+        let encoded = self.way.local.encode(&encoding, cancelled);
+        self.noted(&origin, &model, encoded, |encoded| Some(encoded.receipt.clone()))
+    }
+
+    fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
+        self.way.local.render(&self.here(model)?, chat)
+    }
+
+    fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
+        self.way.local.tokenize(&self.here(model)?, text, special)
+    }
+
+    fn detokenize(&self, model: &str, tokens: &[Token]) -> Result<String, Fault> {
+        self.way.local.detokenize(&self.here(model)?, tokens)
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = self.way.local.metrics();
+        metrics.extend(self.way.held().remote.metrics());
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests;

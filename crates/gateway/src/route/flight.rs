@@ -1,0 +1,510 @@
+//! One call from its decision to its entry in the book. Candidates are tried in the decision's
+//! order as long as nothing of an answer was told; what is held for a try is held before it and
+//! settled after it; the caller's last event comes when the entry is on the disk.
+//!
+//! A flight is one value behind a lock, which is never held while a provider is asked.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ingle_protocol::{
+    Blame, Call, End, Entry, Event, Fault, Finish, Origin, Receipt, Request, Retry, Sink, Step,
+    Timings, Usage,
+};
+
+use super::{Held, Way, broken, keep, refusal};
+use crate::budget::{Amount, Refusal};
+use crate::policy::Choice;
+use crate::privacy::{Redaction, Restorer};
+use crate::remote::{Outcome, Plan, Told, Try};
+
+type Shared = Arc<Mutex<Flight>>;
+
+struct Flight {
+    way: Arc<Way>,
+    held: Arc<Held>,
+    request: Request,
+    /// Who was not tried yet.
+    left: VecDeque<Choice>,
+    /// All that is held at worst, for the book.
+    worst: Vec<(String, Amount)>,
+    entry: Entry,
+    announced: bool,
+    sink: Option<Sink>,
+    restorer: Option<Restorer>,
+    /// Whether anything of an answer was told: then nobody else is asked.
+    told: bool,
+    gone: bool,
+    call: Option<Call>,
+    fault: Option<Fault>,
+}
+
+/// Decides on a request and begins to carry that out.
+pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call, Fault> {
+    let held = way.held();
+    let origin = origin(way, &request);
+    let mut entry = keep::begun(&held, &origin, &request.model);
+    let request = Request { origin: Some(Arc::clone(&origin)), ..request };
+    let decision = way.decide(&held, &request, &origin);
+    let choices = decision.and_then(|decision| {
+        keep::decided(&mut entry, &decision);
+        decision.outcome.map_err(|refused| refusal(&refused))
+    });
+    let choices = match choices {
+        Ok(choices) => choices,
+        Err(fault) => {
+            entry.end = End::Refused;
+            way.book.note(&entry, Box::new(drop));
+            return Err(fault);
+        }
+    };
+    let worst = worst(&held, &choices);
+    let flight = Arc::new(Mutex::new(Flight {
+        way: Arc::clone(way),
+        held,
+        request,
+        left: choices.into(),
+        worst,
+        entry,
+        announced: false,
+        sink: Some(sink),
+        restorer: None,
+        told: false,
+        gone: false,
+        call: None,
+        fault: None,
+    }));
+    let dropped = Arc::clone(&flight);
+    let (call, _) = Call::telling(move || abandon(&dropped));
+    match step(&flight) {
+        Ok(()) => Ok(call),
+        Err(fault) => {
+            let mut it = lock(&flight);
+            it.entry.end = End::Failed;
+            it.sink = None;
+            let (way, entry, announced) = (Arc::clone(&it.way), it.entry.clone(), it.announced);
+            drop(it);
+            match announced {
+                true => way.book.end(&entry, Box::new(drop)),
+                false => way.book.note(&entry, Box::new(drop)),
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Where a request comes from; one that does not say gets an id of its own.
+fn origin(way: &Way, request: &Request) -> Arc<Origin> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let known = request.origin.clone().filter(|origin| !origin.id.is_empty());
+    known.unwrap_or_else(|| {
+        let (now_ms, number) = (way.now_ms(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let id = format!("call-{}-{now_ms}-{number}", std::process::id());
+        let at_ms = now_ms;
+        let given = request.origin.as_deref().cloned().unwrap_or_default();
+        Arc::new(Origin { id, at_ms, ..given })
+    })
+}
+
+/// Each try of a provider may be charged, and its retries are its own business.
+fn tries(held: &Held, choice: &Choice) -> u64 {
+    let provider = held.table.provider(&choice.candidate.provider);
+    let provider = provider.filter(|_| choice.leaves);
+    provider.map_or(1, |it| 1 + u64::from(it.retries) + u64::from(it.hedge_after_ms.is_some()))
+}
+
+fn all_tries(held: &Held, choice: &Choice) -> Amount {
+    let tries = tries(held, choice);
+    let Amount { micros, tokens } = choice.amount;
+    Amount { micros: micros.saturating_mul(tries), tokens: tokens.saturating_mul(tries) }
+}
+
+/// What all candidates that leave can take together, by account.
+fn worst(held: &Held, choices: &[Choice]) -> Vec<(String, Amount)> {
+    let leaving = choices.iter().filter(|choice| choice.leaves);
+    let each = leaving.flat_map(|choice| {
+        let amount = all_tries(held, choice);
+        choice.claims.iter().map(move |claim| (claim.account.name.clone(), amount))
+    });
+    let mut all: Vec<(String, Amount)> = Vec::new();
+    for (name, amount) in each {
+        match all.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => {
+                sum.micros = sum.micros.saturating_add(amount.micros);
+                sum.tokens = sum.tokens.saturating_add(amount.tokens);
+            }
+            None => all.push((name, amount)),
+        }
+    }
+    all
+}
+
+fn lock(flight: &Shared) -> MutexGuard<'_, Flight> {
+    flight.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The caller went away.
+fn abandon(flight: &Shared) {
+    let mut it = lock(flight);
+    it.gone = true;
+    let call = it.call.take();
+    drop(it);
+    drop(call);
+}
+
+/// Whether somebody else may do what this one could not.
+fn may_go_on(fault: &Fault) -> bool {
+    fault.retry != Retry::Never || fault.blame != Blame::Caller
+}
+
+/// Tries who is left until one is under way.
+fn step(flight: &Shared) -> Result<(), Fault> {
+    loop {
+        let mut it = lock(flight);
+        if it.gone {
+            drop(it);
+            conclude(flight, Err(Fault::ours("the caller went away")));
+            return Ok(());
+        }
+        let Some(choice) = it.left.pop_front() else {
+            let none = || Fault::ours("nobody was left to ask; this is a bug");
+            return Err(it.fault.take().unwrap_or_else(none));
+        };
+        drop(it);
+        let name = choice.candidate.to_string();
+        match attempt(flight, choice) {
+            Ok(()) => return Ok(()),
+            Err(fault) => {
+                let mut it = lock(flight);
+                it.judge(&name, false, &fault.message);
+                if !may_go_on(&fault) {
+                    return Err(fault);
+                }
+                it.fault = Some(fault);
+            }
+        }
+    }
+}
+
+impl Flight {
+    /// Notes what came of a candidate.
+    fn judge(&mut self, candidate: &str, taken: bool, why: &str) {
+        let short: String = why.chars().take(300).collect();
+        match self.entry.route.iter_mut().find(|step| step.candidate == candidate) {
+            Some(step) => {
+                step.taken = taken;
+                if !taken {
+                    step.reason = format!("{}; tried: {short}", step.reason);
+                }
+            }
+            None => {
+                let step = Step { candidate: candidate.to_owned(), taken, reason: short };
+                self.entry.route.push(step);
+            }
+        }
+    }
+
+    /// Hands an event on, restored.
+    fn deliver(&mut self, event: Event) -> ControlFlow<()> {
+        self.told = true;
+        let events = match &mut self.restorer {
+            Some(restorer) => restorer.event(event),
+            None => vec![event],
+        };
+        let Some(sink) = &mut self.sink else { return ControlFlow::Break(()) };
+        events.into_iter().try_for_each(sink)
+    }
+}
+
+/// The id that a try's reservation has.
+fn held_as(id: &str, choice: &Choice) -> String {
+    format!("{id} {}", choice.candidate)
+}
+
+fn attempt(flight: &Shared, choice: Choice) -> Result<(), Fault> {
+    let (way, held, id) = {
+        let it = lock(flight);
+        (Arc::clone(&it.way), Arc::clone(&it.held), held_as(&it.entry.id, &choice))
+    };
+    if !choice.claims.is_empty() {
+        let amount = all_tries(&held, &choice);
+        let reserved = way.store.reserve(&id, amount, &choice.claims, way.now_ms());
+        reserved.map_err(|refusal| match &refusal {
+            Refusal::Over { .. } => Fault {
+                blame: Blame::Budget,
+                retry: Retry::Elsewhere,
+                ..Fault::caller(refusal.to_string())
+            },
+            _ => broken(&refusal),
+        })?;
+    }
+    let begun = match choice.leaves {
+        true => leave(flight, &way, choice.clone()),
+        false => stay(flight, &way, choice.clone()),
+    };
+    if begun.is_err() && !choice.claims.is_empty() {
+        drop(way.store.release(&id));
+    }
+    begun
+}
+
+/// Has this machine answer.
+fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
+    let request = {
+        let mut it = lock(flight);
+        it.restorer = None;
+        let most = choice.max_tokens.and_then(|most| u32::try_from(most).ok());
+        let max_tokens = match (it.request.max_tokens, most) {
+            (Some(wanted), Some(most)) => Some(wanted.min(most)),
+            (wanted, most) => wanted.or(most),
+        };
+        let model = choice.candidate.model.clone();
+        Request { model, max_tokens, ..it.request.clone() }
+    };
+    let told = Arc::clone(flight);
+    let sink: Sink = Box::new(move |event| match event {
+        Event::Done(receipt) => {
+            computed(&told, &choice, Ok(*receipt));
+            ControlFlow::Continue(())
+        }
+        Event::Failed(fault) => {
+            computed(&told, &choice, Err(fault));
+            ControlFlow::Continue(())
+        }
+        event => lock(&told).deliver(event),
+    });
+    let call = way.local.send(request, sink)?;
+    take(flight, call);
+    Ok(())
+}
+
+/// The call that a flight is now, unless its caller went away meanwhile.
+fn take(flight: &Shared, call: Call) {
+    let mut it = lock(flight);
+    let over = it.gone || it.sink.is_none();
+    let call = if over { Some(call) } else { it.call.replace(call) };
+    drop(it);
+    drop(call);
+}
+
+/// This machine's answer has ended.
+fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
+    let mut it = lock(flight);
+    let name = choice.candidate.to_string();
+    match outcome {
+        Ok(receipt) => {
+            let held = Arc::clone(&it.held);
+            keep::local(&held, &mut it.entry, &choice.candidate.model, &receipt);
+            it.judge(&name, true, "");
+            let usage = receipt.usage;
+            settle(&it, choice, Some(tokens(&usage)));
+            drop(it);
+            conclude(flight, Ok(receipt));
+        }
+        Err(fault) => {
+            it.judge(&name, false, &fault.message);
+            it.entry.tries += 1;
+            settle(&it, choice, Some(Amount::default()));
+            drop(it);
+            go_on(flight, fault);
+        }
+    }
+}
+
+/// What this machine's tokens count as in budgets: they are tokens, and their cost is known at
+/// the end alone.
+fn tokens(usage: &Usage) -> Amount {
+    let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+    Amount { micros: 0, tokens }
+}
+
+fn settle(flight: &Flight, choice: &Choice, took: Option<Amount>) {
+    if !choice.claims.is_empty() {
+        // What is not open any more has expired, at its worst.
+        drop(flight.way.store.settle(&held_as(&flight.entry.id, choice), took));
+    }
+}
+
+/// Asks the next one where that is still possible, or ends the call.
+fn go_on(flight: &Shared, fault: Fault) {
+    let mut it = lock(flight);
+    let on = !it.told && !it.gone && may_go_on(&fault) && !it.left.is_empty();
+    if !on {
+        drop(it);
+        conclude(flight, Err(fault));
+        return;
+    }
+    it.fault = Some(fault);
+    let (handle, next) = (it.way.handle.clone(), Arc::clone(flight));
+    drop(it);
+    handle.spawn_blocking(move || {
+        if let Err(fault) = step(&next) {
+            conclude(&next, Err(fault));
+        }
+    });
+}
+
+/// Has a provider elsewhere answer, once the book knows of it.
+fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
+    let mut it = lock(flight);
+    let mut request = it.request.clone();
+    let mut redaction = None;
+    if choice.redact {
+        let redacted = way.detector.redact(&request, |_| true);
+        let (safe, behind) = redacted.map_err(|unsure| Fault {
+            blame: Blame::Policy,
+            retry: Retry::Elsewhere,
+            ..Fault::caller(format!("nothing leaves: {unsure}"))
+        })?;
+        it.entry.redacted = it.entry.redacted.max(behind.replaced());
+        request = safe;
+        redaction = Some(behind);
+    }
+    it.restorer = redaction.as_ref().map(Redaction::restorer);
+    if it.announced {
+        drop(it);
+        return send(flight, request, &choice);
+    }
+    it.announced = true;
+    let mut worst = it.entry.clone();
+    worst.provider.clone_from(&choice.candidate.provider);
+    worst.model.clone_from(&choice.candidate.model);
+    let most = |micros: &u64, choice: &Choice| {
+        micros.checked_add(all_tries(&it.held, choice).micros)
+    };
+    let others = it.left.iter().filter(|other| other.leaves);
+    worst.cost.micros = std::iter::once(&choice)
+        .chain(others)
+        .try_fold(0, |sum, choice| most(&sum, choice))
+        .filter(|_| choice.expected_micros.is_some());
+    let held = it.worst.clone();
+    drop(it);
+    let then = Arc::clone(flight);
+    way.book.begin(
+        &worst,
+        &held,
+        Box::new(move |kept| {
+            let sent = kept.and_then(|()| send(&then, request, &choice));
+            if let Err(fault) = sent {
+                let it = lock(&then);
+                settle(&it, &choice, Some(Amount::default()));
+                drop(it);
+                go_on(&then, fault);
+            }
+        }),
+    );
+    Ok(())
+}
+
+fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault> {
+    let it = lock(flight);
+    if it.gone {
+        drop(it);
+        return Err(Fault::ours("the caller went away"));
+    }
+    let (way, held) = (Arc::clone(&it.way), Arc::clone(&it.held));
+    let id = held_as(&it.entry.id, choice);
+    drop(it);
+    if !choice.claims.is_empty() {
+        way.store.sent(&id).map_err(|refusal| broken(&refusal))?;
+    }
+    let most = choice.max_tokens.and_then(|most| u32::try_from(most).ok());
+    let provider = held.table.provider(&choice.candidate.provider);
+    let total = provider.map(|it| it.total_timeout_ms).filter(|ms| *ms < u64::MAX);
+    let plan = Plan {
+        tries: vec![Try {
+            provider: choice.candidate.provider.clone(),
+            model: choice.candidate.model.clone(),
+            max_tokens: most,
+        }],
+        total: total.map(Duration::from_millis),
+        prompt_tokens: u32::try_from(super::ask::needs(&request).prompt_tokens)
+            .unwrap_or(u32::MAX),
+    };
+    let (told, choice) = (Arc::clone(flight), choice.clone());
+    let call = held.remote.send(
+        request,
+        plan,
+        Box::new(move |what| match what {
+            Told::Event(event) => lock(&told).deliver(event),
+            Told::End(outcome) => {
+                answered(&told, &choice, &outcome);
+                ControlFlow::Continue(())
+            }
+        }),
+    );
+    take(flight, call);
+    Ok(())
+}
+
+/// A provider's answer has ended.
+fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
+    let mut it = lock(flight);
+    let held = Arc::clone(&it.held);
+    let (micros, tokens) = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
+    settle(&it, choice, micros.map(|micros| Amount { micros, tokens }));
+    let name = choice.candidate.to_string();
+    let fault = outcome.fault.clone();
+    it.judge(&name, fault.is_none(), fault.as_ref().map_or("", |fault| &fault.message));
+    drop(it);
+    match fault {
+        None => conclude(flight, Ok(outcome.receipt())),
+        Some(fault) => go_on(flight, fault),
+    }
+}
+
+/// Keeps the call, and then tells its caller that it has ended.
+fn conclude(flight: &Shared, outcome: Result<Receipt, Fault>) {
+    let mut it = lock(flight);
+    let Some(mut sink) = it.sink.take() else { return };
+    if outcome.is_err() {
+        it.entry.end = if it.gone { End::Cancelled } else { End::Failed };
+    }
+    let entry = it.entry.clone();
+    let (way, announced) = (Arc::clone(&it.way), it.announced);
+    let mut last = Vec::new();
+    let gone = it.gone.then(|| cancelled(&entry));
+    let end = match (outcome, gone) {
+        (Ok(receipt), _) => Event::Done(Box::new(keep::receipt(&entry, receipt))),
+        (Err(_), Some(receipt)) => Event::Done(Box::new(receipt)),
+        (Err(fault), None) => Event::Failed(fault),
+    };
+    match &mut it.restorer {
+        Some(restorer) => last.extend(restorer.event(end)),
+        None => last.push(end),
+    }
+    let call = it.call.take();
+    drop(it);
+    let kept = Box::new(move |kept: Result<(), Fault>| {
+        // A call whose entry is lost was not answered: nobody could ever account for it.
+        if let Err(fault) = kept {
+            last = vec![Event::Failed(fault)];
+        }
+        let _ = last.into_iter().try_for_each(&mut sink);
+        // Dropped here, where its provider has told its end.
+        drop(call);
+    });
+    match announced {
+        true => way.book.end(&entry, kept),
+        false => way.book.note(&entry, kept),
+    }
+}
+
+/// The receipt of a call whose caller went away before anybody answered.
+fn cancelled(entry: &Entry) -> Receipt {
+    let receipt = Receipt {
+        model: entry.model.clone(),
+        route: Vec::new(),
+        left_machine: false,
+        cost_micros: 0,
+        finish: Finish::Cancelled,
+        stop: None,
+        notes: Vec::new(),
+        usage: entry.usage,
+        timings: Timings::default(),
+    };
+    keep::receipt(entry, receipt)
+}
