@@ -87,12 +87,18 @@ impl Rates {
         })
     }
 
-    /// The dearest that a token of a prompt, and one of an answer, can be.
-    pub fn dearest(&self) -> Option<(u64, u64)> {
+    /// The most pico-dollars of so many tokens, whatever they are charged as; `None` where a price
+    /// is not known that may be wanted.
+    fn most_pico(&self, prompt: u64, output: u64) -> Option<u128> {
         let input = self.input?;
-        let prompt = input.max(self.cached.unwrap_or(0)).max(self.written.unwrap_or(0));
-        let output = self.output?;
-        Some((prompt, output.max(self.reasoning.unwrap_or(0))))
+        let read = input.max(self.cached.unwrap_or(0)).max(self.written.unwrap_or(0));
+        let write = match (self.output, output) {
+            (Some(rate), _) => rate.max(self.reasoning.unwrap_or(0)),
+            (None, 0) => 0,
+            (None, _) => return None,
+        };
+        let (read, write) = (u128::from(read), u128::from(write));
+        Some((u128::from(prompt) * read).saturating_add(u128::from(output) * write))
     }
 }
 
@@ -134,18 +140,9 @@ impl Price {
     /// all kinds of tokens. `None` where a price is not known.
     pub fn most_micros(&self, prompt: u64, output: u64) -> Option<u64> {
         let reach = self.tiers.iter().filter(|tier| tier.above == 0 || prompt > tier.above);
-        let each = reach.map(|tier| {
-            let (read, write) = match (tier.rates.dearest(), output) {
-                (Some(both), _) => both,
-                // Nothing is generated: only a prompt's price is needed.
-                (None, 0) => {
-                    (Rates { output: Some(0), reasoning: None, ..tier.rates }).dearest()?
-                }
-                (None, _) => return None,
-            };
-            let pico = u128::from(prompt) * u128::from(read);
-            Some(pico.saturating_add(u128::from(output) * u128::from(write)))
-        });
+        // Batches are cheaper as a rule, and a user may say otherwise.
+        let batch = |tier: &Tier| tier.batch.most_pico(prompt, output).unwrap_or(0);
+        let each = reach.map(|tier| Some(tier.rates.most_pico(prompt, output)?.max(batch(tier))));
         let all: Option<Vec<u128>> = each.collect();
         all?.into_iter().max().map(money::micros_up)
     }

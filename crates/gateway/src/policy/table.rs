@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::prices::{LocalCost, Price};
+use crate::prices::{Capabilities, LocalCost, Price, Tokens, book};
 
 /// The provider that is this machine's own engine. Always there.
 pub const LOCAL: &str = "local";
@@ -32,7 +32,7 @@ pub struct Table {
     /// The model of this machine that stands in for those over a budget; empty for the default.
     pub stand_in: Option<String>,
     /// What computing here costs, where the user says it.
-    pub local_cost: Option<LocalCost>,
+    pub compute: Option<LocalCost>,
     /// The candidate that savings are reckoned against.
     pub compare: Option<Candidate>,
     /// The user's own prices, by `provider/model`.
@@ -81,11 +81,15 @@ pub enum Kind {
     Bedrock,
     /// Google's Vertex.
     Vertex,
+    /// Anthropic's models at Google's Vertex.
+    VertexAnthropic,
     /// Mistral.
     Mistral,
     /// OpenRouter.
     OpenRouter,
-    /// Any server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, Ollama, another Ingle.
+    /// Ollama.
+    Ollama,
+    /// Any server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, another Ingle.
     Compatible,
     /// This machine's own engine.
     #[default]
@@ -94,15 +98,17 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with their names in a policy and those in the price table (empty for none).
-    pub const ALL: [(Self, &str, &str); 10] = [
+    pub const ALL: [(Self, &'static str, &'static str); 12] = [
         (Self::OpenAi, "openai", "openai"),
         (Self::Anthropic, "anthropic", "anthropic"),
         (Self::Gemini, "gemini", "gemini"),
         (Self::Azure, "azure", "azure"),
         (Self::Bedrock, "bedrock", "bedrock"),
         (Self::Vertex, "vertex", "vertex"),
+        (Self::VertexAnthropic, "vertex-anthropic", "vertex"),
         (Self::Mistral, "mistral", "mistral"),
         (Self::OpenRouter, "openrouter", "openrouter"),
+        (Self::Ollama, "ollama", ""),
         (Self::Compatible, "compatible", ""),
         (Self::Local, LOCAL, ""),
     ];
@@ -145,8 +151,10 @@ pub struct Provider {
     pub models: Option<Vec<String>>,
     /// Calls under way at once, at most.
     pub max_concurrent: u32,
-    /// From a try's start to its answer's first byte, and from each byte to the next.
+    /// From a try's start to its answer's first byte.
     pub try_timeout_ms: u64,
+    /// From each of an answer's bytes to the next.
+    pub idle_timeout_ms: u64,
     /// From a call's start to its end, all tries together.
     pub total_timeout_ms: u64,
     /// Tries after the first, where trying again is safe.
@@ -228,7 +236,7 @@ pub enum Scope {
 
 impl Scope {
     /// All of them, with their names in a policy.
-    pub const ALL: [(Self, &str); 4] =
+    pub const ALL: [(Self, &'static str); 4] =
         [(Self::Key, "key"), (Self::Team, "team"), (Self::Model, "model"), (Self::All, "all")];
 }
 
@@ -302,7 +310,7 @@ impl Default for Table {
             weights: Weights::default(),
             limits: Limits::default(),
             stand_in: None,
-            local_cost: None,
+            compute: None,
             compare: None,
             prices: BTreeMap::new(),
         }
@@ -316,8 +324,90 @@ impl Provider {
             name: LOCAL.into(),
             max_concurrent: u32::MAX,
             try_timeout_ms: u64::MAX,
+            idle_timeout_ms: u64::MAX,
             total_timeout_ms: u64::MAX,
             ..Self::default()
         }
     }
+
+    /// Whether this model of it may be asked.
+    pub fn serves(&self, model: &str) -> bool {
+        self.models.as_ref().is_none_or(|models| among(models, model))
+    }
+}
+
+impl Rule {
+    /// Whether it asks where a request comes from.
+    pub fn asks_origin(&self) -> bool {
+        let lists = [&self.key, &self.team, &self.path, &self.workspace];
+        lists.into_iter().any(Option::is_some) || !self.header.is_empty()
+    }
+}
+
+impl Table {
+    /// A provider by its name.
+    pub fn provider(&self, name: &str) -> Option<&Provider> {
+        self.providers.iter().find(|it| it.name == name)
+    }
+
+    /// What a candidate costs: the user's own price, or the table's; `None` where neither knows.
+    pub fn price(&self, at: &Candidate) -> Option<Price> {
+        let own = self.prices.get(&at.to_string()).cloned();
+        own.or_else(|| {
+            let provider = self.provider(&at.provider).filter(|it| !it.prices.is_empty())?;
+            book().price(&provider.prices, &at.model, provider.region.as_deref())
+        })
+    }
+
+    /// What a candidate can do, as far as the price table knows.
+    pub fn capabilities(&self, at: &Candidate) -> Capabilities {
+        let provider = self.provider(&at.provider).filter(|it| !it.prices.is_empty());
+        let row = provider
+            .and_then(|it| book().find_in(&it.prices, &at.model, it.region.as_deref()));
+        row.map(|row| row.can).unwrap_or_default()
+    }
+
+    /// Micro-dollars of a call that a remote candidate answered, and the day of the price;
+    /// `None` where a price is not known.
+    pub fn cost(&self, at: &Candidate, tokens: &Tokens, batch: bool) -> Option<(u64, String)> {
+        let price = self.price(at)?;
+        Some((price.micros(tokens, batch)?, price.date))
+    }
+
+    /// Micro-dollars of a call that this machine answered, by how long it computed; `None` where
+    /// the policy does not say what that costs.
+    pub fn local_cost(&self, compute_ms: u64) -> Option<u64> {
+        self.compute.as_ref().map(|cost| cost.micros(compute_ms))
+    }
+
+    /// Micro-dollars of the same tokens at the candidate that is compared with.
+    pub fn instead(&self, tokens: &Tokens) -> Option<u64> {
+        // Caches are each provider's own: there, all of the prompt would have been computed.
+        let tokens = Tokens { input: tokens.prompt(), cached: 0, written: 0, ..*tokens };
+        self.cost(self.compare.as_ref()?, &tokens, false).map(|(micros, _)| micros)
+    }
+
+    /// Headers that rules ask of, in lower case, each once: those that an origin has to carry.
+    pub fn headers(&self) -> Vec<&str> {
+        let all = self.rules.iter().flat_map(|rule| &rule.header);
+        let mut names: Vec<&str> = all.map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether requests have to be looked at for personal data and secrets before it is decided
+    /// about them.
+    pub fn wants_detection(&self) -> bool {
+        self.rules.iter().any(|rule| rule.detected.is_some())
+            || self.classes.iter().any(|class| class.redact)
+    }
+}
+
+/// Whether a text is one of these, of which `*` at an end stands for any rest.
+pub(super) fn among(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(begin) => text.starts_with(begin),
+        None => pattern == text,
+    })
 }
