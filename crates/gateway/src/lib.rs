@@ -2,6 +2,10 @@
 //! server is another, and the server in front of them knows no third thing.
 #![forbid(unsafe_code)]
 
+pub mod budget;
+pub mod policy;
+pub mod prices;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;

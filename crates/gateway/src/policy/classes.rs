@@ -1,0 +1,147 @@
+//! Which classes a request's data is of, and where data of all of them may go. What gives no answer
+//! gives a "no": a class that the policy does not know, a detector that failed, a request that
+//! nothing speaks of. Absent: detecting.
+
+use std::collections::BTreeSet;
+
+use ingle_protocol::Origin;
+
+use super::table::{Class, Provider, Rule, Table, among};
+use super::{Ask, Found};
+
+/// What holds for a request's data.
+#[derive(Debug)]
+pub(super) struct Holds<'a> {
+    /// The classes, each once, in the order of their names.
+    pub(super) names: Vec<String>,
+    /// Those of them that the policy has.
+    classes: Vec<&'a Class>,
+    /// Why it stays here, whatever the classes say.
+    stays: Option<String>,
+}
+
+/// The classes that a key carries, that rules give, and where there are none of these, the usual
+/// one. What was found in a request makes its class stricter, and never takes the usual one away.
+pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
+    let origin = ask.origin;
+    let mut names: BTreeSet<&str> = origin.classes.iter().map(String::as_str).collect();
+    let matching = |rule: &&Rule| told(rule, origin) && seen(rule, &ask.found);
+    let rules: Vec<&Rule> = table.rules.iter().filter(matching).collect();
+    names.extend(rules.iter().filter(|it| it.detected.is_none()).map(|it| it.class.as_str()));
+    let mut stays = None;
+    if names.is_empty() {
+        match &table.default_class {
+            Some(name) => {
+                names.insert(name);
+            }
+            None => stays = Some("no rule gives it a class, and there is no `default_class`".into()),
+        }
+    }
+    names.extend(rules.iter().filter(|it| it.detected.is_some()).map(|it| it.class.as_str()));
+    let class = |name: &str| table.classes.iter().find(|class| class.name == name);
+    if let Some(name) = names.iter().find(|name| class(name).is_none()) {
+        stays = Some(format!("the policy has no class `{name}`"));
+    }
+    let classes: Vec<&Class> = names.iter().filter_map(|name| class(name)).collect();
+    let wanted = classes.iter().any(|class| class.redact)
+        || table.rules.iter().any(|rule| rule.detected.is_some());
+    match &ask.found {
+        Found::Failed(why) if wanted => {
+            stays = Some(format!("nobody knows what is in it, since the detector failed: {why}"));
+        }
+        Found::NotLooked if wanted => {
+            stays = Some("nobody looked at what is in it, and the policy asks that".into());
+        }
+        _ => {}
+    }
+    Holds { names: names.into_iter().map(str::to_owned).collect(), classes, stays }
+}
+
+/// Whether a rule's conditions hold of where a request comes from.
+fn told(rule: &Rule, origin: &Origin) -> bool {
+    let each = [
+        (&rule.key, &origin.key),
+        (&rule.team, &origin.team),
+        (&rule.path, &origin.path),
+        (&rule.workspace, &origin.workspace),
+    ];
+    let header = |(name, values): &(String, Vec<String>)| {
+        origin.headers.iter().any(|(it, value)| {
+            let value = value.trim().to_lowercase();
+            let lower: Vec<String> = values.iter().map(|it| it.to_lowercase()).collect();
+            it.eq_ignore_ascii_case(name) && among(&lower, &value)
+        })
+    };
+    each.iter().all(|(list, it)| list.as_ref().is_none_or(|list| among(list, it)))
+        && rule.header.iter().all(header)
+}
+
+/// Whether enough was found of what a rule is about.
+fn seen(rule: &Rule, found: &Found) -> bool {
+    let Some(kinds) = &rule.detected else { return true };
+    let Found::Kinds(all) = found else { return false };
+    let counts = all.iter().filter(|(kind, _)| among(kinds, kind)).map(|(_, count)| *count);
+    counts.fold(0_u32, u32::saturating_add) >= rule.at_least
+}
+
+impl Holds<'_> {
+    /// Whether what was found is replaced before it leaves.
+    pub(super) fn redact(&self) -> bool {
+        self.classes.iter().any(|class| class.redact)
+    }
+
+    /// Whether the data may go to a provider, and why or why not. Each class is asked; to its
+    /// provider a class has to be named, by the class itself or by the provider's trust.
+    pub(super) fn may_go(&self, provider: &Provider, local: bool) -> Result<String, String> {
+        if let Some(class) = self.classes.iter().find(|class| class.block) {
+            return Err(format!("class `{}` is blocked: nobody answers it", class.name));
+        }
+        if local {
+            return Ok("nothing leaves this machine".into());
+        }
+        if let Some(why) = &self.stays {
+            return Err(format!("it stays on this machine: {why}"));
+        }
+        for class in &self.classes {
+            goes(class, provider)?;
+        }
+        let names = self.names.join("`, `");
+        let redacted = if self.redact() { ", once what was found is replaced" } else { "" };
+        Ok(format!("`{names}` may go to {}{redacted}", provider.name))
+    }
+}
+
+fn goes(class: &Class, provider: &Provider) -> Result<(), String> {
+    let (class_name, name) = (&class.name, &provider.name);
+    if class.local_only {
+        return Err(format!("class `{class_name}` stays on this machine"));
+    }
+    let named = class.providers.as_ref().map(|all| all.contains(name));
+    let trusted = provider.trust.as_ref().map(|all| all.contains(class_name));
+    match (named, trusted) {
+        (Some(false), _) => {
+            return Err(format!("class `{class_name}` does not name {name} among its providers"));
+        }
+        (_, Some(false)) => {
+            return Err(format!("{name} is not trusted with class `{class_name}`"));
+        }
+        (None, None) => {
+            return Err(format!(
+                "nothing says that class `{class_name}` may go to {name}: neither the `providers` \
+                 of the one nor the `trust` of the other"
+            ));
+        }
+        _ => {}
+    }
+    let Some(regions) = &class.regions else { return Ok(()) };
+    let within = |region: &String| {
+        let rest = provider.region.as_ref().and_then(|it| it.strip_prefix(region.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/']))
+    };
+    if regions.iter().any(within) {
+        return Ok(());
+    }
+    let place = provider.region.as_deref().unwrap_or("somewhere that is not told");
+    let regions = regions.join(", ");
+    Err(format!("class `{class_name}` stays in {regions}, and {name} is in {place}"))
+}
