@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use ingle_protocol::{End, Entry};
 
 use crate::row::Row;
-use crate::store::{Announce, Op, Store};
+use crate::store::{Announce, Op};
 use crate::writer::{self, Health, Job, Work};
 use crate::{Anchor, Error, Place, Reader, Result, Ticket};
 
@@ -95,17 +95,29 @@ impl Ledger {
     /// # Errors
     /// Where it is damaged, another program's or a newer Ingle's, or cannot be written to.
     pub fn open(place: &Place, options: &Options) -> Result<Self> {
-        let mut store = place.store(options)?;
-        let recovered = store.recover()?;
         let health = Arc::new(Health::default());
         let (queue, jobs) = sync_channel(writer::QUEUE);
-        let known = Arc::clone(&health);
-        let name = place.to_string();
-        let run = move || writer::run(store, &jobs, &known);
-        let writer =
-            std::thread::Builder::new().name("ledger".into()).spawn(run).map_err(|error| {
-                Error::Other { place: name, what: format!("a thread is needed: {error}") }
-            })?;
+        let (reply, opened) = sync_channel(1);
+        let (known, there, how) = (Arc::clone(&health), place.clone(), options.clone());
+        let run = move || {
+            let store = there.store(&how);
+            let ready = store.and_then(|mut store| store.recover().map(|found| (store, found)));
+            match ready {
+                Err(error) => drop(reply.send(Err(error))),
+                Ok((store, found)) => {
+                    if reply.send(Ok(found)).is_ok() {
+                        writer::run(store, &jobs, &known);
+                    }
+                }
+            }
+        };
+        let failed = |what: String| Error::Other { place: place.to_string(), what };
+        let writer = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(run)
+            .map_err(|error| failed(format!("a thread is needed: {error}")))?;
+        let recovered =
+            opened.recv().unwrap_or_else(|_| Err(failed("its writer is gone".into())))?;
         let (place, options) = (place.clone(), options.clone());
         Ok(Self { place, options, health, recovered, queue: Some(queue), writer: Some(writer) })
     }

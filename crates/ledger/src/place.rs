@@ -30,19 +30,19 @@ impl Place {
     }
 
     /// What writes there.
-    pub(crate) fn store(&self, options: &Options) -> Result<Box<dyn Store>> {
-        Ok(match self {
+    pub(crate) fn store(&self, options: &Options) -> Result<Store> {
+        Ok(Store(match self {
             Self::File(path) => Box::new(File::open(path, options)?),
             Self::Postgres(url) => Box::new(Remote::open(url, self.to_string(), options)?),
-        })
+        }))
     }
 
     /// What reads there, at one moment of it.
-    pub(crate) fn snapshot(&self, options: &Options) -> Result<Box<dyn Store>> {
-        Ok(match self {
+    pub(crate) fn snapshot(&self, options: &Options) -> Result<Store> {
+        Ok(Store(match self {
             Self::File(path) => Box::new(File::snapshot(path)?),
             Self::Postgres(url) => Box::new(Remote::snapshot(url, self.to_string(), options)?),
-        })
+        }))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 pub struct Stored {
     /// Its place in the chain, from 1.
     pub seq: u64,
-    /// Its hash.
+    /// Its hash; zeros where somebody has put none there.
     pub hash: crate::Hash,
     /// What it says.
     pub entry: Entry,
@@ -36,7 +36,7 @@ pub struct Announced {
 #[derive(Debug)]
 pub struct Reader {
     place: Place,
-    store: Box<dyn Store>,
+    store: Store,
 }
 
 impl Reader {
@@ -53,7 +53,7 @@ impl Reader {
     /// # Errors
     /// Where it cannot be read.
     pub fn anchor(&mut self) -> Result<Anchor> {
-        self.store.head()
+        Ok(self.store.ends(false)?.head)
     }
 
     /// Walks the whole chain. With an `anchor`, the chain has to have been there as it says.
@@ -61,7 +61,7 @@ impl Reader {
     /// # Errors
     /// Where it cannot be read; a chain that is not whole is a verdict.
     pub fn verify(&mut self, anchor: Option<Anchor>) -> Result<Verdict> {
-        crate::verify::verify(&mut *self.store, anchor)
+        crate::verify::verify(&mut self.store, anchor)
     }
 
     /// The entries of calls that came from `from_ms` until before `to_ms`, in milliseconds since
@@ -116,8 +116,8 @@ impl Reader {
     }
 
     fn stored(&self, kept: Kept) -> Result<Stored> {
-        let entry = self.read(kept.seq, &kept.row.body)?;
-        Ok(Stored { seq: kept.seq, hash: kept.hash, entry })
+        let entry = self.read(kept.seq, kept.row.body.text())?;
+        Ok(Stored { seq: kept.seq, hash: kept.hash.unwrap_or_default(), entry })
     }
 
     fn read(&self, seq: u64, body: &str) -> Result<Entry> {

@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use crate::store::{Kept, Store};
-use crate::{Anchor, Hash, Result};
+use crate::row::{Row, pruned_body};
+use crate::store::{Ends, Kept, Store};
+use crate::{Anchor, Result};
 
 /// What a walk along the chain found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,93 @@ impl fmt::Display for Broken {
     }
 }
 
-pub(crate) fn verify(_store: &mut dyn Store, _anchor: Option<Anchor>) -> Result<Verdict> {
-    let _: Option<(Kept, Hash)> = None;
-    unreachable!()
+/// Walks the chain from its base to its end.
+pub(crate) fn verify(store: &mut Store, anchor: Option<Anchor>) -> Result<Verdict> {
+    let ends = store.ends(false)?;
+    let mut walk = Walk::new(&ends, anchor);
+    loop {
+        let page = store.page(walk.at.count, None)?;
+        if page.is_empty() {
+            return Ok(walk.end(&ends).map_or_else(Verdict::Broken, Verdict::Whole));
+        }
+        if let Some(broken) = page.iter().find_map(|kept| walk.step(kept, &ends).err()) {
+            return Ok(Verdict::Broken(broken));
+        }
+    }
+}
+
+/// A walk along the chain, row after row.
+struct Walk {
+    /// The last row that fitted.
+    at: Anchor,
+    rows: u64,
+    anchor: Option<Anchor>,
+    /// What a row has to say where rows were removed; `None` where none were, or it was found.
+    removal: Option<String>,
+}
+
+impl Walk {
+    fn new(ends: &Ends, anchor: Option<Anchor>) -> Self {
+        let Ends { base, base_before_ms, base_at_ms, .. } = *ends;
+        let said = || pruned_body(base.count, base.head, base_before_ms, base_at_ms);
+        Self { at: base, rows: 0, anchor, removal: (base != Anchor::default()).then(said) }
+    }
+
+    fn step(&mut self, kept: &Kept, ends: &Ends) -> std::result::Result<(), Broken> {
+        let seq = self.at.count + 1;
+        let broken = |fault| Err(Broken { seq, fault });
+        if seq > ends.head.count {
+            return broken(Fault::Surplus);
+        }
+        if kept.seq != seq {
+            return broken(Fault::Missing);
+        }
+        let body = kept.row.body.text();
+        let Some(hash) =
+            kept.hash.filter(|hash| kept.prev.is_some_and(|prev| prev.link(body) == *hash))
+        else {
+            return broken(Fault::Changed);
+        };
+        if kept.prev != Some(self.at.head) {
+            return broken(Fault::Moved);
+        }
+        let Some(told) = Row::read(body) else { return broken(Fault::Changed) };
+        if let Some(name) = told.differs(&kept.row.cells) {
+            return broken(Fault::Column(name));
+        }
+        if self.removal.as_deref() == Some(body) {
+            self.removal = None;
+        }
+        self.at = Anchor { count: seq, head: hash };
+        self.rows += 1;
+        match self.anchor {
+            Some(anchor) if anchor.count == seq && anchor.head != hash => {
+                broken(Fault::NotAnchored)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn end(self, ends: &Ends) -> std::result::Result<Whole, Broken> {
+        let Ends { base, head, .. } = *ends;
+        let next = self.at.count + 1;
+        let fault = |seq, fault| Err(Broken { seq, fault });
+        if self.at.count < head.count {
+            return fault(next, Fault::Cut);
+        }
+        if self.at != head {
+            return fault(self.at.count, Fault::Changed);
+        }
+        if self.removal.is_some() {
+            return fault(base.count, Fault::Beheaded);
+        }
+        match self.anchor {
+            Some(anchor) if anchor.count > head.count => fault(next, Fault::Cut),
+            Some(anchor) if anchor.count < base.count => fault(anchor.count, Fault::AnchorGone),
+            Some(anchor) if anchor.count == base.count && anchor.head != base.head => {
+                fault(anchor.count, Fault::NotAnchored)
+            }
+            _ => Ok(Whole { anchor: head, rows: self.rows, base }),
+        }
+    }
 }
