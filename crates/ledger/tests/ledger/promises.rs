@@ -247,7 +247,7 @@ fn old_rows_go_and_the_chain_stays(place: &Place) {
 
 fn strange_names_are_kept(place: &Place) {
     let ledger = open(place);
-    let strange = ["", "a'b\"c", "nul\u{0}", "\u{1f980}\n", &"long".repeat(9999)];
+    let strange = ["", "a'b\"c", "nul\u{0}", "\u{1f980}\n", &"long".repeat(999)];
     for (at, name) in strange.iter().enumerate() {
         let mut entry = entry(format!("{name}{at}"), 1);
         entry.key = (*name).to_owned();

@@ -58,7 +58,7 @@ fn other_files_are_left_alone() {
     check("text", &text, |error| matches!(error, Error::Damaged { .. }));
     check("other", &sql("CREATE TABLE a (b)"), |error| matches!(error, Error::Foreign { .. }));
     let newer =
-        sql("CREATE TABLE a (b); PRAGMA application_id = 1281712231; PRAGMA user_version = 9");
+        sql("CREATE TABLE a (b); PRAGMA application_id = 1281713255; PRAGMA user_version = 9");
     check("newer", &newer, |error| matches!(error, Error::Newer { .. }));
 }
 

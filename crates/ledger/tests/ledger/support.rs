@@ -1,18 +1,21 @@
 //! What the tests share: a folder that is gone after its test, entries, and numbers from a seed.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ingle_ledger::{Ledger, Options, Place, Reader, Stored, Verdict};
 use ingle_protocol::{Cost, End, Entry, Step, Timings, Usage};
 
-/// A folder of this name and this process in the system's folder for such.
+/// A folder of its own, with this in its name, in the system's folder for such.
 #[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
-        let name = format!("ingle-ledger-{name}-{}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ingle-ledger-{name}-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("the system's folder for such can be written to");
