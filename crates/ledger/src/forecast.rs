@@ -129,3 +129,97 @@ pub fn forecast(all: &Spend, days: f64, what_if: &WhatIf) -> Result<Forecast, St
         unknown_share: each(all.unknown, tried).unwrap_or(0.0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten calls in five days: one refused, three answered here for 30 together, six that left,
+    /// of which two are of unknown cost and four cost 4000 together.
+    fn all() -> Spend {
+        Spend {
+            calls: 10,
+            refused: 1,
+            left: 6,
+            left_unknown: 2,
+            unknown: 2,
+            left_micros: 4000,
+            cost_micros: 4030,
+            ..Spend::default()
+        }
+    }
+
+    fn near(one: f64, other: f64) -> bool {
+        (one - other).abs() <= 1e-9 * other.abs().max(1.0)
+    }
+
+    #[test]
+    fn what_was_goes_on() {
+        let it = forecast(&all(), 5.0, &WhatIf::default()).expect("there were calls");
+        assert!(near(it.calls_per_day, 9.0 / 5.0) && near(it.local_share, 3.0 / 9.0));
+        assert_eq!((it.local_micros, it.remote_micros), (Some(10.0), Some(1000.0)));
+        assert!(near(it.call_micros, (3.0 * 10.0 + 6.0 * 1000.0) / 9.0), "{it:?}");
+        assert!(near(it.day_micros, it.call_micros * 9.0 / 5.0));
+        assert!(near(it.month_micros, it.day_micros * 30.0) && near(it.unknown_share, 2.0 / 9.0));
+    }
+
+    #[test]
+    fn what_could_be() {
+        let check = |what_if: WhatIf, call: f64, day: f64| {
+            let it = forecast(&all(), 5.0, &what_if).expect("there were calls");
+            assert!(near(it.call_micros, call) && near(it.day_micros, day), "{what_if:?}: {it:?}");
+        };
+        let volume = Some(1e6);
+        let plain = WhatIf { calls_per_day: volume, ..WhatIf::default() };
+        check(WhatIf { local_share: Some(0.8), ..plain }, 208.0, 208e6);
+        check(WhatIf { local_share: Some(1.0), ..plain }, 10.0, 10e6);
+        check(WhatIf { local_share: Some(0.0), ..plain }, 1000.0, 1000e6);
+        check(WhatIf { calls_per_day: Some(0.0), ..plain }, 670.0, 0.0);
+        let half = WhatIf { local_share: Some(0.5), ..plain };
+        check(WhatIf { local_micros: Some(0.0), ..half }, 500.0, 500e6);
+        let cheap = Repriced { calls: 5, unknown: 1, micros: 500 };
+        check(WhatIf { remote: Some(cheap), ..half }, 55.0, 55e6);
+    }
+
+    #[test]
+    fn nothing_is_told_from_nothing() {
+        let check = |all: Spend, days: f64, what_if: WhatIf, expect: &str| {
+            let why = forecast(&all, days, &what_if).expect_err(expect);
+            assert!(why.contains(expect), "{why}");
+        };
+        let plain = WhatIf::default();
+        check(Spend::default(), 5.0, plain, "no call was made");
+        check(Spend { calls: 3, refused: 3, ..Spend::default() }, 5.0, plain, "no call was made");
+        check(all(), 0.0, plain, "without days");
+        for share in [-0.1, 1.1, f64::NAN] {
+            check(all(), 5.0, WhatIf { local_share: Some(share), ..plain }, "from 0 to 1");
+        }
+        for calls in [-1.0, f64::NAN, f64::INFINITY] {
+            let what_if = WhatIf { calls_per_day: Some(calls), ..plain };
+            check(all(), 5.0, what_if, "no number of calls");
+        }
+        let remote = Spend { calls: 2, left: 2, left_micros: 9, cost_micros: 9, ..all() };
+        let remote = Spend { refused: 0, left_unknown: 0, unknown: 0, ..remote };
+        let half = WhatIf { local_share: Some(0.5), ..plain };
+        check(remote.clone(), 5.0, half, "answered on this machine");
+        assert!(forecast(&remote, 5.0, &plain).is_ok(), "what there is none of needs no price");
+        let unpriced = Repriced { calls: 0, unknown: 6, micros: 0 };
+        let what_if = WhatIf { remote: Some(unpriced), ..plain };
+        check(all(), 5.0, what_if, "left this machine");
+    }
+
+    #[test]
+    fn only_what_left_is_priced_anew() {
+        let prices = |usage: &Usage| (usage.prompt_tokens > 0).then_some(7);
+        let entry = |hosts: &[&str], prompt_tokens| Entry {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            usage: Usage { prompt_tokens, ..Usage::default() },
+            ..Entry::default()
+        };
+        let mut all = Repriced::default();
+        for entry in [entry(&[], 1), entry(&["far"], 1), entry(&["far"], 0), entry(&["far"], 2)] {
+            all.count(&entry, &prices);
+        }
+        assert_eq!(all, Repriced { calls: 2, unknown: 1, micros: 14 });
+    }
+}

@@ -144,7 +144,8 @@ fn cells(entry: &Entry) -> Vec<Cell> {
 /// What a row says where rows were removed.
 pub(crate) fn pruned_body(through: u64, hash: crate::Hash, before_ms: u64, now_ms: u64) -> String {
     format!(
-        r#"{{"pruned":{{"through":{through},"hash":"{hash}","before_ms":{before_ms},"at_ms":{now_ms}}}}}"#
+        "{{\"pruned\":{{\"through\":{through},\"hash\":\"{hash}\",\"before_ms\":{before_ms},\
+         \"at_ms\":{now_ms}}}}}"
     )
 }
 

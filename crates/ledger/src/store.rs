@@ -119,8 +119,16 @@ pub(crate) struct Store(pub(crate) Box<dyn Sql>);
 enum Failed {
     /// Nothing of it was kept.
     Before(Error),
-    /// It may have been kept: whether it was is told by this, and then these are its outcomes.
-    Unsure(Error, Mark, Vec<Result<()>>),
+    /// It may have been kept.
+    Unsure(Box<Doubt>),
+}
+
+/// A transaction whose end was not heard of: whether it was kept is told by its mark, and what
+/// became of its rows then.
+struct Doubt {
+    error: Error,
+    mark: Mark,
+    outcomes: Vec<Result<()>>,
 }
 
 /// What is in the ledger if a group is.
@@ -145,9 +153,9 @@ impl Store {
         match outcome {
             Ok(outcomes) => Ok(outcomes),
             Err(Failed::Before(error)) => Err(error),
-            Err(Failed::Unsure(error, mark, outcomes)) => match self.came_through(&mark) {
-                Ok(true) => Ok(outcomes),
-                _ => Err(error),
+            Err(Failed::Unsure(doubt)) => match self.came_through(&doubt.mark) {
+                Ok(true) => Ok(doubt.outcomes),
+                _ => Err(doubt.error),
             },
         }
     }
@@ -163,7 +171,9 @@ impl Store {
         };
         match self.0.commit() {
             Ok(()) => Ok(outcomes),
-            Err(error @ Error::Unreachable { .. }) => Err(Failed::Unsure(error, mark, outcomes)),
+            Err(error @ Error::Unreachable { .. }) => {
+                Err(Failed::Unsure(Box::new(Doubt { error, mark, outcomes })))
+            }
             Err(error) => {
                 self.0.rollback();
                 Err(Failed::Before(error))

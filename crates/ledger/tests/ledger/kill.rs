@@ -16,6 +16,8 @@ const DURABILITY: &str = "INGLE_TEST_DURABILITY";
 const ROUND: &str = "INGLE_TEST_ROUND";
 const THREADS: u64 = 4;
 const WORST: u64 = 1000;
+/// Of when a child is killed.
+const SEED: u64 = 0x1edc_e11e;
 
 #[test]
 #[ignore = "is killed: the tests beside it run it as a process of its own"]
@@ -81,9 +83,7 @@ fn killed(place: &str, durability: &str, round: u64, lines: u64) -> Vec<(bool, S
 
 /// Kills again and again, and looks after each time.
 pub(crate) fn survives(place: &Place, url: &str, durability: &str, rounds: u64) {
-    let seed = 0x1edc_e11e;
-    println!("seed {seed:#x}");
-    let mut random = Random(seed);
+    let mut random = Random(SEED);
     let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
     for round in 0..rounds {
         let lines = 1 + random.below(120);
@@ -97,7 +97,7 @@ pub(crate) fn survives(place: &Place, url: &str, durability: &str, rounds: u64) 
         let ledger = open(place);
         let recovered = ledger.recovered();
         assert_eq!(recovered.micros, recovered.calls * WORST, "each at its worst");
-        assert!(is_whole(place), "after {lines} lines of round {round}");
+        assert!(is_whole(place), "seed {SEED:#x}, after {lines} lines of round {round}");
         assert!(reader(place).announced().expect("is read").is_empty());
         let stored = all(place);
         let ends: BTreeMap<String, End> =

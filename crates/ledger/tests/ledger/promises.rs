@@ -8,7 +8,9 @@ use ingle_protocol::{Cost, End, Entry};
 use crate::support::{DAY, all, entry, is_whole, open, reader};
 
 /// A name, and what is to hold of a new ledger in a place.
-pub(crate) const PROMISES: &[(&str, fn(&Place))] = &[
+type Promise = (&'static str, fn(&Place));
+
+pub(crate) const PROMISES: &[Promise] = &[
     ("calls", a_call_has_one_entry),
     ("ids", ids_are_ones_own),
     ("dead", calls_of_the_dead_are_lost_at_their_worst),

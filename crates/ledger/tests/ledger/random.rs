@@ -2,6 +2,7 @@
 //! processes die, old rows are removed, and sums agree to the micro-dollar all the time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 
 use ingle_ledger::{By, Error, Ledger, Place};
 use proptest::prelude::*;
@@ -62,11 +63,14 @@ impl World<'_> {
             Step::Begin { who, id, worst } => {
                 let entry = self.entry(&id.to_string(), worst);
                 let begun = self.ledger(who).begin(&entry, &[]).and_then(|it| it.wait());
-                if self.model.open.contains_key(&id) {
-                    assert!(matches!(begun, Err(Error::Twice { .. })), "{begun:?}");
-                } else {
-                    assert_eq!(begun, Ok(()));
-                    self.model.open.insert(id, (who, entry.at_ms, worst));
+                match self.model.open.entry(id) {
+                    Slot::Occupied(_) => {
+                        assert!(matches!(begun, Err(Error::Twice { .. })), "{begun:?}");
+                    }
+                    Slot::Vacant(slot) => {
+                        assert_eq!(begun, Ok(()));
+                        slot.insert((who, entry.at_ms, worst));
+                    }
                 }
             }
             Step::End { who, id, cost } => {
