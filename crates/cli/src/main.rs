@@ -37,6 +37,7 @@ Examples:
 
 Environment:
   INGLE_HOME       Where models and records are kept (default: the platform's data directory)
+  INGLE_LEDGER     The ledger of calls, a file or postgres://… (default: in INGLE_HOME)
   INGLE_OFFLINE    Set to 1 to never fetch anything
   NO_COLOR         Set to anything to switch colour off
 

@@ -49,7 +49,8 @@ impl Writer {
     }
 
     /// The same with a table's columns known beforehand.
-    pub(crate) fn with_heading(self, heading: Vec<String>) -> Self {
+    #[must_use]
+    pub fn with_heading(self, heading: Vec<String>) -> Self {
         Self { heading: Some(heading), ..self }
     }
 

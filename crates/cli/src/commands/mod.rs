@@ -2,6 +2,7 @@
 //! text) and `run(Args, &mut Ui)`; nothing else names it.
 
 mod encoder;
+mod ledger;
 mod model;
 mod report;
 mod rows;
@@ -42,6 +43,8 @@ commands! {
     Route => route,
     Key => key,
     Batch => batch,
+    Cost => cost,
+    Audit => audit,
     Pull => pull,
     List => list,
     Show => show,

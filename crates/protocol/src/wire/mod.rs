@@ -15,6 +15,7 @@ mod ask;
 mod check;
 mod constraint;
 pub mod decisions;
+pub mod entry;
 mod errors;
 pub mod llama_cpp;
 pub mod ollama;

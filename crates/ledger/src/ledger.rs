@@ -1,0 +1,234 @@
+//! A ledger that is written to: calls are announced, ended, and noted, each through a bounded queue
+//! to one thread that writes them in groups. Reading is another thing (`read.rs`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use ingle_protocol::{End, Entry};
+
+use crate::row::Row;
+use crate::store::{Announce, Op};
+use crate::writer::{self, Health, Job, Work};
+use crate::{Anchor, Error, Place, Reader, Result, Ticket};
+
+/// What a row that was committed survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut, too: each group waits until the disk has it.
+    #[default]
+    Power,
+    /// The program being killed. A power cut or a crash of the system may take the last rows, those
+    /// of some seconds at most; never some without all that follow, so the chain stays whole.
+    Process,
+}
+
+/// How a ledger is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What a committed row survives.
+    pub durability: Durability,
+    /// The most bytes that a ledger in a file may take; `None` leaves that to the disk. A full one
+    /// refuses, as a full disk does.
+    pub file_bytes: Option<u64>,
+    /// For a database server whose certificate no usual authority signed: a file with those of the
+    /// authorities to believe instead, as PEM.
+    pub authorities: Option<PathBuf>,
+}
+
+/// What is kept back of a budget for a call that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// The budget's name.
+    pub budget: String,
+    /// The most that the call can cost, in micro-dollars.
+    pub micros: u64,
+    /// The most tokens that it can take.
+    pub tokens: u64,
+}
+
+/// Calls whose process had died, which opening the ledger made entries of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// How many.
+    pub calls: u64,
+    /// What they can have cost at most, all together, in micro-dollars.
+    pub micros: u64,
+    /// Those among them of which that is not known.
+    pub unknown: u64,
+}
+
+impl Recovered {
+    pub(crate) fn count(&mut self, micros: Option<u64>) {
+        self.calls += 1;
+        self.micros = self.micros.saturating_add(micros.unwrap_or(0));
+        self.unknown += u64::from(micros.is_none());
+    }
+}
+
+/// What old rows were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many rows.
+    pub rows: u64,
+    /// The last row that was ever removed: how many there were until then, and its hash, which the
+    /// rest of the chain is linked to.
+    pub base: Anchor,
+}
+
+/// A ledger that calls are recorded in. Shared by reference; dropping it writes what is on its way.
+#[derive(Debug)]
+pub struct Ledger {
+    place: Place,
+    options: Options,
+    health: Arc<Health>,
+    recovered: Recovered,
+    queue: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Ledger {
+    /// Opens a ledger, makes it where there is none, and writes entries for the calls of processes
+    /// that died.
+    ///
+    /// # Errors
+    /// Where it is damaged, another program's or a newer Ingle's, or cannot be written to.
+    pub fn open(place: &Place, options: &Options) -> Result<Self> {
+        let health = Arc::new(Health::default());
+        let (queue, jobs) = sync_channel(writer::QUEUE);
+        let (reply, opened) = sync_channel(1);
+        let (known, there, how) = (Arc::clone(&health), place.clone(), options.clone());
+        let run = move || {
+            let store = there.store(&how);
+            let ready = store.and_then(|mut store| store.recover().map(|found| (store, found)));
+            match ready {
+                Err(error) => drop(reply.send(Err(error))),
+                Ok((store, found)) => {
+                    if reply.send(Ok(found)).is_ok() {
+                        writer::run(store, &jobs, &known);
+                    }
+                }
+            }
+        };
+        let failed = |what: String| Error::Other { place: place.to_string(), what };
+        let writer = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(run)
+            .map_err(|error| failed(format!("a thread is needed: {error}")))?;
+        let recovered =
+            opened.recv().unwrap_or_else(|_| Err(failed("its writer is gone".into())))?;
+        let (place, options) = (place.clone(), options.clone());
+        Ok(Self { place, options, health, recovered, queue: Some(queue), writer: Some(writer) })
+    }
+
+    /// What opening it found of processes that died.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Its place.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Announces a call, before its first byte leaves: wait for the ticket. `worst` is what is
+    /// known of it, with the most that it can cost; it becomes its entry, with [`End::Lost`], if
+    /// this process dies. Blocks while the queue is full.
+    ///
+    /// # Errors
+    /// At once where the last that was to be written could not be: no receipt, no call.
+    pub fn begin(&self, worst: &Entry, reserved: &[Reserved]) -> Result<Ticket> {
+        self.health.ask()?;
+        let mut lost = worst.clone();
+        lost.end = End::Lost;
+        lost.cost.estimated = true;
+        let announce = Announce { row: Row::of(&lost), reserved: reserved.to_vec() };
+        self.send(Op::Begin(Box::new(announce)))
+    }
+
+    /// Ends a call that was announced under the entry's id, with its entry. Blocks while the queue
+    /// is full.
+    ///
+    /// # Errors
+    /// Where the writer is gone. The ticket says [`Error::Closed`] where the call is not open.
+    pub fn end(&self, entry: &Entry) -> Result<Ticket> {
+        self.send(Op::End(Box::new(Row::of(entry))))
+    }
+
+    /// Notes a call that was never announced, since nothing of it left the machine or cost
+    /// anything that is held by a budget: refused, or answered here. Blocks while the queue is
+    /// full.
+    ///
+    /// # Errors
+    /// Where the writer is gone.
+    pub fn note(&self, entry: &Entry) -> Result<Ticket> {
+        self.send(Op::Note(Box::new(Row::of(entry))))
+    }
+
+    /// Whether the last that was to be written could be; [`Ledger::begin`] asks, too.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn healthy(&self) -> Result<()> {
+        self.health.ask()
+    }
+
+    /// Makes entries of the calls of other processes that have died meanwhile.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn recover(&self) -> Result<Recovered> {
+        self.ask(Work::Recover)
+    }
+
+    /// Removes the rows before the first whose call came at `before_ms` or later, in milliseconds
+    /// since 1970. The chain stays whole: each removal is a row of it, and the rest is linked to
+    /// the last hash that was removed.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn prune(&self, before_ms: u64, now_ms: u64) -> Result<Pruned> {
+        self.ask(|reply| Work::Prune { before_ms, now_ms, reply })
+    }
+
+    /// What reads it.
+    ///
+    /// # Errors
+    /// Where it cannot be opened once more.
+    pub fn reader(&self) -> Result<Reader> {
+        Reader::open(&self.place, &self.options)
+    }
+
+    /// Has the writer do something of its own between groups, and waits for it.
+    fn ask<T>(&self, work: impl FnOnce(SyncSender<Result<T>>) -> Work) -> Result<T> {
+        let (reply, answer) = sync_channel(1);
+        self.put(Job::Work(work(reply)))?;
+        answer.recv().unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    fn send(&self, op: Op) -> Result<Ticket> {
+        let (ticket, settle) = Ticket::new(self.gone());
+        self.put(Job::Op(op, settle))?;
+        Ok(ticket)
+    }
+
+    fn put(&self, job: Job) -> Result<()> {
+        let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
+        queue.send(job).map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> Error {
+        Error::Other { place: self.place.to_string(), what: "its writer is gone".into() }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // It panicked, then, and every ticket has said so.
+            let _ = writer.join();
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! A ledger in a SQLite file: private to its user, checked for being ours and whole, in write-ahead
+//! mode. A process that writes shows that it lives by a lock on a file of its own, beside it.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
+
+use crate::ledger::Durability;
+use crate::row::Cell;
+use crate::store::{Linked, NAMES, Sql};
+use crate::{Error, Options, Result};
+
+/// Marks a file as a ledger: the bytes "Ledg".
+const APPLICATION_ID: u32 = 0x4c65_6467;
+/// The steps that made the tables; a file says how many of them it has seen. What a release has
+/// carried is never changed.
+const STEPS: &[&str] = &[include_str!("schema/sqlite.sql")];
+/// Another process's transaction is waited for as long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The log is put into the file when it has this many pages of 4 KiB.
+const LOG_PAGES: u32 = 4096;
+/// A file up to this size is read through when it is opened, to find damage before it matters.
+const CHECKED_BYTES: u64 = 64 << 20;
+
+/// A file that is written to, or one moment of it that is read.
+#[derive(Debug)]
+pub(crate) struct File {
+    path: PathBuf,
+    connection: Connection,
+    insert: String,
+    sign: Option<Sign>,
+}
+
+/// A sign of life, until it is dropped.
+#[derive(Debug)]
+struct Sign {
+    name: String,
+    path: PathBuf,
+    _file: fs::File,
+}
+
+impl Drop for Sign {
+    fn drop(&mut self) {
+        // One that is left lies there unlocked, which says the same. So does an empty folder.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.path.parent().map(fs::remove_dir);
+    }
+}
+
+impl File {
+    /// Opens a ledger to be written, and makes it where there is none.
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self> {
+        let size_bytes = make_private(path)?;
+        let failed = |error| fault(path, &error);
+        let mut connection = Connection::open(path).map_err(failed)?;
+        check(path, &connection, size_bytes)?;
+        prepare(&mut connection, options).map_err(failed)?;
+        let named = connection.query_row("SELECT lower(hex(randomblob(16)))", (), |row| row.get(0));
+        let sign = Sign::give(path, named.map_err(failed)?)?;
+        Ok(Self { sign: Some(sign), ..Self::new(path, connection) })
+    }
+
+    /// Opens a ledger to be read as it is now.
+    pub(crate) fn snapshot(path: &Path) -> Result<Self> {
+        let failed = |error| fault(path, &error);
+        let size_bytes = match fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Absent { place: path.display().to_string() });
+            }
+            known => known.map_err(|error| io(path, &error))?.len(),
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        check(path, &connection, size_bytes)?;
+        if version(&connection).map_err(failed)? == 0 {
+            return Err(Error::Absent { place: path.display().to_string() });
+        }
+        let begin = "PRAGMA query_only = ON; BEGIN; SELECT 1 FROM ledger_chain;";
+        connection.execute_batch(begin).map_err(failed)?;
+        Ok(Self::new(path, connection))
+    }
+
+    fn new(path: &Path, connection: Connection) -> Self {
+        let places: Vec<String> = (1..=NAMES.len()).map(|at| format!("?{at}")).collect();
+        let (names, places) = (NAMES.join(", "), places.join(", "));
+        let insert = format!("INSERT INTO ledger_entries ({names}) VALUES ({places})");
+        Self { path: path.to_owned(), connection, insert, sign: None }
+    }
+
+    fn batch(&self, sql: &str) -> Result<()> {
+        self.connection.execute_batch(sql).map_err(|error| fault(&self.path, &error))
+    }
+}
+
+impl Sql for File {
+    fn begin(&mut self) -> Result<()> {
+        self.batch("BEGIN IMMEDIATE")
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.batch("COMMIT")
+    }
+
+    fn rollback(&mut self) {
+        // An error may have rolled it back already.
+        let _ = self.connection.execute_batch("ROLLBACK");
+    }
+
+    fn run(&mut self, sql: &str, cells: &[Cell]) -> Result<u64> {
+        let run = || self.connection.prepare_cached(sql)?.execute(params_from_iter(cells));
+        run().map(|rows| rows as u64).map_err(|error| fault(&self.path, &error))
+    }
+
+    fn rows(&mut self, sql: &str, cells: &[Cell]) -> Result<Vec<Vec<Cell>>> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query(params_from_iter(cells))?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let cells = (0..columns).map(|at| row.get_ref(at).map(cell));
+                all.push(cells.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+            Ok(all)
+        };
+        read().map_err(|error| fault(&self.path, &error))
+    }
+
+    fn insert(&mut self, rows: &[Linked<'_>]) -> Result<()> {
+        let insert = || {
+            let mut statement = self.connection.prepare_cached(&self.insert)?;
+            rows.iter()
+                .try_for_each(|row| statement.execute(params_from_iter(row.cells())).map(drop))
+        };
+        insert().map_err(|error| fault(&self.path, &error))
+    }
+
+    fn hold(&self) -> &'static str {
+        // Its transactions hold all of the file.
+        ""
+    }
+
+    fn process(&self) -> &str {
+        self.sign.as_ref().map_or("", |sign| &sign.name)
+    }
+
+    fn lives(&mut self, process: &str) -> Result<bool> {
+        let path = sign_of(&self.path, process);
+        let file = match fs::File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            file => file.map_err(|error| io(&path, &error))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                let _ = fs::remove_file(&path);
+                Ok(false)
+            }
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(io(&path, &error)),
+        }
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl Sign {
+    /// Gives a sign of life under a name that nobody else has.
+    fn give(ledger: &Path, name: String) -> Result<Self> {
+        let path = sign_of(ledger, &name);
+        if let Some(folder) = path.parent() {
+            make_folder(folder)?;
+        }
+        let file = open_private(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { name, path, _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Held { place: path.display().to_string() }),
+            Err(TryLockError::Error(error)) => Err(io(&path, &error)),
+        }
+    }
+}
+
+/// Where a process's sign of life is: in a folder beside the ledger. A name that stands in the
+/// ledger is not believed to be one.
+fn sign_of(ledger: &Path, name: &str) -> PathBuf {
+    let mut folder = ledger.to_owned().into_os_string();
+    folder.push(".live");
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    PathBuf::from(folder).join(if name.is_empty() { "none".into() } else { name })
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(int) => ValueRef::Integer(*int),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// A text that is no UTF-8 was written by others: it is read as bytes, which fit nowhere.
+fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(int) => Cell::Int(int),
+        ValueRef::Real(real) => Cell::Text(real.to_string()),
+        ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => Cell::Bytes(bytes.to_vec()),
+        },
+    }
+}
+
+/// Sees that the file is there and that only its user can read it, before anything is in it. SQLite
+/// gives its other files the same mode. Returns its size.
+fn make_private(path: &Path) -> Result<u64> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        make_folder(folder)?;
+    }
+    let file = open_private(path)?;
+    let known = file.metadata().map_err(|error| io(path, &error))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if known.permissions().mode() & 0o077 != 0 {
+            let mode = fs::Permissions::from_mode(0o600);
+            file.set_permissions(mode).map_err(|error| io(path, &error))?;
+        }
+    }
+    Ok(known.len())
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|error| io(folder, &error))
+}
+
+fn open_private(path: &Path) -> Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| io(path, &error))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Whether the file is ours, whole, and of a version that is known.
+fn check(path: &Path, connection: &Connection, size_bytes: u64) -> Result<()> {
+    let failed = |error| fault(path, &error);
+    let place = || path.display().to_string();
+    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    let owner: u32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+    let tables: bool = connection
+        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", (), |row| row.get(0))
+        .map_err(failed)?;
+    if owner != APPLICATION_ID && (owner != 0 || tables) {
+        return Err(Error::Foreign { place: place() });
+    }
+    let (found, known) = (version(connection).map_err(failed)?, STEPS.len() as u32);
+    if found > known {
+        return Err(Error::Newer { place: place(), found, known });
+    }
+    if size_bytes <= CHECKED_BYTES {
+        let said: String =
+            connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(failed)?;
+        if said != "ok" {
+            return Err(Error::Damaged { place: place(), what: said });
+        }
+    }
+    Ok(())
+}
+
+fn prepare(connection: &mut Connection, options: &Options) -> rusqlite::Result<()> {
+    // Answers with the mode that it is in: a file system without shared memory keeps the old one,
+    // which is as durable.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    let synchronous = match options.durability {
+        Durability::Power => "FULL",
+        Durability::Process => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
+    // What is removed is overwritten: it says who asked what of whom.
+    connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    for (sql, at) in STEPS.iter().zip(0_u32..) {
+        use rusqlite::TransactionBehavior::Immediate;
+        let change = connection.transaction_with_behavior(Immediate)?;
+        // Two processes may open it at once.
+        if version(&change)? == at {
+            change.execute_batch(sql)?;
+            change.pragma_update(None, "user_version", at + 1)?;
+            change.commit()?;
+        }
+    }
+    if let Some(most) = options.file_bytes {
+        let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = u32::try_from(most / u64::from(page.max(1))).unwrap_or(u32::MAX).max(1);
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Sorts what SQLite says.
+fn fault(path: &Path, error: &rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode::{
+        DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase,
+    };
+    let (place, what) = (path.display().to_string(), error.to_string());
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => Error::Damaged { place, what },
+        Some(DiskFull) => Error::Full { place },
+        Some(DatabaseBusy | DatabaseLocked) => Error::Held { place },
+        _ => Error::Other { place, what },
+    }
+}
+
+/// Sorts what the system says.
+fn io(path: &Path, error: &std::io::Error) -> Error {
+    let place = path.display().to_string();
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => Error::Full { place },
+        _ => Error::Other { place, what: error.to_string() },
+    }
+}
