@@ -12,14 +12,30 @@
 //! knows no spacing but the usual, checks cards and IBANs and few national ids, and its
 //! placeholders are not put back in streams. `aho-corasick` does what of it is worth sharing.
 
+mod addresses;
+mod detect;
+mod fold;
+mod forms;
+mod iban;
+mod json;
 mod kinds;
+mod labels;
+mod lettered;
+mod numbers;
+mod phones;
+mod redact;
+mod restore;
+mod runs;
+mod secrets;
+mod sums;
+mod texts;
 
-use std::fmt;
 use std::ops::Range;
 
-pub use kinds::{Group, Kind};
+use ingle_protocol::Request;
 
-use ingle_protocol::{Event, Request};
+pub use kinds::{Group, Kind};
+pub use restore::{Redaction, Restorer};
 
 /// The most bytes of one text, and of all texts of one request, that are looked at.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -101,7 +117,9 @@ impl Survey {
 
 /// Finds personal data and secrets. Made once, used by all: it does not change.
 #[derive(Debug)]
-pub struct Detector {}
+pub struct Detector {
+    search: detect::Search,
+}
 
 impl Default for Detector {
     fn default() -> Self {
@@ -112,78 +130,35 @@ impl Default for Detector {
 impl Detector {
     /// A detector of all kinds. Takes a few milliseconds.
     pub fn new() -> Self {
-        Self {}
+        Self { search: detect::Search::new() }
     }
 
     /// What is in a text, in its order; no two overlap. Where candidates do, they become one
     /// finding that covers all of them, of the longest one's kind; of equally long ones, the one
-    /// with a checksum, then the one whose row is first.
+    /// that a word before it names, then one with a checksum, then the one whose row is first.
     ///
     /// # Errors
     /// [`Unsure`] where the text is too long or holds too much.
-    pub fn detect(&self, _text: &str) -> Result<Vec<Finding>, Unsure> {
-        unimplemented!("detect")
+    pub fn detect(&self, text: &str) -> Result<Vec<Finding>, Unsure> {
+        self.search.findings(text)
     }
 
     /// What is in all texts of a request. Never fails: a survey that is unsure says so.
-    pub fn survey(&self, _request: &Request) -> Survey {
-        unimplemented!("survey")
+    pub fn survey(&self, request: &Request) -> Survey {
+        redact::survey(&self.search, request)
     }
 
     /// The request with placeholders for all that is found of the kinds for which `which` holds,
-    /// and what stands behind them.
+    /// and what stands behind them. A value is replaced wherever it stands, and by the same
+    /// placeholder; the request's own bytes ([`ingle_protocol::Verbatim`]) are changed likewise.
     ///
     /// # Errors
     /// [`Unsure`] where something of these kinds may remain: then nothing may leave.
     pub fn redact(
         &self,
-        _request: &Request,
-        _which: impl Fn(Kind) -> bool,
+        request: &Request,
+        which: impl Fn(Kind) -> bool,
     ) -> Result<(Request, Redaction), Unsure> {
-        unimplemented!("redact")
-    }
-}
-
-/// What was replaced in one request, and by what.
-#[derive(Clone, Default)]
-pub struct Redaction {}
-
-impl fmt::Debug for Redaction {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Redaction")
-    }
-}
-
-impl Redaction {
-    /// How many places were replaced: what a receipt keeps.
-    pub fn replaced(&self) -> u32 {
-        unimplemented!("replaced")
-    }
-
-    /// Whether nothing was.
-    pub fn is_empty(&self) -> bool {
-        self.replaced() == 0
-    }
-
-    /// A whole text with its values back.
-    pub fn restore(&self, _text: &str) -> String {
-        unimplemented!("restore")
-    }
-
-    /// Puts values back into one answer's events.
-    pub fn restorer(&self) -> Restorer {
-        unimplemented!("restorer")
-    }
-}
-
-/// Puts values back into an answer as it streams. Holds text back only as long as it may be a
-/// placeholder's beginning; what it holds goes out before an event of another sort.
-#[derive(Debug)]
-pub struct Restorer {}
-
-impl Restorer {
-    /// The next event, with what was held back before it: none, one or two.
-    pub fn event(&mut self, _event: Event) -> Vec<Event> {
-        unimplemented!("event")
+        redact::redact(&self.search, request, which)
     }
 }
