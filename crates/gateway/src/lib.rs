@@ -5,6 +5,7 @@
 pub mod budget;
 pub mod policy;
 pub mod prices;
+pub mod privacy;
 
 use std::ops::ControlFlow;
 use std::path::Path;
