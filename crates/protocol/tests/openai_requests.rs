@@ -326,7 +326,8 @@ fn messages_are_checked() {
         (r#"[{"role":"robot","content":"x"}]"#, "messages[0].role", "one of system, developer"),
         (r#"[{"role":"user"}]"#, "messages[0].content", "missing"),
         (r#"[{"role":"user","content":7}]"#, "messages[0].content", "a number"),
-        (r#"[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#, "messages[0].content[0].type", "image_url"),
+        (r#"[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#, "messages[0].content[0].image_url.url", "missing"),
+        (r#"[{"role":"system","content":[{"type":"image_url","image_url":{}}]}]"#, "messages[0].content[0].type", "image_url"),
         (r#"[{"role":"user","content":[{"type":"text","txt":"x"}]}]"#, "messages[0].content[0].txt", "did you mean text"),
         (r#"[{"role":"user","content":"x","colour":1}]"#, "messages[0].colour", "unknown"),
         (r#"[{"role":"user","content":"x","tool_call_id":"1"}]"#, "messages[0].tool_call_id", "tool"),
@@ -495,6 +496,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             name,
             tool_calls: if role == "assistant" { calls } else { Vec::new() },
             tool_call_id: id.filter(|_| role == "tool"),
+            ..Message::default()
         },
     )
 }
