@@ -2,6 +2,8 @@
 //! server is another, and the server in front of them knows no third thing.
 #![forbid(unsafe_code)]
 
+pub mod remote;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
