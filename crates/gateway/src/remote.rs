@@ -5,12 +5,13 @@
 //!
 //! Absent: any choice between providers, prices, HTTP/2, redirects (which are never followed).
 
+mod amazon;
 mod attempt;
 mod backoff;
 mod breaker;
 mod call;
-mod crypto;
-mod frames;
+mod ear;
+mod failure;
 mod keys;
 pub mod kinds;
 mod measure;
@@ -24,9 +25,10 @@ mod wires;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ingle_protocol::{Call, Event, Fault, Request};
+use ring::rand::{SecureRandom, SystemRandom};
 
 pub use breaker::{Admit, Breaker, BreakerSettings, Standing as BreakerStanding};
 pub use keys::Secret;
@@ -100,7 +102,7 @@ impl Upstream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the name of a host to a connection, TLS included.
-    pub connect: Duration,
+    pub connection: Duration,
     /// From a try's start until its answer begins; where an answer comes whole, until it is here.
     pub per_try: Duration,
     /// Between two reads of an answer.
@@ -110,7 +112,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(10),
+            connection: Duration::from_secs(10),
             per_try: Duration::from_secs(120),
             idle: Duration::from_secs(60),
         }
@@ -200,6 +202,23 @@ pub struct World {
     pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Opens connections.
     pub dial: Arc<dyn Dial>,
+}
+
+impl World {
+    /// The system's time and chance, and connections of the caller's choice.
+    pub fn new(dial: Arc<dyn Dial>) -> Self {
+        let now_ms = || {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+        };
+        let random = || {
+            let mut bytes = [0; 8];
+            // Chance spreads retries; where there is none they come together.
+            drop(SystemRandom::new().fill(&mut bytes));
+            u64::from_le_bytes(bytes)
+        };
+        Self { now_ms: Arc::new(now_ms), random: Arc::new(random), dial }
+    }
 }
 
 impl std::fmt::Debug for World {

@@ -199,7 +199,7 @@ mod tests {
     fn it_opens_cools_down_and_probes() {
         let check = |script, expect| assert_eq!(play(script), expect, "{script}");
         check("?", "yc");
-        check("--+--+--", "o"); // 6 of the last 8 failed
+        check("--+-", "o"); // 3 of the last 4 failed
         check("--?", "yc");
         check("---?", "no");
         check("-+-+", "c"); // half of four, but a success opens nothing

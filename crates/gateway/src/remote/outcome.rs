@@ -123,7 +123,7 @@ pub struct Times {
     /// From the call's start until the try that was told of began.
     pub queued: Duration,
     /// From the try's start to its connection; next to nothing where one was kept.
-    pub connect: Duration,
+    pub connected: Duration,
     /// From the try's start to its answer's first byte.
     pub first_byte: Duration,
     /// From the start to the first piece of the answer.
