@@ -220,6 +220,7 @@ impl Local {
             )));
         };
         chat.validate()?;
+        chat.texts_only()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         template.prompt(chat, now).map_err(|error| broken(&error))

@@ -63,7 +63,7 @@ fn hear(model: &Local, request: &Request) -> Heard {
     let mut heard = Heard::default();
     loop {
         match asked.next() {
-            Event::Prompt(_) | Event::Beams(_) => panic!("nobody asked for it"),
+            Event::Prompt(_) | Event::Beams(_) | Event::Passed(_) => panic!("nobody asked for it"),
             Event::Text(piece) => heard.text += &piece.text,
             Event::Reasoning(piece) => heard.thought += &piece.text,
             Event::ToolCall { part: CallPart::Begin { name, .. }, .. } => {

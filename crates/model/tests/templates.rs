@@ -51,6 +51,7 @@ fn chat(conversation: &Json) -> Chat {
         name: message["name"].as_str().map(str::to_owned),
         tool_calls: message["tool_calls"].as_array().into_iter().flatten().map(call).collect(),
         tool_call_id: message["tool_call_id"].as_str().map(str::to_owned),
+        ..Message::default()
     };
     let tool = |tool: &Json| Tool {
         name: text(&tool["function"]["name"]),

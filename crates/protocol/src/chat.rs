@@ -1,6 +1,7 @@
 //! A conversation: its turns, the tools that its assistant may call, and how it is to reason. Texts
-//! alone: who reads a protocol refuses pictures and sound by name. Absent: how any of it is written
-//! for a model, which is the model's own business.
+//! and pictures: who reads a protocol refuses sound and files by name, and who cannot see refuses
+//! pictures, by [`Chat::texts_only`]. Absent: how any of it is written for a model, which is the
+//! model's own business.
 
 use crate::Fault;
 
@@ -62,6 +63,21 @@ impl Chat {
         }
     }
 
+    /// What a model that reads text alone says of pictures.
+    ///
+    /// # Errors
+    /// A fault of the caller's that names `messages`, where there is a picture in any of them.
+    pub fn texts_only(&self) -> Result<(), Fault> {
+        let seen = self.messages.iter().find(|turn| !turn.pictures.is_empty());
+        let Some(turn) = seen else { return Ok(()) };
+        let message = format!(
+            "'messages' has a picture in a turn of role {:?}, and this model reads text alone: \
+             leave it out, or ask a model that can see",
+            turn.role.chars().take(32).collect::<String>()
+        );
+        Err(Fault::caller(message).at("messages"))
+    }
+
     /// The tools that the model is told of: none where none may be called.
     pub fn offered(&self) -> &[Tool] {
         if self.tool_choice == ToolChoice::None { &[] } else { &self.tools }
@@ -83,6 +99,36 @@ pub struct Message {
     pub tool_calls: Vec<ToolCall>,
     /// The call that this (tool) turn answers.
     pub tool_call_id: Option<String>,
+    /// Pictures in the turn's text, in their order.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture that is shown to a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+    /// Its media type, such as `image/png`; empty where it was not told.
+    pub media: String,
+    /// Where its bytes are.
+    pub source: Source,
+    /// How closely it is looked at, as `low`, `high` or `auto`, where that was said.
+    pub detail: Option<String>,
+    /// Where in [`Message::content`] it stands: before the character that begins at this byte.
+    pub at: usize,
+}
+
+/// Where a picture's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Here, in base64 (the standard alphabet, padded). Nobody has decoded it yet.
+    Base64(String),
+    /// Behind this address. Nobody here fetches it.
+    Url(String),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Base64(String::new())
+    }
 }
 
 /// A tool: a function that the caller runs when the model asks for it.

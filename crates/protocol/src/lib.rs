@@ -17,7 +17,9 @@ pub mod wire;
 
 pub use adapter::{Adapter, Which};
 pub use beams::{Beam, Beams};
-pub use chat::{Chat, Effort, Message, Reasoning, Tool, ToolCall, ToolChoice};
+pub use chat::{
+    Chat, Effort, Message, Picture, Reasoning, Source, Tool, ToolCall, ToolChoice,
+};
 pub use encode::{
     Encoded, Encoding, Long, Output, Passage, Read, Reads, Tag, Vectors, Want, Written,
 };
@@ -138,6 +140,10 @@ pub enum Event {
     /// The continuations that a search found, best first, in the place of everything else but the
     /// end.
     Beams(Vec<Beam>),
+    /// Another server's answer in the caller's own format, for its writer to hand on: the data of
+    /// one event of a stream, or all of a whole answer's body. Where these come, nothing else does
+    /// but the end.
+    Passed(String),
     /// The answer is complete.
     Done(Box<Receipt>),
     /// There is no (further) answer.
@@ -219,6 +225,9 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// Those of them whose KV was found in the prefix cache.
     pub cached_tokens: u32,
+    /// Those of them that a provider put into its cache, where it counts them by themselves, since
+    /// they have a price of their own.
+    pub written_tokens: u32,
     /// Tokens generated, the ending one not counted.
     pub completion_tokens: u32,
     /// Those of them that the model reasoned with before its answer, the marks around it counted.

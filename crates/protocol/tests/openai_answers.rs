@@ -45,6 +45,7 @@ fn done(prompt_tokens: u32, completion_tokens: u32, finish: Finish) -> Event {
         usage: Usage {
             prompt_tokens,
             cached_tokens: 2,
+            written_tokens: 0,
             completion_tokens,
             reasoning_tokens: 0,
             accepted_tokens: 1,
@@ -483,13 +484,14 @@ fn any_receipt() -> impl Strategy<Value = Receipt> {
     let finishes = [Finish::Stop, Finish::Length, Finish::Cancelled, Finish::ToolCalls];
     let finish = prop::sample::select(finishes.to_vec());
     let count = 0..1u32 << 24;
-    let usage = prop::array::uniform6(count).prop_map(|counts| Usage {
+    let usage = prop::array::uniform7(count).prop_map(|counts| Usage {
         prompt_tokens: counts[0],
         cached_tokens: counts[1],
         completion_tokens: counts[2],
         accepted_tokens: counts[3],
         rejected_tokens: counts[4],
         reasoning_tokens: counts[5],
+        written_tokens: counts[6],
     });
     let time = (0..1u64 << 50).prop_map(Duration::from_nanos);
     let timings = (time.clone(), time.clone(), time.clone(), time).prop_map(|times| Timings {

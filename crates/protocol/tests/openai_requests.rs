@@ -495,6 +495,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             name,
             tool_calls: if role == "assistant" { calls } else { Vec::new() },
             tool_call_id: id.filter(|_| role == "tool"),
+            ..Message::default()
         },
     )
 }

@@ -231,7 +231,8 @@ fn once(model: &Local, args: &Args, concurrency: usize, salt: u64) -> anyhow::Re
                     tokens.extend(piece.scores.iter().map(|_| at));
                 }
                 Event::Failed(fault) => return Err(fault.into()),
-                Event::ToolCall { .. } | Event::Prompt(_) | Event::Beams(_) => {}
+                Event::ToolCall { .. } | Event::Prompt(_) => {}
+                Event::Beams(_) | Event::Passed(_) => {}
                 Event::Done(_) => break,
             }
         }

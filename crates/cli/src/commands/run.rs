@@ -190,7 +190,9 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
             }
             Some(Event::Reasoning(piece)) if ui.json => thought += &piece.text,
             Some(Event::Reasoning(piece)) => think(ui, &mut thought, &piece.text),
-            Some(Event::ToolCall { .. } | Event::Prompt(_) | Event::Beams(_)) => {} // not asked for
+            // Not asked for.
+            Some(Event::ToolCall { .. } | Event::Prompt(_)) => {}
+            Some(Event::Beams(_) | Event::Passed(_)) => {}
             Some(Event::Failed(fault)) => return Err(fault.into()),
             Some(Event::Done(receipt)) => break receipt,
         }

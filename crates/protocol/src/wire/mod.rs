@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod reading;
 pub mod receipt;
 pub mod responses;
+pub mod speak;
 mod strict;
 mod table;
 mod time;

@@ -30,11 +30,18 @@ struct Wire {
 struct WireUsage {
     prompt_tokens: u32,
     cached_tokens: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    written_tokens: u32,
     completion_tokens: u32,
     #[serde(default)]
     reasoning_tokens: u32,
     accepted_tokens: u32,
     rejected_tokens: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +99,7 @@ pub(crate) fn to_value(receipt: &Receipt) -> Value {
         usage: WireUsage {
             prompt_tokens: receipt.usage.prompt_tokens,
             cached_tokens: receipt.usage.cached_tokens,
+            written_tokens: receipt.usage.written_tokens,
             completion_tokens: receipt.usage.completion_tokens,
             reasoning_tokens: receipt.usage.reasoning_tokens,
             accepted_tokens: receipt.usage.accepted_tokens,
@@ -124,6 +132,7 @@ pub(crate) fn from_value(value: Value) -> Result<Receipt, Fault> {
         usage: Usage {
             prompt_tokens: wire.usage.prompt_tokens,
             cached_tokens: wire.usage.cached_tokens,
+            written_tokens: wire.usage.written_tokens,
             completion_tokens: wire.usage.completion_tokens,
             reasoning_tokens: wire.usage.reasoning_tokens,
             accepted_tokens: wire.usage.accepted_tokens,

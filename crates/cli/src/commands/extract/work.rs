@@ -159,9 +159,8 @@ impl<'a> Work<'a> {
         let Some((_, text)) = self.under_way.get_mut(&at) else { return };
         let outcome = match event {
             Event::Text(piece) => return text.push_str(&piece.text),
-            Event::Prompt(_) | Event::Beams(_) | Event::Reasoning(_) | Event::ToolCall { .. } => {
-                return;
-            }
+            Event::Prompt(_) | Event::Beams(_) | Event::Passed(_) => return,
+            Event::Reasoning(_) | Event::ToolCall { .. } => return,
             Event::Failed(fault) => Outcome::failed(said(&fault)),
             Event::Done(receipt) => {
                 let value = match receipt.finish {

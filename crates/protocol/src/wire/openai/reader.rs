@@ -202,6 +202,7 @@ fn read_usage(usage: &Value) -> Usage {
     Usage {
         prompt_tokens: count(&usage["prompt_tokens"]),
         cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+        written_tokens: count(&usage["prompt_tokens_details"]["cache_write_tokens"]),
         completion_tokens: count(&usage["completion_tokens"]),
         reasoning_tokens: count(&completion["reasoning_tokens"]),
         accepted_tokens: count(&completion["accepted_prediction_tokens"]),
