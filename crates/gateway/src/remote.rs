@@ -214,7 +214,7 @@ impl World {
         let random = || {
             let mut bytes = [0; 8];
             // Chance spreads retries; where there is none they come together.
-            drop(SystemRandom::new().fill(&mut bytes));
+            let _ = SystemRandom::new().fill(&mut bytes);
             u64::from_le_bytes(bytes)
         };
         Self { now_ms: Arc::new(now_ms), random: Arc::new(random), dial }
