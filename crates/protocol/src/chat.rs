@@ -110,7 +110,7 @@ pub struct Picture {
     pub media: String,
     /// Where its bytes are.
     pub source: Source,
-    /// How closely it is looked at, as `low`, `high` or `auto`, where that was said.
+    /// How closely it is looked at, as `auto`, `low`, `high` or `original`, where that was said.
     pub detail: Option<String>,
     /// Where in [`Message::content`] it stands: before the character that begins at this byte.
     pub at: usize,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Asked;
 use crate::wire::ask::{self, JSON, SSE, sse};
+use crate::wire::relay::{self, Relay, Taken};
 use crate::wire::{Dialect, Kind, Stamp, Writer, receipt};
 use crate::{CallPart, Event, Fault, Finish, Receipt, Usage};
 
@@ -20,6 +21,7 @@ pub(super) struct Answer {
     /// Of a stream, only how many there are.
     closed: Vec<Block>,
     open: Option<Block>,
+    relay: Relay,
 }
 
 /// A content block, as far as it is known.
@@ -76,6 +78,7 @@ impl Answer {
     pub(super) fn new(asked: &Asked, stamp: Stamp) -> Self {
         Self {
             id: format!("msg_{}", stamp.id),
+            relay: Relay::new(&relay::MESSAGES, &stamp.model, asked.stream),
             model: stamp.model,
             streamed: asked.stream,
             omit_thinking: asked.omit_thinking,
@@ -209,12 +212,13 @@ impl Answer {
     }
 }
 
-/// Input tokens are those that no cache had. What a caller pays elsewhere for putting a prompt into
-/// the cache costs nothing here, so nothing counts as that.
+/// Input tokens are those that no cache had and that were put into none. Only elsewhere do callers
+/// pay for the latter, so here nothing counts as that.
 fn write_usage(usage: &Usage) -> Value {
+    let cached = usage.cached_tokens.saturating_add(usage.written_tokens);
     json!({
-        "input_tokens": usage.prompt_tokens.saturating_sub(usage.cached_tokens),
-        "cache_creation_input_tokens": 0,
+        "input_tokens": usage.prompt_tokens.saturating_sub(cached),
+        "cache_creation_input_tokens": usage.written_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": { "thinking_tokens": usage.reasoning_tokens },
@@ -223,10 +227,19 @@ fn write_usage(usage: &Usage) -> Value {
 
 impl Writer for Answer {
     fn take(&mut self, _: u32, event: Event) -> Result<String, Fault> {
+        let event = match self.relay.take(event)? {
+            Taken::Written(text) => return Ok(text),
+            Taken::Ended(text) => {
+                self.complete = true;
+                return Ok(text);
+            }
+            Taken::Own(event) => event,
+        };
         let mut out = String::new();
         self.begin(&mut out);
         match event {
-            Event::Prompt(_) | Event::Beams(_) => {} // never asked for
+            // Never asked for, and handed on before.
+            Event::Prompt(_) | Event::Beams(_) | Event::Passed(_) => {}
             Event::Text(piece) if piece.text.is_empty() => {}
             Event::Text(piece) => self.add(&mut out, Block::Text(String::new()), &piece.text),
             Event::Reasoning(piece) => {

@@ -1,11 +1,13 @@
 //! Content blocks, read into a conversation's turns. A user's turn that holds results of tools
 //! becomes a turn for each, since chat templates know them as turns of their own; turns of one role
-//! that follow each other are one, as the format has it. Text blocks are joined by a line feed.
+//! that follow each other are one, as the format has it. Text blocks are joined by a line feed, and
+//! pictures stand between them.
 
 use serde_json::{Map, Value};
 
 use crate::wire::check::{self, Read};
-use crate::{Message, ToolCall};
+use crate::wire::pictures;
+use crate::{Message, Picture, Source, ToolCall};
 
 /// At most this many messages a conversation.
 const MESSAGES_MAX: usize = 4096;
@@ -131,13 +133,18 @@ fn read_user(at: &str, value: &Value, turns: &mut Vec<Message>) -> Read<()> {
     for (at, block) in blocks(at, value)? {
         match block {
             Block::Text(text) => join(&mut turn(turns, "user").content, text),
+            Block::Other("image", map) => {
+                let picture = read_picture(&at, map)?;
+                let turn = turn(turns, "user");
+                pictures::push(&at, &turn.content, &mut turn.pictures, picture)?;
+            }
             Block::Other("tool_result", map) => {
                 let result = read_result(&at, map, turns)?;
                 turns.push(result);
             }
             Block::Other(kind, _) => {
-                let why = "of a user's blocks only \"text\" and \"tool_result\" are supported; \
-                           models here read text alone";
+                let why = "of a user's blocks only \"text\", \"image\" and \"tool_result\" are \
+                           supported";
                 return unknown(&at, kind, why);
             }
         }
@@ -150,21 +157,61 @@ fn read_result(at: &str, map: &Map<String, Value>, turns: &[Message]) -> Read<Me
     only(at, map, &["tool_use_id", "content", "is_error"])?;
     let id = string(at, map, "tool_use_id")?;
     let given = |key: &str| map.get(key).filter(|value| !value.is_null());
-    let content = given("content").map(|value| text(&format!("{at}.content"), value));
-    let content = content.transpose()?.unwrap_or_default();
+    let mut told = Message { role: "tool".into(), ..Message::default() };
+    if let Some(content) = given("content") {
+        for (at, block) in blocks(&format!("{at}.content"), content)? {
+            match block {
+                Block::Other("image", map) => {
+                    let picture = read_picture(&at, map)?;
+                    pictures::push(&at, &told.content, &mut told.pictures, picture)?;
+                }
+                other => {
+                    let text = other.text(&at, "only text and images are supported here")?;
+                    join(&mut told.content, &text);
+                }
+            }
+        }
+    }
     let failed = given("is_error").map(|value| check::boolean(&format!("{at}.is_error"), value));
     let failed = failed.transpose()?.unwrap_or(false);
     let calls = turns.iter().rev().flat_map(|turn| &turn.tool_calls);
     let Some(call) = calls.into_iter().find(|call| call.id == id) else {
         return check::bad(&format!("{at}.tool_use_id"), "names no call of an earlier message");
     };
-    Ok(Message {
-        role: "tool".into(),
-        content: if failed { format!("Error: {content}") } else { content },
-        name: Some(call.name.clone()),
-        tool_call_id: Some(id.to_owned()),
-        ..Message::default()
-    })
+    if failed {
+        told.content.insert_str(0, FAILED);
+        told.pictures.iter_mut().for_each(|picture| picture.at += FAILED.len());
+    }
+    (told.name, told.tool_call_id) = (Some(call.name.clone()), Some(id.to_owned()));
+    Ok(told)
+}
+
+/// What the text of a tool that failed begins with.
+const FAILED: &str = "Error: ";
+
+/// A picture in base64, or behind an address.
+fn read_picture(at: &str, map: &Map<String, Value>) -> Read<Picture> {
+    only(at, map, &["source"])?;
+    let at = format!("{at}.source");
+    let Some(source) = map.get("source") else { return check::bad(&at, "is missing") };
+    let source = check::object(&at, source)?;
+    match source.get("type").and_then(Value::as_str) {
+        Some("base64") => {
+            check::only(&at, source, ["type", "media_type", "data"].into_iter())?;
+            let (media, data) = (string(&at, source, "media_type")?, string(&at, source, "data")?);
+            pictures::from_base64(&format!("{at}.data"), media, data)
+        }
+        Some("url") => {
+            check::only(&at, source, ["type", "url"].into_iter())?;
+            let url = string(&at, source, "url")?;
+            pictures::address(&format!("{at}.url"), url)?;
+            Ok(Picture { source: Source::Url(url.to_owned()), ..Picture::default() })
+        }
+        _ => {
+            let why = "must be \"base64\" or \"url\": no files are kept for messages";
+            check::bad(&format!("{at}.type"), why)
+        }
+    }
 }
 
 fn read_assistant(at: &str, value: &Value, turns: &mut Vec<Message>) -> Read<()> {

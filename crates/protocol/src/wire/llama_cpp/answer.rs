@@ -116,7 +116,9 @@ impl Writer for Answer {
         match event {
             // A prompt that is no conversation has no thoughts or calls told apart.
             Event::Text(piece) | Event::Reasoning(piece) => Ok(self.take_piece(&piece)),
-            Event::ToolCall { .. } | Event::Prompt(_) | Event::Beams(_) => Ok(String::new()),
+            Event::ToolCall { .. } | Event::Prompt(_) => Ok(String::new()),
+            // Nobody else speaks this format.
+            Event::Beams(_) | Event::Passed(_) => Ok(String::new()),
             Event::Done(receipt) => Ok(self.end(&receipt)),
             Event::Failed(fault) => Err(fault),
         }

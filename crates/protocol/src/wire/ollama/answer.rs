@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Asked, Format};
 use crate::wire::ask::{self, JSON};
 use crate::wire::openai::chat_score;
+use crate::wire::relay::{self, Relay, Taken};
 use crate::wire::{Dialect, Kind, Stamp, Writer, receipt, rfc3339};
 use crate::{CallPart, Event, Fault, Finish, Piece, Receipt, ToolCall};
 
@@ -24,6 +25,7 @@ pub(super) struct Answer {
     calls: usize,
     /// What is to be told with the next line: of a whole answer all of it.
     next: Line,
+    relay: Relay,
 }
 
 /// What a line tells.
@@ -48,6 +50,7 @@ impl Answer {
     pub(super) fn new(asked: &Asked, stamp: Stamp) -> Self {
         Self {
             format: asked.format,
+            relay: Relay::new(&relay::OLLAMA, &stamp.model, asked.stream),
             model: stamp.model,
             created_at: rfc3339(stamp.created_ms / 1000),
             streamed: asked.stream,
@@ -146,6 +149,14 @@ impl Answer {
 
 impl Writer for Answer {
     fn take(&mut self, _: u32, event: Event) -> Result<String, Fault> {
+        let event = match self.relay.take(event)? {
+            Taken::Written(text) => return Ok(text),
+            Taken::Ended(text) => {
+                self.complete = true;
+                return Ok(text);
+            }
+            Taken::Own(event) => event,
+        };
         match event {
             Event::Text(piece) => {
                 self.next.text.push_str(&piece.text);
@@ -156,7 +167,8 @@ impl Writer for Answer {
                 self.score(&piece);
             }
             Event::ToolCall { part, .. } => self.call(part),
-            Event::Prompt(_) | Event::Beams(_) => {} // never asked for
+            // Never asked for, and handed on before.
+            Event::Prompt(_) | Event::Beams(_) | Event::Passed(_) => {}
             Event::Done(receipt) => return Ok(self.end(&receipt)),
             Event::Failed(fault) => return Err(fault),
         }

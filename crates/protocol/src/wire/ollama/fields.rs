@@ -10,7 +10,9 @@ use crate::wire::values::{
     keep_alive, model, more, penalty_window, read_object, seed, set, stop, top,
 };
 use crate::wire::{constraint, tools};
-use crate::{Chat, Effort, Fault, Gap, Grammar, Input, KeepAlive, Message, Request, Sampling};
+use crate::{
+    Chat, Effort, Fault, Gap, Grammar, Input, KeepAlive, Message, Picture, Request, Sampling,
+};
 
 type Field = table::Field<Draft, Format>;
 
@@ -27,6 +29,7 @@ struct Draft {
     prompt: String,
     system: String,
     suffix: String,
+    images: Vec<Picture>,
     raw: bool,
     sampling: Sampling,
     stop: Vec<String>,
@@ -76,7 +79,8 @@ pub fn read_request(format: Format, body: &[u8]) -> Result<Asked, Fault> {
             };
             let system = Some(draft.system).filter(|text| !text.is_empty());
             let system = system.map(|text| turn("system", text));
-            draft.chat.messages = system.into_iter().chain([turn("user", draft.prompt)]).collect();
+            let prompt = Message { pictures: draft.images, ..turn("user", draft.prompt) };
+            draft.chat.messages = system.into_iter().chain([prompt]).collect();
             Input::Chat(draft.chat)
         }
         Format::Chat => Input::Chat(draft.chat),
@@ -107,6 +111,9 @@ fn fits(draft: &mut Draft) -> Read<()> {
     if !draft.suffix.is_empty() && !draft.system.is_empty() {
         return check::bad("system", "is no part of what stands around a gap; leave it out");
     }
+    if !draft.images.is_empty() && (draft.raw || !draft.suffix.is_empty()) {
+        return check::bad("images", "belong to a conversation: leave out 'raw' and 'suffix'");
+    }
     if draft.top_logprobs.is_some() && !draft.logprobs {
         return check::bad("top_logprobs", "needs 'logprobs' to be true");
     }
@@ -123,7 +130,6 @@ const CHAT: &[Format] = &[Format::Chat];
 const GENERATE: &[Format] = &[Format::Generate];
 const FALSE: &[&str] = &["false"];
 const WHOLE: &str = "a prompt is never cut; shorten it before sending";
-const MEDIA: &str = "models here read and write text alone";
 const SAMPLER: &str = "tail-free sampling is not built; min_p and typical_p are";
 
 #[rustfmt::skip]
@@ -134,6 +140,7 @@ static FIELDS: &[Field] = &[
     honoured(GENERATE, "system", |d, at, v| { d.system = check::string(at, v)?.to_owned(); Ok(()) }),
     honoured(GENERATE, "suffix", |d, at, v| { d.suffix = check::string(at, v)?.to_owned(); Ok(()) }),
     honoured(GENERATE, "raw", |d, at, v| { d.raw = check::boolean(at, v)?; Ok(()) }),
+    honoured(GENERATE, "images", |d, at, v| { d.images = messages::read_images(at, v)?; Ok(()) }),
     honoured(CHAT, "tools", |d, at, v| { d.chat.tools = tools::read(at, v)?; Ok(()) }),
     // OpenAI's: Ollama's clients leave the choice to the model.
     honoured(CHAT, "tool_choice", |d, at, v| { d.chat.tool_choice = tools::read_choice(at, v)?; Ok(()) }),
@@ -146,7 +153,6 @@ static FIELDS: &[Field] = &[
     honoured(BOTH, "keep_alive", |d, at, v| { d.keep_alive = Some(keep_alive(at, v)?); Ok(()) }),
     honoured(BOTH, "logprobs", |d, at, v| { d.logprobs = check::boolean(at, v)?; Ok(()) }),
     honoured(BOTH, "top_logprobs", |d, at, v| { d.top_logprobs = Some(top(at, v)?); Ok(()) }),
-    neutral(GENERATE, "images", &["[]"], MEDIA),
     neutral(GENERATE, "context", &["[]"], "send the conversation to /api/chat"),
     neutral(GENERATE, "template", &["\"\""], "the model's own chat template is used; raw leaves it out"),
     neutral(BOTH, "truncate", FALSE, WHOLE),

@@ -2,10 +2,11 @@
 //! tool's, so ids are made by counting, and a result answers the first call of its tool that has
 //! none yet.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::wire::check::{self, Read};
-use crate::{Message, ToolCall};
+use crate::wire::pictures;
+use crate::{Message, Picture, ToolCall};
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 const KEYS: [&str; 7] =
@@ -41,13 +42,13 @@ fn read_one(at: &str, value: &Value, so_far: &mut Calls) -> Read<Message> {
     if !ROLES.contains(&role) {
         return check::bad(&inner("role"), format!("must be one of {}", ROLES.join(", ")));
     }
-    if given("images").is_some_and(|images| images.as_array().is_none_or(|it| !it.is_empty())) {
-        return check::bad(&inner("images"), "is not supported: models here read text alone");
-    }
     let own = |key: &str, of: &str| match given(key) {
         Some(_) if role != of => check::bad(&inner(key), format!("belongs to role {of:?} alone")),
         _ => Ok(()),
     };
+    if given("images").is_some_and(|images| *images != json!([])) {
+        own("images", "user")?;
+    }
     own("thinking", "assistant")?;
     own("tool_calls", "assistant")?;
     own("tool_name", "tool")?;
@@ -60,6 +61,9 @@ fn read_one(at: &str, value: &Value, so_far: &mut Calls) -> Read<Message> {
         tool_call_id: text("tool_call_id")?.map(str::to_owned),
         ..Message::default()
     };
+    if let Some(images) = given("images") {
+        message.pictures = read_images(&inner("images"), images)?;
+    }
     if let Some(calls) = given("tool_calls") {
         let at = inner("tool_calls");
         for (i, call) in check::array(&at, calls, CALLS_MAX)?.iter().enumerate() {
@@ -73,6 +77,17 @@ fn read_one(at: &str, value: &Value, so_far: &mut Calls) -> Read<Message> {
         answer(&mut message, &mut so_far.open);
     }
     Ok(message)
+}
+
+/// Pictures in base64, which stand before their turn's text.
+pub(super) fn read_images(at: &str, value: &Value) -> Read<Vec<Picture>> {
+    let mut out = Vec::new();
+    for (i, image) in check::array(at, value, usize::MAX)?.iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let picture = pictures::from_bare(&at, check::string(&at, image)?)?;
+        pictures::push(&at, "", &mut out, picture)?;
+    }
+    Ok(out)
 }
 
 /// Finds the call that a result answers: by its id, by its tool's name, or as the next in line.

@@ -4,14 +4,16 @@
 //! Every field of a request is a row of a table (`fields`), its `options` of a second one. An
 //! answer is streamed unless the caller says otherwise; its lines and a whole answer are one state
 //! machine's. Sampling has Ollama's defaults. What it asks for and models here cannot do is refused
-//! by name: images, templates of the caller's, and prompts cut to fit.
+//! by name: templates of the caller's, and prompts cut to fit.
 //!
-//! Absent: writing requests and reading answers, and everything that makes or publishes models.
+//! Chats are written and their answers heard, too. Absent: everything that makes or publishes models.
 
 mod answer;
 mod fields;
 mod lists;
 mod messages;
+mod reader;
+mod request;
 
 pub use fields::{fields, options, read_request};
 pub use lists::{
@@ -20,6 +22,8 @@ pub use lists::{
 };
 
 pub(super) use lists::untagged;
+pub(super) use reader::Heard;
+pub(super) use request::write_request;
 
 use super::Stamp;
 use super::ask::ask_one;
@@ -57,6 +61,7 @@ impl Asked {
     pub fn without_template(mut self) -> Self {
         if let (Format::Generate, Input::Chat(chat)) = (self.format, &self.request.input)
             && let [prompt] = chat.messages.as_slice()
+            && prompt.pictures.is_empty()
         {
             self.request.input = Input::Text(prompt.content.clone());
         }

@@ -139,7 +139,8 @@ impl Tally {
         self.begin(index, None, &mut deltas);
         let choice = &mut self.choices[index as usize];
         match event {
-            Event::Prompt(_) => {}
+            // A prompt was told above; who hands an answer on does not come here.
+            Event::Prompt(_) | Event::Passed(_) => {}
             Event::Beams(beams) => self.found(index, beams, &mut deltas),
             Event::Done(receipt) if self.searched => self.end_search(index, &receipt, &mut deltas),
             Event::Text(piece) | Event::Reasoning(piece) if piece.is_empty() => {}
@@ -389,11 +390,15 @@ fn close(out: &mut Value, closing: &Closing, usage: bool) {
 }
 
 pub(in crate::wire) fn write_usage(usage: &Usage) -> Value {
+    let mut prompt = json!({ "cached_tokens": usage.cached_tokens });
+    if usage.written_tokens > 0 {
+        prompt["cache_write_tokens"] = json!(usage.written_tokens);
+    }
     json!({
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
-        "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
+        "prompt_tokens_details": prompt,
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens,
             "accepted_prediction_tokens": usage.accepted_tokens,

@@ -1,10 +1,12 @@
 //! A conversation's messages, read and written. `developer` is read as `system`, its name in chat
-//! templates; text parts are joined by a line feed. Absent: images, audio and files in parts.
+//! templates; text parts are joined by a line feed, and pictures stand between them. Absent: audio
+//! and files in parts.
 
 use serde_json::{Map, Value, json};
 
 use super::check::{self, Read};
-use crate::{Message, ToolCall};
+use crate::wire::pictures::{self, Mixed, Part};
+use crate::{Message, Picture, ToolCall};
 
 /// Roles as they are asked for and as chat templates know them.
 const ROLES: &[(&str, &str)] = &[
@@ -61,9 +63,14 @@ fn read_one(at: &str, value: &Value) -> Read<Message> {
         Some(value) => check::string(&format!("{at}.{key}"), value).map(|v| Some(v.to_owned())),
         None => Ok(None),
     };
+    let role = read_role(&format!("{at}.role"), map.get("role"))?;
+    let at_content = format!("{at}.content");
+    let Mixed { text: content, pictures, .. } =
+        read_content(&at_content, map, !tool_calls.is_empty(), role == "user")?;
     let message = Message {
-        role: read_role(&format!("{at}.role"), map.get("role"))?,
-        content: read_content(&format!("{at}.content"), map, !tool_calls.is_empty())?,
+        role,
+        content,
+        pictures,
         reasoning: text(REASONING[0])?.or(text(REASONING[1])?),
         name: text("name")?,
         tool_call_id: text("tool_call_id")?,
@@ -103,23 +110,51 @@ fn read_role(at: &str, value: Option<&Value>) -> Read<String> {
     }
 }
 
-fn read_content(at: &str, map: &Map<String, Value>, calls: bool) -> Read<String> {
+/// `sees`: whether there may be pictures.
+fn read_content(at: &str, map: &Map<String, Value>, calls: bool, sees: bool) -> Read<Mixed> {
+    let mut out = Mixed::default();
     match map.get("content") {
-        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::String(text)) => out.line(text),
         Some(Value::Array(parts)) => {
-            let parts: Read<Vec<&str>> = parts
-                .iter()
-                .enumerate()
-                .map(|(i, part)| read_part(&format!("{at}[{i}]"), part))
-                .collect();
-            Ok(parts?.join("\n"))
+            for (i, part) in parts.iter().enumerate() {
+                let at = format!("{at}[{i}]");
+                if sees && part["type"] == "image_url" {
+                    out.picture(&at, read_picture(&at, part)?)?;
+                } else {
+                    out.line(read_part(&at, part)?);
+                }
+            }
         }
-        None | Some(Value::Null) if calls => Ok(String::new()),
-        None | Some(Value::Null) => check::bad(at, "is missing"),
+        None | Some(Value::Null) if calls => {}
+        None | Some(Value::Null) => return check::bad(at, "is missing"),
         Some(other) => {
             let kind = check::kind(other);
-            check::bad(at, format!("must be a string or an array of text parts, not {kind}"))
+            return check::bad(at, format!("must be a string or an array of parts, not {kind}"));
         }
+    }
+    Ok(out)
+}
+
+fn read_picture(at: &str, value: &Value) -> Read<Picture> {
+    let map = check::object(at, value)?;
+    check::only(at, map, ["type", "image_url"].into_iter())?;
+    let at = format!("{at}.image_url");
+    let Some(image) = map.get("image_url") else { return check::bad(&at, "is missing") };
+    let image = check::object(&at, image)?;
+    check::only(&at, image, ["url", "detail"].into_iter())?;
+    let at_url = format!("{at}.url");
+    let Some(url) = given(image, "url") else { return check::bad(&at_url, "is missing") };
+    let picture = pictures::from_url(&at_url, check::string(&at_url, url)?)?;
+    let detail = read_detail(&format!("{at}.detail"), given(image, "detail"))?;
+    Ok(Picture { detail, ..picture })
+}
+
+/// How closely a picture is looked at.
+pub(in crate::wire) fn read_detail(at: &str, value: Option<&Value>) -> Read<Option<String>> {
+    let Some(value) = value else { return Ok(None) };
+    match check::string(at, value)? {
+        known @ ("auto" | "low" | "high" | "original") => Ok(Some(known.to_owned())),
+        _ => check::bad(at, "must be \"auto\", \"low\", \"high\" or \"original\""),
     }
 }
 
@@ -172,7 +207,7 @@ pub(super) fn write(messages: &[Message]) -> Value {
 }
 
 fn write_one(message: &Message) -> Value {
-    let mut out = json!({ "role": message.role, "content": message.content });
+    let mut out = json!({ "role": message.role, "content": write_content(message) });
     if let Some(reasoning) = &message.reasoning {
         out[REASONING[0]] = json!(reasoning);
     }
@@ -186,6 +221,24 @@ fn write_one(message: &Message) -> Value {
         out["tool_calls"] = message.tool_calls.iter().map(write_call).collect();
     }
     out
+}
+
+/// A text, or parts where there are pictures.
+fn write_content(message: &Message) -> Value {
+    if message.pictures.is_empty() {
+        return json!(message.content);
+    }
+    let write = |part: Part<'_>| match part {
+        Part::Text(text) => json!({ "type": "text", "text": text }),
+        Part::Picture(picture) => {
+            let mut image = json!({ "url": pictures::to_url(picture) });
+            if let Some(detail) = &picture.detail {
+                image["detail"] = json!(detail);
+            }
+            json!({ "type": "image_url", "image_url": image })
+        }
+    };
+    pictures::parts(message).into_iter().map(write).collect()
 }
 
 pub(super) fn write_call(call: &ToolCall) -> Value {

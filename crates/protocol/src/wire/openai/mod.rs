@@ -8,7 +8,7 @@
 //! Every field of a request is a row of one table (`fields`): honoured, accepted at the values
 //! where it means nothing, or refused by name. Nothing is dropped silently, and a field that is no
 //! row is refused too. A streamed and a whole answer are the same deltas, written one by one or
-//! summed. Absent: images and audio, which are refused by name, and tools that run here.
+//! summed. Absent: audio and files, which are refused by name, and tools that run here.
 
 mod answer;
 mod batch;
@@ -40,8 +40,9 @@ pub use request::{read_request, write_request};
 
 pub(super) use answer::write_usage;
 pub(super) use fields::{Draft, constrain, read_shared, reasoning_effort, shared};
-pub(super) use messages::read as read_messages;
-pub(super) use request::{lift_thinking, short};
+pub(super) use messages::{read as read_messages, read_detail};
+pub(super) use reader::read_scores;
+pub(super) use request::{lift_thinking, short, write_body};
 pub(super) use scores::chat_score;
 
 use super::{adapters, check, constraint, table, tools, values};

@@ -1,10 +1,12 @@
 //! Answers read back into events: what a client of a server that speaks this format needs. Of our
-//! own servers' answers nothing is lost; of another's, the receipt is made from its usage.
+//! own servers' answers nothing is lost; of another's, the receipt is made from its usage, and any
+//! that it tells is not believed.
 
 use serde_json::Value;
 
 use super::{DONE, Format};
 use crate::wire::receipt;
+use crate::wire::speak::{self, wrong};
 use crate::{Blame, CallPart, Event, Fault, Finish, Piece, Receipt, Retry};
 use crate::{Scored, Timings, Token, TokenScore, Usage};
 
@@ -15,6 +17,8 @@ const CHOICES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Reader {
     format: Format,
+    /// Whether the server's receipts are read.
+    trusted: bool,
     model: String,
     usage: Usage,
     choices: Vec<Choice>,
@@ -23,6 +27,8 @@ pub struct Reader {
 #[derive(Clone, Debug, Default)]
 struct Choice {
     finish: Option<Finish>,
+    stop: Option<String>,
+    notes: Vec<String>,
     /// The call that goes on, as the server counts them.
     call: Option<u64>,
     /// Calls begun.
@@ -41,7 +47,13 @@ impl Choice {
 impl Reader {
     /// At an answer's start.
     pub fn new(format: Format) -> Self {
-        Self { format, model: String::new(), usage: Usage::default(), choices: Vec::new() }
+        let (model, usage) = (String::new(), Usage::default());
+        Self { format, trusted: true, model, usage, choices: Vec::new() }
+    }
+
+    /// The same for a server of somebody else's.
+    pub fn foreign(format: Format) -> Self {
+        Self { trusted: false, ..Self::new(format) }
     }
 
     /// Reads the data of one event, or a whole answer's body followed by [`DONE`]. Gives events
@@ -65,7 +77,7 @@ impl Reader {
         for choice in chunk["choices"].as_array().into_iter().flatten() {
             self.read_choice(choice, &mut events)?;
         }
-        if chunk["ingle"].is_object() {
+        if self.trusted && chunk["ingle"].is_object() {
             self.read_receipts(&chunk["ingle"], &mut events)?;
         }
         Ok(events)
@@ -110,10 +122,19 @@ impl Reader {
         for call in turn["tool_calls"].as_array().into_iter().flatten() {
             self.read_call(index, call, events)?;
         }
+        if let Some(text) = turn["refusal"].as_str().filter(|text| !text.is_empty()) {
+            let piece = Piece { text: text.to_owned(), ..Piece::default() };
+            events.push((at, Event::Text(piece)));
+        }
         if let Some(name) = choice["finish_reason"].as_str() {
             // What this version does not know ends the answer all the same.
-            let finish = receipt::finish_named(name).unwrap_or(Finish::Stop);
+            let known = receipt::finish_named(name);
+            let finish = known.unwrap_or(Finish::Stop);
+            if known.is_none() {
+                self.choices[index].notes = vec![speak::ended_by(name)];
+            }
             self.choices[index].finish = Some(finish);
+            self.choices[index].stop = choice["stop_reason"].as_str().map(str::to_owned);
             // At a limit nobody can tell whether the arguments were complete.
             let end = self.choices[index].end_call().filter(|_| finish != Finish::Length);
             events.extend(end.map(|end| (at, end)));
@@ -173,8 +194,8 @@ impl Reader {
             };
             choice.done = true;
             let receipt = Receipt {
-                stop: None,
-                notes: Vec::new(),
+                stop: choice.stop.take(),
+                notes: std::mem::take(&mut choice.notes),
                 model: self.model.clone(),
                 route: Vec::new(),
                 left_machine: true,
@@ -190,10 +211,6 @@ impl Reader {
         }
         Ok(events)
     }
-}
-
-fn wrong(message: impl Into<String>) -> Fault {
-    Fault { blame: Blame::Provider, retry: Retry::Elsewhere, param: None, message: message.into() }
 }
 
 fn read_usage(usage: &Value) -> Usage {
@@ -215,7 +232,7 @@ fn read_ids(ids: &Value) -> Vec<Token> {
     ids.filter_map(|id| id.as_u64().and_then(|id| Token::try_from(id).ok())).collect()
 }
 
-fn read_scores(content: &Value) -> Result<Vec<TokenScore>, Fault> {
+pub(in crate::wire) fn read_scores(content: &Value) -> Result<Vec<TokenScore>, Fault> {
     let score = |value: &Value| {
         let top = value["top_logprobs"].as_array().into_iter().flatten();
         let top: Result<Vec<Scored>, Fault> = top.map(read_scored).collect();

@@ -164,6 +164,11 @@ fn fits(format: Format, draft: &Draft, echoed: Option<u8>) -> Read<()> {
 /// Writes a request's body. Fails where the format has no words for it: text for a chat, a
 /// conversation or no limit on the tokens for a completion.
 pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
+    Ok(Value::Object(write_body(format, asked)?).to_string())
+}
+
+/// The same, as an object.
+pub(in crate::wire) fn write_body(format: Format, asked: &Asked) -> Read<Map<String, Value>> {
     let Some(request) = asked.requests.first() else {
         return Err(Fault::caller("there is no request to write"));
     };
@@ -199,7 +204,7 @@ pub fn write_request(format: Format, asked: &Asked) -> Result<String, Fault> {
         constraint::write(&mut body, grammar)?;
     }
     write_options(&mut body, &asked.options);
-    Ok(Value::Object(body).to_string())
+    Ok(body)
 }
 
 fn write_chat(body: &mut Map<String, Value>, request: &Request, options: &Options) -> Read<()> {

@@ -2,6 +2,7 @@
 
 use super::{Asked, DONE, Format, Head, Tally, Whole, write_chunk};
 use crate::wire::ask::{COMMENT, JSON, SSE, sse};
+use crate::wire::relay::{self, Relay, Taken};
 use crate::wire::{Ask, Dialect, Kind, Stamp, Writer};
 use crate::{Event, Fault, Input, Request, Token};
 
@@ -44,9 +45,11 @@ impl Ask for Asked {
             include_usage: self.options.include_usage,
             tokens_as_ids: self.options.tokens_as_ids,
         };
+        let relay = Relay::new(&relay::CHAT, &head.model, self.options.stream)
+            .with_usage(self.options.include_usage);
         let tally = Tally::new(format, self, decode)?;
         let whole = (!self.options.stream).then(|| Whole::new(&tally));
-        Ok(Box::new(Answer { head, tally, whole }))
+        Ok(Box::new(Answer { head, tally, whole, relay, passed: false }))
     }
 }
 
@@ -55,10 +58,21 @@ struct Answer {
     tally: Tally,
     /// The sum so far, where the answer is not streamed.
     whole: Option<Whole>,
+    relay: Relay,
+    /// Another server's answer was handed on, to its end.
+    passed: bool,
 }
 
 impl Writer for Answer {
     fn take(&mut self, index: u32, event: Event) -> Result<String, Fault> {
+        let event = match self.relay.take(event)? {
+            Taken::Written(text) => return Ok(text),
+            Taken::Ended(text) => {
+                self.passed = true;
+                return Ok(text);
+            }
+            Taken::Own(event) => event,
+        };
         let deltas = self.tally.take(index, event)?;
         let complete = self.tally.complete();
         let Some(whole) = &mut self.whole else {
@@ -70,7 +84,7 @@ impl Writer for Answer {
     }
 
     fn complete(&self) -> bool {
-        self.tally.complete()
+        self.passed || self.tally.complete()
     }
 
     fn failure(&self, kind: Kind, fault: &Fault) -> String {

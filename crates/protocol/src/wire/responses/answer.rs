@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Asked, Status, items, kept};
 use crate::wire::ask::{COMMENT, JSON, SSE, sse};
+use crate::wire::relay::{self, Relay, Taken};
 use crate::wire::{Kind, Stamp, Writer, openai, receipt};
 use crate::{CallPart, Event, Fault, Finish, Piece, Receipt, Usage};
 
@@ -24,6 +25,7 @@ pub(super) struct Answer {
     /// Items that are closed.
     output: Vec<Value>,
     open: Option<Item>,
+    relay: Relay,
 }
 
 /// The item that is being filled.
@@ -80,6 +82,7 @@ const SUMMARY: Part = Part {
 impl Answer {
     pub(super) fn new(asked: &Asked, stamp: Stamp) -> Self {
         Self {
+            relay: Relay::new(&relay::RESPONSES, &stamp.model, asked.stream),
             stamp,
             streamed: asked.stream,
             background: asked.background,
@@ -309,14 +312,13 @@ fn write_part(part: &Part, text: &str, scores: &[Value]) -> Value {
     out
 }
 
-/// What a caller pays elsewhere for putting a prompt into the cache costs nothing here, so nothing
-/// counts as that.
+/// Only elsewhere do callers pay for putting a prompt into the cache, so here nothing counts as that.
 fn write_usage(usage: &Usage) -> Value {
     json!({
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {
             "cached_tokens": usage.cached_tokens,
-            "cache_write_tokens": 0,
+            "cache_write_tokens": usage.written_tokens,
         },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
@@ -326,10 +328,15 @@ fn write_usage(usage: &Usage) -> Value {
 
 impl Writer for Answer {
     fn take(&mut self, _: u32, event: Event) -> Result<String, Fault> {
+        let event = match self.relay.take(event)? {
+            Taken::Written(text) => return Ok(text),
+            Taken::Ended(text) => {
+                self.complete = true;
+                return Ok(text);
+            }
+            Taken::Own(event) => event,
+        };
         let mut out = String::new();
-        if let Event::Failed(fault) = event {
-            return Err(fault);
-        }
         self.begin(&mut out);
         match event {
             Event::Text(piece) => self.say(&mut out, What::Message, &piece),
@@ -338,7 +345,7 @@ impl Writer for Answer {
             Event::ToolCall { part, .. } => self.call(&mut out, part),
             Event::Done(receipt) => self.end(&mut out, &receipt),
             // The format has no words for these, and no field that asks for them.
-            Event::Prompt(_) | Event::Beams(_) => {}
+            Event::Prompt(_) | Event::Beams(_) | Event::Passed(_) => {}
             Event::Failed(fault) => return Err(fault),
         }
         Ok(out)

@@ -1,13 +1,15 @@
 //! Items of a conversation: read one by one, kept as they will be listed, and made into the turns
 //! that chat templates know. Items of an assistant that follow each other are one turn: what it
-//! thought, said and called. Texts of several parts are joined by a line feed. `developer` is
-//! `system` to templates.
+//! thought, said and called. Texts of several parts are joined by a line feed, and pictures stand
+//! between them. `developer` is `system` to templates.
 
 use serde_json::{Map, Value, json};
 
 use super::{Past, kept};
 use crate::wire::check::{self, Read};
-use crate::{Message, ToolCall};
+use crate::wire::openai;
+use crate::wire::pictures::{self, Mixed};
+use crate::{Message, Picture, ToolCall};
 
 /// At most this many items a request, and parts an item.
 const ITEMS_MAX: usize = 4096;
@@ -30,13 +32,14 @@ pub(super) struct Given {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Item {
-    /// A template's role, and a text.
-    Turn(&'static str, String),
+    /// A template's role, a text, and pictures in it.
+    Turn(&'static str, String, Vec<Picture>),
     Thought(String),
     Call(ToolCall),
     Output {
         call_id: String,
         content: String,
+        pictures: Vec<Picture>,
     },
     /// An earlier item's id.
     Reference(String),
@@ -161,28 +164,55 @@ fn read_message(at: &str, map: &Map<String, Value>) -> Read<Both> {
         return check::bad(&format!("{at}.role"), format!("must be one of {known}"));
     };
     let kind = if role == "assistant" { "output_text" } else { "input_text" };
-    let (text, parts) = read_parts(&format!("{at}.content"), map.get("content"), kind)?;
+    let at = format!("{at}.content");
+    let (told, parts) = read_parts(&at, map.get("content"), kind, role == "user")?;
     let value = json!({ "role": role, "content": parts });
-    Ok(kept_as(Item::Turn(turn, text), map, value))
+    Ok(kept_as(Item::Turn(turn, told.text, told.pictures), map, value))
 }
 
-/// A text, or parts that have one: the whole text, and the parts as they are kept.
-fn read_parts(at: &str, value: Option<&Value>, kind: &str) -> Read<(String, Value)> {
+/// A text, or parts that have one or, where `sees` says so, a picture: all that they tell, and the
+/// parts as they are kept.
+fn read_parts(at: &str, value: Option<&Value>, kind: &str, sees: bool) -> Read<(Mixed, Value)> {
     let part = |text: &str| match kind {
         "output_text" => json!({ "type": kind, "text": text, "annotations": [] }),
         _ => json!({ "type": kind, "text": text }),
     };
+    let (mut told, mut kept) = (Mixed::default(), Vec::new());
     match value {
-        None | Some(Value::Null) => check::bad(at, "is missing"),
-        Some(Value::String(text)) => Ok((text.clone(), json!([part(text)]))),
+        None | Some(Value::Null) => return check::bad(at, "is missing"),
+        Some(Value::String(text)) => {
+            told.line(text);
+            kept.push(part(text));
+        }
         Some(value) => {
-            let parts = check::array(at, value, ITEMS_MAX)?.iter().enumerate();
-            let texts = parts.map(|(i, part)| read_part(&format!("{at}[{i}]"), part));
-            let texts = texts.collect::<Read<Vec<&str>>>()?;
-            let kept: Value = texts.iter().map(|text| part(text)).collect();
-            Ok((texts.join("\n"), kept))
+            for (i, value) in check::array(at, value, ITEMS_MAX)?.iter().enumerate() {
+                let at = format!("{at}[{i}]");
+                if sees && value["type"] == "input_image" {
+                    told.picture(&at, read_picture(&at, value)?)?;
+                    kept.push(value.clone());
+                    continue;
+                }
+                let text = read_part(&at, value)?;
+                told.line(text);
+                kept.push(part(text));
+            }
         }
     }
+    Ok((told, kept.into()))
+}
+
+fn read_picture(at: &str, value: &Value) -> Read<Picture> {
+    let map = check::object(at, value)?;
+    let known = ["type", "image_url", "file_id", "detail", "prompt_cache_breakpoint"];
+    check::only(at, map, known.into_iter())?;
+    if given(map, "file_id").is_some() {
+        let why = "is not supported: files are no part of a conversation here; send the image";
+        return check::bad(&format!("{at}.file_id"), why);
+    }
+    let url = string(at, map, "image_url")?;
+    let picture = pictures::from_url(&format!("{at}.image_url"), url)?;
+    let detail = openai::read_detail(&format!("{at}.detail"), given(map, "detail"))?;
+    Ok(Picture { detail, ..picture })
 }
 
 /// `parsed` is what clients add to an answer of their own.
@@ -194,7 +224,7 @@ fn read_part<'a>(at: &str, value: &'a Value) -> Read<&'a str> {
         "refusal" => "refusal",
         other => {
             let other: String = other.chars().take(32).collect();
-            let why = "only parts of text are supported; models here read text alone";
+            let why = "only parts of text are supported, and of a user's turns images";
             return check::bad(&format!("{at}.type"), format!("is {other:?}: {why}"));
         }
     };
@@ -214,8 +244,8 @@ fn read_thought(at: &str, map: &Map<String, Value>) -> Read<Both> {
         let at = format!("{at}.{key}");
         let Some(parts) = given(map, key) else { return Ok((String::new(), json!([]))) };
         check::array(&at, parts, ITEMS_MAX)?;
-        let (text, parts) = read_parts(&at, Some(parts), kind)?;
-        Ok((text, parts))
+        let (told, parts) = read_parts(&at, Some(parts), kind, false)?;
+        Ok((told.text, parts))
     };
     let (content, contents) = list("content", "reasoning_text")?;
     let (summary, summaries) = list("summary", "summary_text")?;
@@ -250,10 +280,11 @@ fn read_output(at: &str, map: &Map<String, Value>) -> Read<Both> {
     direct(at, map)?;
     let call_id = string(at, map, "call_id")?.to_owned();
     let output = given(map, "output");
-    let (content, parts) = read_parts(&format!("{at}.output"), output, "input_text")?;
+    let (told, parts) = read_parts(&format!("{at}.output"), output, "input_text", true)?;
     let kept = output.filter(|output| output.is_string()).cloned().unwrap_or(parts);
     let value = json!({ "call_id": call_id, "output": kept });
-    Ok(kept_as(Item::Output { call_id, content }, map, value))
+    let Mixed { text: content, pictures, .. } = told;
+    Ok(kept_as(Item::Output { call_id, content, pictures }, map, value))
 }
 
 /// The turns that these items are.
@@ -261,15 +292,18 @@ pub(super) fn turns(items: impl Iterator<Item = Given>) -> Read<Vec<Message>> {
     let mut turns: Vec<Message> = Vec::new();
     for Given { at, item, .. } in items {
         match item {
-            Item::Turn("assistant", text) => join(&mut assistant(&mut turns).content, &text),
-            Item::Turn(role, content) => {
-                turns.push(Message { role: role.into(), content, ..Message::default() });
+            Item::Turn("assistant", text, _) => join(&mut assistant(&mut turns).content, &text),
+            Item::Turn(role, content, pictures) => {
+                turns.push(Message { role: role.into(), content, pictures, ..Message::default() });
             }
             Item::Thought(text) => {
                 join(assistant(&mut turns).reasoning.get_or_insert_default(), &text);
             }
             Item::Call(call) => assistant(&mut turns).tool_calls.push(call),
-            Item::Output { call_id, content } => turns.push(result(&at, call_id, content, &turns)?),
+            Item::Output { call_id, content, pictures } => {
+                let result = result(&at, call_id, content, &turns)?;
+                turns.push(Message { pictures, ..result });
+            }
             Item::Reference(_) => return check::bad(&at, "refers to an item that is not here"),
         }
     }

@@ -1,4 +1,4 @@
-//! OpenAI's responses: requests read, answers written as typed events or whole, and what is kept of
+//! OpenAI's responses: requests read and written, answers written as typed events or whole, and what is kept of
 //! them between requests.
 //!
 //! A request may build on earlier responses: it names the one before it, or items of any. So it is
@@ -11,13 +11,15 @@
 //! same here. An answer is a list of output items; a stream's events open, fill and close them, and
 //! its last one carries the response: the same that a whole answer is.
 //!
-//! Absent: tools that run here, pictures and files, summaries of what a model thinks, conversations
-//! as objects of their own, and writing requests or reading answers.
+//! Absent: tools that run here, files in turns, summaries of what a model thinks, and conversations
+//! as objects of their own.
 
 mod answer;
 mod fields;
 mod items;
 mod kept;
+mod reader;
+mod request;
 mod tools;
 
 pub use fields::{fields, read_count, read_open, read_request};
@@ -27,6 +29,9 @@ pub use kept::{
 };
 
 use serde_json::{Map, Value};
+
+pub(super) use reader::Heard;
+pub(super) use request::write_request;
 
 use super::Stamp;
 use super::ask::ask_one;

@@ -3,7 +3,7 @@
 //!
 //! What a format has no words for is refused by name, before anything is sent; the few things that
 //! are left out without a word, since they are about computing here, stand in a table
-//! ([`losses`]), which `docs/TRANSLATION.md` shows. What comes back is hostile: it is read into
+//! ([`losses()`]), which `docs/TRANSLATION.md` shows. What comes back is hostile: it is read into
 //! bounded memory, and what it says of money and of where data went is not believed.
 //!
 //! ```text
@@ -13,9 +13,24 @@
 //!
 //! Absent: paths, headers, keys, and sockets, which are the client's.
 
-use std::time::Duration;
+mod chat;
+mod faults;
+mod frames;
+pub(super) mod heard;
+pub(super) mod losses;
+mod pass;
 
-use crate::{Event, Fault, Format, Request, Verbatim};
+pub use faults::fault;
+pub use frames::{FRAME_MAX, Frame, Frames};
+pub use losses::{Loss, Otherwise, Target, Told, losses, told_by};
+pub use pass::{cap, pass};
+
+pub(super) use chat::body;
+pub(super) use faults::{told, wrong};
+pub(super) use heard::ended_by;
+
+use super::{anthropic, gemini, ollama, responses};
+use crate::{Event, Fault, Format, Request};
 
 /// How a body is written, beyond its format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,16 +65,16 @@ pub fn write_as(
     request: &Request,
     model: &str,
     manner: Manner,
-) -> Result<String, Fault>;
-
-/// A caller's own body with nothing changed but its `model`, which becomes `model`, and, in a
-/// chat's stream, `stream_options.include_usage`, which becomes true, since without it nobody learns
-/// what the answer cost. All else stays as it was written, byte for byte. (Gemini's path names the
-/// model: its body stays as it is.)
-///
-/// # Errors
-/// Where the body is no JSON object.
-pub fn pass(verbatim: &Verbatim, model: &str) -> Result<String, Fault>;
+) -> Result<String, Fault> {
+    let Manner { stream, hosted } = manner;
+    match format {
+        Format::Chat => chat::write(request, model, stream, hosted),
+        Format::Responses => responses::write_request(request, model, stream, hosted),
+        Format::Messages => anthropic::write_request(request, model, stream),
+        Format::Ollama => ollama::write_request(request, model, stream),
+        Format::Gemini => gemini::write_request(request),
+    }
+}
 
 /// Hears one answer. Of its events exactly one is `Done`, the last; an answer that fails, or ends
 /// before it said so, is an `Err`, after which nothing is to be read. The receipt tells what the
@@ -87,36 +102,43 @@ pub trait Hear: Send {
     fn end(&mut self) -> Result<Vec<Event>, Fault>;
 }
 
-/// Who hears an answer in `format`, in pieces or whole.
-pub fn hear(format: Format, stream: bool) -> Box<dyn Hear + Send>;
-
-/// The fault that an answer of another status than success tells of. `after` is what its
-/// `Retry-After` header says. A key that is not taken is the provider's fault as far as a caller can
-/// see, never the caller's; a message is cut to a bounded length.
-pub fn fault(format: Format, status: u16, after: Option<Duration>, body: &str) -> Fault;
-
-/// Cuts a stream's bytes, as they come, into events.
-#[derive(Debug)]
-pub struct Frames {}
-
-impl Frames {
-    /// For a stream in `format`: an event stream, or, of Ollama's, lines of JSON.
-    pub fn new(format: Format) -> Self;
-
-    /// Takes the next bytes, split anywhere, and gives the events that are complete: each one's
-    /// name, if it has one, and its data.
-    ///
-    /// # Errors
-    /// Where a line or an event is longer than [`FRAME_MAX`], or is no UTF-8.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<Vec<(Option<String>, String)>, Fault>;
-
-    /// The stream has ended: what is left. (Of an event stream an event that no blank line ended is
-    /// none.)
-    ///
-    /// # Errors
-    /// As [`Frames::take`] has them.
-    pub fn end(&mut self) -> Result<Vec<(Option<String>, String)>, Fault>;
+/// Who hears an answer in `format`, in pieces or whole: a stream's with [`Hear::read`], and a whole
+/// one with either.
+pub fn hear(format: Format, stream: bool) -> Box<dyn Hear + Send> {
+    let heard: Box<dyn Hear + Send> = match format {
+        Format::Chat => Box::new(chat::Heard::new()),
+        Format::Responses => Box::new(responses::Heard::default()),
+        Format::Messages => Box::new(anthropic::Heard::default()),
+        Format::Ollama => Box::new(ollama::Heard::default()),
+        Format::Gemini => Box::new(gemini::Heard::default()),
+    };
+    if stream { heard } else { Box::new(Whole(heard)) }
 }
 
-/// The most bytes of a line, and of an event.
-pub const FRAME_MAX: usize = 16 << 20;
+/// An answer that is not streamed, whoever calls what.
+struct Whole(Box<dyn Hear + Send>);
+
+impl Hear for Whole {
+    fn read(&mut self, _: Option<&str>, data: &str) -> Result<Vec<Event>, Fault> {
+        self.0.whole(data)
+    }
+
+    fn whole(&mut self, body: &str) -> Result<Vec<Event>, Fault> {
+        self.0.whole(body)
+    }
+
+    fn end(&mut self) -> Result<Vec<Event>, Fault> {
+        self.0.end()
+    }
+}
+
+/// An event's data, or an answer's body.
+pub(super) fn parse(data: &str) -> Result<serde_json::Value, Fault> {
+    serde_json::from_str(data)
+        .map_err(|error| wrong(format!("the provider's answer is no JSON: {error}")))
+}
+
+/// A count of tokens; 0 where none is told.
+pub(super) fn count(value: &serde_json::Value) -> u32 {
+    value.as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+}
