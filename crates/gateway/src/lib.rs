@@ -6,6 +6,7 @@ pub mod budget;
 pub mod policy;
 pub mod prices;
 pub mod privacy;
+pub mod remote;
 
 use std::ops::ControlFlow;
 use std::path::Path;

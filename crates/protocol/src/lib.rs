@@ -30,6 +30,7 @@ pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
 pub use sampling::{Dry, DynamicTemperature, Mirostat, Sampling, Stage, Xtc};
 pub use weigh::{Weighed, Weighing};
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -392,21 +393,38 @@ pub type Sink = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
 
 /// A request under way. Dropping it cancels the request; its sink still gets what was on its way,
 /// and the end.
-#[derive(Debug)]
 pub struct Call {
     cancelled: Arc<AtomicBool>,
+    tell: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Call {
     /// A call and the flag by which its maker learns that it was dropped.
     pub fn new() -> (Self, Arc<AtomicBool>) {
         let cancelled = Arc::new(AtomicBool::new(false));
-        (Self { cancelled: Arc::clone(&cancelled) }, cancelled)
+        (Self { cancelled: Arc::clone(&cancelled), tell: None }, cancelled)
+    }
+
+    /// [`Call::new`], for a maker that waits rather than looks: it is told when the call is dropped,
+    /// on the thread that drops it.
+    pub fn telling(tell: impl FnOnce() + Send + Sync + 'static) -> (Self, Arc<AtomicBool>) {
+        let (mut call, cancelled) = Self::new();
+        call.tell = Some(Box::new(tell));
+        (call, cancelled)
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("cancelled", &self.cancelled).finish_non_exhaustive()
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Release);
+        if let Some(tell) = self.tell.take() {
+            tell();
+        }
     }
 }

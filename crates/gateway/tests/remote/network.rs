@@ -1,0 +1,1 @@
+//! Real sockets on loopback: plain, TLS, and through a proxy.
