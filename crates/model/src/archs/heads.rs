@@ -11,7 +11,10 @@ impl Recorder<'_> {
     pub(super) fn read_out(&mut self, x: Buffer, reading: &Reading) -> Result<(), Error> {
         let output = match reading.head {
             Head::Vector => self.vector_head(x, reading)?,
-            Head::Late => self.dense(&["late", "late_2", "late_3"], x, Rows::Tokens)?,
+            Head::Late => {
+                self.gguf.tensor("late.weight")?; // without any there would be no head
+                self.dense(&["late", "late_2", "late_3"], x, Rows::Tokens)?
+            }
             Head::Sparse => self.sparse_head(x, reading)?,
             Head::Sequence => {
                 let pooled = self.pooled(x, reading);

@@ -12,11 +12,14 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use super::families::{Family, Quirk};
 use super::json::{self, Object};
+use super::table;
 use crate::gguf::{Array, Outline, Strs, Value};
 use crate::tokenizer::TokenKind;
 use crate::{Error, Token};
-use file::{Added, File};
+use file::Added;
+pub(super) use file::File;
 
 /// The most tokens.
 const MAX_TOKENS: usize = 1 << 24;
@@ -30,17 +33,28 @@ struct Words {
 }
 
 /// Sets the `tokenizer.ggml.*` keys.
-pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Result<(), Error> {
+pub(super) fn write(
+    base: &Path,
+    family: &Family,
+    config: &Object,
+    outline: &mut Outline,
+) -> Result<(), Error> {
     let path = base.join("tokenizer.json");
     let settings = Object::read(&base.join("tokenizer_config.json"))?;
-    let file = match json::read::<File>(&path)? {
+    let mut file = match json::read::<File>(&path)? {
         Some(file) => file,
         None => pieces::of_a_list(base, &settings)?,
     };
+    let table = family.quirks.contains(&Quirk::Table);
+    if table {
+        table::write_words(config, &file, outline);
+        // None of the usual marks either.
+        file.post_processor = serde_json::json!({"type": "Sequence", "processors": []});
+    }
     let specials = Specials { settings, map: Object::read(&base.join("special_tokens_map.json"))? };
     let mut words = words(&file, &path)?;
     match file.model.kind() {
-        "WordPiece" => pieces::write(&file, &mut words, outline)?,
+        "WordPiece" | "WordLevel" => pieces::write(&file, &mut words, outline)?,
         "BPE" => merges::write(&file, &mut words, outline)?,
         "Unigram" => unigram::write(&file, &mut words, outline)?,
         other => {
