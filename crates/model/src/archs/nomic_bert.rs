@@ -21,13 +21,7 @@ pub(super) fn load(r: &mut Recorder<'_>) -> Result<(), Error> {
     for i in 0..layers {
         let at = |name: &str| format!("blk.{i}.{name}");
         let parts = [(heads * dim, q), (kv_heads * dim, k), (kv_heads * dim, v)];
-        if r.has(&at("attn_qkv.weight")) {
-            r.split(Input::Plain(x), width, &at("attn_qkv"), &parts)?; // [t, heads · dim]
-        } else {
-            let names = ["attn_q", "attn_k", "attn_v"].map(at).into_iter().zip(parts);
-            let apart: Vec<_> = names.map(|(name, (rows, y))| (name, rows, y)).collect();
-            r.products(Input::Plain(x), width, &apart)?; // [t, heads · dim]
-        }
+        r.split(Input::Plain(x), width, &at("attn_qkv"), &parts)?; // [t, heads · dim]
         for x in [q, k] {
             r.op(Op::Rope { x, angles, dim, pairing: Pairing::Halves });
         }

@@ -492,17 +492,6 @@ const NOMIC: &[Name] = &[
     name("encoder.layers.{}.mlp.fc12", "blk.{}.ffn_gate"),
     name("encoder.layers.{}.mlp.fc2", "blk.{}.ffn_down"),
     name("encoder.layers.{}.norm2", "blk.{}.layer_output_norm"),
-    // What `transformers` calls the same.
-    name("embeddings.LayerNorm", "token_embd_norm"),
-    name("layers.{}.self_attn.q_proj", "blk.{}.attn_q"),
-    name("layers.{}.self_attn.k_proj", "blk.{}.attn_k"),
-    name("layers.{}.self_attn.v_proj", "blk.{}.attn_v"),
-    name("layers.{}.self_attn.o_proj", "blk.{}.attn_output"),
-    name("layers.{}.post_attention_layernorm", "blk.{}.attn_output_norm"),
-    name("layers.{}.mlp.up_proj", "blk.{}.ffn_up"),
-    name("layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"),
-    name("layers.{}.mlp.down_proj", "blk.{}.ffn_down"),
-    name("layers.{}.post_mlp_layernorm", "blk.{}.layer_output_norm"),
 ];
 
 const WRITER: Family = Family {

@@ -5,7 +5,7 @@
 //! Both leave marks out. Model2Vec leaves out what stands for unknown words too, and cuts what is
 //! longer than its configuration says. Absent: its classifiers.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,10 +13,9 @@ use ingle_backend::{Bytes, Format};
 
 use super::json::Object;
 use super::weights;
-use super::words::File;
-use crate::Error;
 use crate::gguf::{Held, Outline, Planned, Value};
 use crate::safetensors::{self, Stored, Tensors};
+use crate::{Error, Token};
 
 /// What `model_type` says, and the row of such directories.
 pub(super) const KIND: &str = "model2vec";
@@ -47,20 +46,20 @@ pub(super) fn write(config: &Object, outline: &mut Outline) -> Result<(), Error>
     Ok(())
 }
 
-/// Sets which token is left out of texts, and how long tokens are.
-pub(super) fn write_words(config: &Object, file: &File, outline: &mut Outline) {
+/// Sets which token is left out of texts, and how long the vocabulary's are.
+pub(super) fn write_words(
+    config: &Object,
+    unknown: Option<Token>,
+    texts: &BTreeSet<&str>,
+    outline: &mut Outline,
+) {
     if !is_its_own(config) {
         return;
     }
-    let added = file.added_tokens.iter().map(|added| (added.content.as_str(), added.id));
-    let all: Vec<(&str, crate::Token)> = file.model.vocab.texts().chain(added).collect();
-    let unknown = file.model.unk_token.as_deref();
-    let named = all.iter().find(|(text, _)| Some(*text) == unknown).map(|(_, id)| *id);
-    if let Some(id) = named.or(file.model.unk_id) {
+    if let Some(id) = unknown {
         outline.set("ingle.dropped_token", Value::U32(id));
     }
-    let distinct: HashSet<&str> = all.iter().map(|(text, _)| *text).collect();
-    let lengths = distinct.into_iter().map(|text| text.chars().count()).collect();
+    let lengths = texts.iter().map(|text| text.chars().count()).collect();
     outline.set("ingle.token_chars", Value::U32(median(lengths) as u32));
 }
 

@@ -18,8 +18,7 @@ use super::table;
 use crate::gguf::{Array, Outline, Strs, Value};
 use crate::tokenizer::TokenKind;
 use crate::{Error, Token};
-use file::Added;
-pub(super) use file::File;
+use file::{Added, File};
 
 /// The most tokens.
 const MAX_TOKENS: usize = 1 << 24;
@@ -47,7 +46,7 @@ pub(super) fn write(
     };
     let table = family.quirks.contains(&Quirk::Table);
     if table {
-        table::write_words(config, &file, outline);
+        table::write_words(config, file.unknown(), &file.texts(), outline);
         // None of the usual marks either.
         file.post_processor = serde_json::json!({"type": "Sequence", "processors": []});
     }
