@@ -75,9 +75,8 @@ fn list(json: &Json) -> &[Json] {
     json.as_array().expect("a list")
 }
 
-fn encoder(name: &str, kernels: Kernels) -> Encoder {
-    let options = Options { kernels: Some(kernels), ..options(None) };
-    let opened = Encoder::open(name, &directory(name), &options, &mut |_| {});
+fn encoder(name: &str) -> Encoder {
+    let opened = Encoder::open(name, &directory(name), &options(None), &mut |_| {});
     opened.unwrap_or_else(|fault| panic!("{name}: {fault}"))
 }
 
@@ -155,8 +154,7 @@ fn apart(name: &str, found: &[f32], expect: &Json) -> (f64, f64) {
 #[test]
 fn directories_make_the_vectors_of_their_own_programs() {
     for &(name, tolerance) in READERS {
-        let (encoder, gold) =
-            (encoder(name, Kernels::named("reference").expect("there")), told(name));
+        let (encoder, gold) = (encoder(name), told(name));
         let texts: Vec<&str> = list(&gold["read"]).iter().filter_map(Json::as_str).collect();
         let says_so = encoder.architecture() == "model2vec";
         let vectors = Vectors {
