@@ -31,8 +31,9 @@ SPEC = importlib.util.spec_from_file_location(
     "directories", Path(__file__).parent / "golden-directories.py")
 shared = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(shared)
-OUT, PAIRS, small, rope = shared.OUT, shared.PAIRS, shared.small, shared.rope
-TEXTS = shared.TEXTS + ["cafe\u0301 a\u0300 u\u0308ber, ﾊﾟﾊ \u1e9e 5€…"]
+OUT, TEXTS, PAIRS, small, rope = shared.OUT, shared.TEXTS, shared.PAIRS, shared.small, shared.rope
+# Characters that become one of several, or several of one.
+MAPPED = "cafe\u0301 a\u0300 u\u0308ber, ﾊﾟﾊ \u1e9e 5€…"
 WIDTH = 16
 
 # Markup in texts is not read as such when vectors are made.
@@ -88,11 +89,11 @@ def rounded(rows):
     return [[round(float(x), 7) for x in row] for row in rows]
 
 
-def told(name, fast, vectors, marks=True, prompt=None, late=None):
+def told(name, fast, vectors, marks=True, prompt=None, late=None, more=()):
     """NAME.json. `output` is what there is to say of the first text."""
     texts = [{"text": text, "ids": fast.encode(text, add_special_tokens=marks).ids,
               "bare": fast.encode(text, add_special_tokens=False).ids,
-              "spans": shared.spans(fast, text)} for text in TEXTS]
+              "spans": shared.spans(fast, text)} for text in [*TEXTS, *more]]
     pairs = []
     for a, b in PAIRS:
         encoded = fast.encode(a, b, add_special_tokens=marks)
@@ -109,20 +110,18 @@ def told(name, fast, vectors, marks=True, prompt=None, late=None):
     (OUT / f"{name}.json").write_text(json.dumps(gold, ensure_ascii=True, indent=0) + "\n")
 
 
-def sentences(name, tokenizer, kind, config, files, seed, prompt=None, change=None):
+def sentences(name, tokenizer, kind, config, files, seed, prompt=None, more=()):
     """A model of sentence-transformers, whose vectors it computes in float64."""
     folder = OUT / name
     network(folder, tokenizer, kind, config, seed)
     store(folder, files)
-    if change:
-        change(folder)
     # It prepends to texts what the marks of a `tokenizer.json` say by itself.
     model = st.SentenceTransformer(str(folder), device="cpu", model_kwargs={
         "dtype": torch.float32, "attn_implementation": "eager"}).double()
     asked = {} if prompt is None else {"prompt_name": prompt}
     vectors = model.encode(PLAIN, convert_to_numpy=True, batch_size=1, **asked)
     assert vectors.dtype == np.float64, vectors.dtype
-    told(name, tokenizer.backend_tokenizer, vectors, prompt=prompt)
+    told(name, tokenizer.backend_tokenizer, vectors, prompt=prompt, more=more)
 
 
 def bert_dense(name):
@@ -340,7 +339,7 @@ def xlm_roberta_map(name):
                                ("Normalize", "2_Normalize")),
         "1_Pooling/config.json": pooling("mean_tokens"),
         "sentence_bert_config.json": {"max_seq_length": 60, "do_lower_case": False},
-    }, 107)
+    }, 107, more=[MAPPED])
 
 
 def whole_words():

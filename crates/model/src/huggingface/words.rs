@@ -67,6 +67,7 @@ pub(super) fn write(
     around::write(&file, &specials, &words, outline)?;
     let swallows = file.added_tokens.iter().any(|added| added.special && added.rstrip);
     outline.set("tokenizer.ingle.swallow_after_special", Value::Bool(swallows));
+    outline.set("tokenizer.ingle.kinds_told", Value::Bool(true));
     template(base, &specials.settings, outline)?;
     let Words { tokens, kinds, scores } = words;
     let strs: Strs = tokens.iter().map(String::as_str).collect();
