@@ -342,9 +342,8 @@ def write(name, tokenizer, kind, config, files, seed):
 
 
 def main():
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
     for seed, (name, (tokenizer, kind, config, files)) in enumerate(DIRECTORIES.items()):
+        shutil.rmtree(OUT / name, ignore_errors=True)
         write(name, tokenizer(), kind, config, files, seed)
 
 

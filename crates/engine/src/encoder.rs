@@ -257,8 +257,10 @@ impl Encoder {
     ) -> Result<(Vec<Vec<f32>>, Duration), Fault> {
         let deadline = encoding.timeout_ms.map(|ms| arrival.at + Duration::from_millis(ms.into()));
         let (done, outcome) = sync_channel(1);
+        // A text of no tokens, which only a model without marks has, is a sum of nothing.
+        let read = texts.iter().flatten().filter(|piece| !piece.tokens.is_empty());
         let job = Job {
-            pieces: texts.iter().flatten().cloned().collect(),
+            pieces: read.cloned().collect(),
             rows: Vec::new(),
             next: 0,
             priority: encoding.priority,
@@ -269,7 +271,7 @@ impl Encoder {
             done,
         };
         if job.pieces.is_empty() {
-            return Ok((Vec::new(), Duration::ZERO));
+            return Ok((self.with_nothing(texts, Vec::new()), Duration::ZERO));
         }
         let full = || Fault::busy(Duration::from_secs(1), "too many requests wait for this model");
         self.commands.try_send(Command::Run(Box::new(job))).map_err(|_| full())?;
@@ -277,7 +279,8 @@ impl Encoder {
             match outcome.recv_timeout(LOOK) {
                 Ok(outcome) => {
                     let (rows, began) = outcome?;
-                    return Ok((rows, began.saturating_duration_since(arrival.at)));
+                    let waited = began.saturating_duration_since(arrival.at);
+                    return Ok((self.with_nothing(texts, rows), waited));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -285,6 +288,18 @@ impl Encoder {
                 }
             }
         }
+    }
+}
+
+impl Encoder {
+    /// A row for each piece: those of no tokens have zeros.
+    fn with_nothing(&self, texts: &[Vec<Piece>], rows: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let mut rows = rows.into_iter();
+        let row = |piece: &Piece| {
+            let row = if piece.tokens.is_empty() { None } else { rows.next() };
+            row.unwrap_or_else(|| vec![0.0; self.outputs])
+        };
+        texts.iter().flatten().map(row).collect()
     }
 }
 

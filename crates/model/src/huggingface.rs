@@ -15,6 +15,7 @@ mod heads;
 mod quirks;
 mod rope;
 mod sentences;
+mod table;
 mod weights;
 mod words;
 
@@ -45,13 +46,13 @@ pub fn open(directory: &Path) -> Result<Gguf, Error> {
     let modules = sentences::Modules::read(directory)?;
     let base = modules.base(directory);
     let config = Object::read(&base.join("config.json"))?;
-    if config.map.is_empty() {
+    if config.map.is_empty() && !modules.are_a_table() {
         return Err(Error::Unsupported(format!(
             "{}: no GGUF file, and no Hugging Face model either: it has no config.json",
             base.display()
         )));
     }
-    let family = families::of(&config)?;
+    let family = families::of(&config, &modules)?;
     let config = config::inner(config)?;
     let head = heads::of(family, &config, &modules)?;
     let mut outline = Outline::default();
@@ -59,8 +60,8 @@ pub fn open(directory: &Path) -> Result<Gguf, Error> {
     outline.set("general.name", Value::Str(name(directory, &config)));
     config::write(family, &config, &mut outline)?;
     heads::write(family, head, &config, &mut outline)?;
-    sentences::write(directory, &base, &modules, family, &mut outline)?;
-    words::write(&base, &config, &mut outline)?;
+    sentences::write(directory, &base, &modules, (family, head), &mut outline)?;
+    words::write(&base, family, &config, &mut outline)?;
     let made = weights::read(&base, family, head, &config)?;
     let made = made.into_iter().chain(modules.weights(directory, head)?);
     let made = made.chain(rope::divisors(family, &config)?);

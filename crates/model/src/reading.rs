@@ -4,7 +4,7 @@
 //!
 //! Absent: how any of it is computed (`archs/heads.rs`).
 
-use crate::Error;
+use crate::{Error, Token};
 use crate::gguf::{Gguf, Value, optional};
 use ingle_backend::{Activation, Pooling};
 
@@ -34,6 +34,19 @@ pub struct Reading {
     pub usual_prompt: Option<String>,
     /// The most tokens of a text, where the file says less than its architecture allows.
     pub tokens_most: Option<usize>,
+    /// Where its tokens' vectors know nothing of each other: how texts are read then.
+    pub bag: Option<Bag>,
+}
+
+/// How texts are read whose tokens have the same vectors wherever they stand (Model2Vec): a text of
+/// no tokens has the vector of zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bag {
+    /// The token that is left out of texts: what stands for unknown words.
+    pub dropped: Option<Token>,
+    /// Half of the vocabulary's tokens have no more characters. A text whose start alone is to be
+    /// read, so many tokens of it, is cut to so many times this many characters first.
+    pub token_chars: Option<usize>,
 }
 
 /// What is made of a text.
@@ -63,7 +76,14 @@ pub enum Problem {
 }
 
 /// Architectures that only read.
-const ENCODERS: &[&str] = &["bert", "nomic-bert", "modern-bert", "gemma-embedding"];
+const ENCODERS: &[&str] = &["bert", "nomic-bert", "modern-bert", "gemma-embedding", "model2vec"];
+/// Those of them that are a table of tokens' vectors, without layers.
+const TABLES: &[&str] = &["model2vec"];
+
+/// Whether an architecture is a table of tokens' vectors, without layers.
+pub(crate) fn is_table(arch: &str) -> bool {
+    TABLES.contains(&arch)
+}
 
 impl Reading {
     /// What a file says; `None` of a model that writes.
@@ -116,8 +136,17 @@ impl Reading {
             usual_prompt: text("ingle.prompt.default")?.map(str::to_owned),
             tokens_most: optional(gguf.uint("ingle.max_tokens"))?
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX).max(1)),
+            bag: if is_table(gguf.arch()) { Some(bag(gguf)?) } else { None },
         }))
     }
+}
+
+fn bag(gguf: &Gguf) -> Result<Bag, Error> {
+    let number = |key: &str| optional(gguf.uint(key));
+    Ok(Bag {
+        dropped: number("ingle.dropped_token")?.and_then(|id| Token::try_from(id).ok()),
+        token_chars: number("ingle.token_chars")?.and_then(|chars| usize::try_from(chars).ok()),
+    })
 }
 
 fn unknown(key: &str, value: &str) -> Error {

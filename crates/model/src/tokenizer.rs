@@ -90,6 +90,12 @@ struct Finder {
     tokens: Vec<Token>,
 }
 
+/// Whether there is such a pre-tokenizer.
+#[cfg(test)]
+pub(crate) fn knows_pattern(name: &str) -> bool {
+    split::find(name).is_ok()
+}
+
 /// What a family does where the file is silent.
 struct Defaults {
     bos: Option<Token>,
@@ -588,6 +594,8 @@ fn stops_and_kinds(vocabulary: &Vocabulary) -> (Vec<Token>, Vec<TokenKind>) {
             "<|end|>" if end_is_inner => *kind = TokenKind::UserDefined,
             "</s>" if s_is_text => *kind = TokenKind::Normal,
             text if SHOWN.contains(&text) => *kind = TokenKind::UserDefined,
+            // A word that is spelled so may be nothing but a word.
+            _ if vocabulary.kinds_told && *kind == TokenKind::Normal => {}
             text if STOPS.contains(&text) => {
                 *kind = TokenKind::Control;
                 stops.push(id);

@@ -13,6 +13,8 @@ pub(super) struct Finisher<'a> {
     /// Floats of a vector that are kept, and whether its length is made 1.
     kept: usize,
     normalise: bool,
+    /// Whether a text's vector is a plain mean of its tokens'.
+    bag: bool,
 }
 
 impl<'a> Finisher<'a> {
@@ -31,7 +33,8 @@ impl<'a> Finisher<'a> {
             }
         };
         let normalise = vectors.normalise.unwrap_or(reading.normalise);
-        Ok(Self { want, problem: reading.problem, width, kept, normalise })
+        let (problem, bag) = (reading.problem, reading.bag.is_some());
+        Ok(Self { want, problem, width, kept, normalise, bag })
     }
 
     /// One text's output, of its pieces' rows.
@@ -65,11 +68,11 @@ impl<'a> Finisher<'a> {
         if let [row] = rows {
             return row.clone();
         }
-        let total: f32 = pieces.iter().map(|piece| piece.own.len() as f32).sum();
+        let total: f32 = pieces.iter().map(|piece| piece.own.len() as f32).sum::<f32>().max(1.0);
         let mut mean = vec![0.0; self.width];
         for (piece, row) in pieces.iter().zip(rows) {
-            // Each counts by its direction, as a whole text's would.
-            let length = if self.normalise { length(row) } else { 1.0 };
+            // Each counts by its direction, as a whole text's would. A bag's are all one sum.
+            let length = if self.normalise && !self.bag { length(row) } else { 1.0 };
             let share = piece.own.len() as f32 / total / length;
             mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += share * v);
         }

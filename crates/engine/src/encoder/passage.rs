@@ -1,10 +1,12 @@
 //! Texts become the tokens that are computed: with the model's marks around them, its instruction
-//! before them, and cut as the caller asked where they are too long.
+//! before them, and cut as the caller asked where they are too long. Where the model knows nothing
+//! of their order ([`Bag`]), what it has no vectors for is left out.
 
 use ingle_model::Token;
-use ingle_model::reading::Reading;
+use ingle_model::reading::{Bag, Reading};
 use ingle_model::tokenizer::{Special, Tokenizer};
 use ingle_protocol::{Encoding, Fault, Long, Passage, Reads, Want, Written};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What is computed at once: a text, or a part of one.
@@ -26,12 +28,14 @@ pub(super) struct Piece {
 struct Text {
     tokens: Vec<Token>,
     bytes: Vec<(u32, u32)>,
+    /// Whether characters were left out before it had tokens.
+    cut: bool,
 }
 
 impl Text {
     fn part(&self, tokens: Range<usize>) -> Self {
         let bytes = self.bytes.get(tokens.clone()).unwrap_or_default().to_vec();
-        Self { tokens: self.tokens[tokens].to_vec(), bytes }
+        Self { tokens: self.tokens[tokens].to_vec(), bytes, cut: self.cut }
     }
 }
 
@@ -43,6 +47,15 @@ pub(super) struct Cutter<'a> {
     /// Tokens of a piece at most, marks included.
     most: usize,
     offsets: bool,
+    bag: Option<Bag>,
+}
+
+/// The first so many characters of a text, and whether there are more.
+fn start(text: &str, characters: usize) -> (&str, bool) {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => (&text[..end], true),
+        None => (text, false),
+    }
 }
 
 fn chosen_prompt<'a>(reading: &'a Reading, want: &Want) -> Result<&'a str, Fault> {
@@ -81,7 +94,8 @@ impl<'a> Cutter<'a> {
         let most = asked.map_or(context, |most| context.min(most as usize));
         let prompt = chosen_prompt(reading, &encoding.want)?;
         let offsets = encoding.want == Want::Tags;
-        let cutter = Self { tokenizer, prompt, long: encoding.long, most, offsets };
+        let (long, bag) = (encoding.long, reading.bag);
+        let cutter = Self { tokenizer, prompt, long, most, offsets, bag };
         let taken = cutter.marks(true) + cutter.instruction().len();
         if most <= taken {
             return Err(Fault::caller(format!(
@@ -112,19 +126,23 @@ impl<'a> Cutter<'a> {
 
     /// A text's tokens; those of the instruction, if there is one, are the first of them.
     fn tokens(&self, written: &Written, prompt: &str) -> Result<Text, Fault> {
-        let bare = |tokens| Text { tokens, bytes: Vec::new() };
+        let bare = |tokens| Text { tokens, ..Text::default() };
         match written {
             Written::Text(text) if self.offsets => {
                 let found = self.tokenizer.encode_with_offsets(text, Special::Plain);
                 let place = |bytes: &Range<usize>| (bytes.start as u32, bytes.end as u32);
                 let bytes = found.iter().map(|(_, bytes)| place(bytes)).collect();
-                Ok(Text { tokens: found.into_iter().map(|(token, _)| token).collect(), bytes })
-            }
-            Written::Text(text) if prompt.is_empty() => {
-                Ok(bare(self.tokenizer.encode(text, Special::Plain)))
+                let tokens = found.into_iter().map(|(token, _)| token).collect();
+                Ok(Text { tokens, bytes, cut: false })
             }
             Written::Text(text) => {
-                Ok(bare(self.tokenizer.encode(&format!("{prompt}{text}"), Special::Plain)))
+                let whole = if prompt.is_empty() {
+                    Cow::Borrowed(text.as_str())
+                } else {
+                    Cow::Owned(format!("{prompt}{text}"))
+                };
+                let (text, cut) = self.start(&whole);
+                Ok(Text { cut, ..bare(self.tokenizer.encode(text, Special::Plain)) })
             }
             Written::Tokens(tokens) => {
                 let vocabulary = self.tokenizer.vocab_len();
@@ -138,6 +156,16 @@ impl<'a> Cutter<'a> {
         }
     }
 
+    /// What of a text becomes tokens, where its start is all that is asked for, and whether that is
+    /// less than all: a model of static embeddings cuts its characters first.
+    fn start<'t>(&self, text: &'t str) -> (&'t str, bool) {
+        let chars = self.bag.and_then(|bag| bag.token_chars);
+        match (self.long, chars) {
+            (Long::KeepStart(_), Some(chars)) => start(text, self.most.saturating_mul(chars)),
+            _ => (text, false),
+        }
+    }
+
     /// The pieces of one text, or of two that are read together.
     pub(super) fn cut(&self, passage: &Passage) -> Result<Vec<Piece>, Fault> {
         let first = self.tokens(&passage.text, self.prompt)?;
@@ -145,12 +173,13 @@ impl<'a> Cutter<'a> {
         let whole = matches!(passage.text, Written::Tokens(_)) && second.is_none();
         let marks = if whole { 0 } else { self.marks(second.is_some()) };
         let len = first.tokens.len() + second.as_ref().map_or(0, |text| text.tokens.len());
-        if len == 0 && marks == 0 {
+        if len == 0 && marks == 0 && self.bag.is_none() {
             return Err(Fault::caller("there is nothing to read in it"));
         }
         let room = self.most - marks;
         if len <= room {
-            return Ok(vec![self.piece(&first, second.as_ref(), whole, false)]);
+            let cut = first.cut || second.as_ref().is_some_and(|text| text.cut);
+            return Ok(vec![self.piece(&first, second.as_ref(), whole, cut)]);
         }
         match (self.long, second) {
             (Long::Refuse, _) => Err(Fault::caller(format!(
@@ -183,6 +212,11 @@ impl<'a> Cutter<'a> {
     }
 
     fn piece(&self, first: &Text, second: Option<&Text>, whole: bool, cut: bool) -> Piece {
+        if let Some(bag) = self.bag {
+            let both = first.tokens.iter().chain(second.into_iter().flat_map(|text| &text.tokens));
+            let tokens: Vec<Token> = both.copied().filter(|id| Some(*id) != bag.dropped).collect();
+            return Piece { own: 0..tokens.len(), tokens, cut, ..Piece::default() };
+        }
         if whole {
             let own = 0..first.tokens.len();
             return Piece { tokens: first.tokens.clone(), cut, own, ..Piece::default() };
@@ -245,8 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn texts_begin_with_whole_characters() {
+        for (characters, expect) in
+            [(0, ("", true)), (2, ("aé", true)), (3, ("aéb", false)), (9, ("aéb", false))]
+        {
+            assert_eq!(start("aéb", characters), expect);
+        }
+        assert_eq!(start("", 0), ("", false));
+    }
+
+    #[test]
     fn the_asked_end_is_kept() {
-        let text = |tokens: Range<Token>| Text { tokens: tokens.collect(), bytes: Vec::new() };
+        let text = |tokens: Range<Token>| Text { tokens: tokens.collect(), ..Text::default() };
         let check = |second: Option<Text>, room, long, expect: (Range<Token>, Option<Text>)| {
             let cut = shorten(&text(0..6), second.as_ref(), room, long);
             assert_eq!(cut, (text(expect.0), expect.1));

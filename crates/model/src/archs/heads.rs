@@ -11,7 +11,10 @@ impl Recorder<'_> {
     pub(super) fn read_out(&mut self, x: Buffer, reading: &Reading) -> Result<(), Error> {
         let output = match reading.head {
             Head::Vector => self.vector_head(x, reading)?,
-            Head::Late => self.linear("late", x, Rows::Tokens, None)?,
+            Head::Late => {
+                self.gguf.tensor("late.weight")?; // without any there would be no head
+                self.dense(&["late", "late_2", "late_3"], x, Rows::Tokens)?
+            }
             Head::Sparse => self.sparse_head(x, reading)?,
             Head::Sequence => {
                 let pooled = self.pooled(x, reading);
@@ -30,12 +33,21 @@ impl Recorder<'_> {
         y
     }
 
-    /// The pooled row, and what sentence-transformers calls Dense modules.
+    /// The pooled row, sent through what sentence-transformers calls Dense modules.
     fn vector_head(&mut self, x: Buffer, reading: &Reading) -> Result<Buffer, Error> {
-        let mut y = self.pooled(x, reading);
-        for name in ["dense_2", "dense_3"] {
-            if self.has(&format!("{name}.weight")) {
-                y = self.linear(name, y, Rows::Spans, None)?;
+        let y = self.pooled(x, reading);
+        self.dense(&["dense_2", "dense_3"], y, Rows::Spans)
+    }
+
+    /// Those of these layers that the file has, each with the activation that it names behind it.
+    fn dense(&mut self, names: &[&str], x: Buffer, rows: Rows) -> Result<Buffer, Error> {
+        let mut y = x;
+        for name in names.iter().filter(|name| self.gguf.has(&format!("{name}.weight"))) {
+            y = self.linear(name, y, rows, None)?;
+            let key = format!("ingle.{name}.activation");
+            if self.gguf.get(&key).is_some() {
+                let act = crate::reading::activation(self.gguf, &key, Activation::Tanh)?;
+                self.op(Op::Activate { y, act });
             }
         }
         Ok(y)

@@ -10,6 +10,7 @@ mod gemma3;
 mod gpt_oss;
 mod heads;
 mod llama;
+mod model2vec;
 mod modern_bert;
 mod nomic_bert;
 mod phi3;
@@ -21,7 +22,7 @@ mod targets;
 
 use crate::Error;
 use crate::gguf::{Gguf, Tensor, optional};
-use crate::reading::Reading;
+use crate::reading::{Reading, is_table};
 use ingle_backend::{
     Backend, Buffer, Cache, Experts, Graph, Index, Input, Op, Out, Rows, Stack, Weight,
 };
@@ -41,6 +42,7 @@ pub static ARCHS: &[(&str, Load)] = &[
     ("gemma3", gemma3::load),
     ("gpt-oss", gpt_oss::load),
     ("llama", llama::load),
+    ("model2vec", model2vec::load),
     ("modern-bert", modern_bert::load),
     ("nomic-bert", nomic_bert::load),
     ("phi3", phi3::load),
@@ -125,7 +127,7 @@ fn chosen(e: &Experts, bytes: &HashMap<Weight, usize>) -> usize {
     e.used * stacks.map(each).iter().sum::<usize>()
 }
 
-/// The sizes that every transformer has. All are at least 1.
+/// The sizes that every transformer has. All are at least 1, but for the layers of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Blocks of attention and feed-forward network.
@@ -160,6 +162,9 @@ fn bad(what: String) -> Error {
 
 impl Shape {
     fn read(gguf: &Gguf) -> Result<Self, Error> {
+        if is_table(gguf.arch()) {
+            return Self::of_table(gguf);
+        }
         let count = |suffix: &str| size(gguf, suffix);
         let (width, heads) = (count("embedding_length")?, count("attention.head_count")?);
         let or = |suffix: &str, other: usize| Ok(optional(count(suffix))?.unwrap_or(other));
@@ -179,6 +184,18 @@ impl Shape {
         if values != shape.dim {
             return Err(bad(format!("keys of {} and values of {values} floats", shape.dim)));
         }
+        shape.check()?;
+        Ok(shape)
+    }
+
+    /// Of a table of tokens' vectors: what layers would have is as small as can be.
+    fn of_table(gguf: &Gguf) -> Result<Self, Error> {
+        let table = gguf.tensor("token_embd.weight")?;
+        let (width, vocabulary) = (table.cols, table.rows);
+        let context = size(gguf, "context_length")?;
+        let (layers, hidden, heads, kv_heads, dim, eps) = (0, 1, 1, 1, 2, 0.0);
+        let shape =
+            Self { layers, width, hidden, heads, kv_heads, dim, vocabulary, context, eps };
         shape.check()?;
         Ok(shape)
     }

@@ -88,7 +88,7 @@ const ACTIVATIONS: &[&str] =
     &["hidden_activation", "hidden_act", "activation", "activation_function"];
 
 /// What feed-forward networks are bent by, where it is told.
-fn activation(config: &Object) -> Result<Option<&'static str>, Error> {
+pub(super) fn activation(config: &Object) -> Result<Option<&'static str>, Error> {
     const NAMES: &[(&str, &str)] = &[
         ("gelu", "gelu"),
         ("gelu_python", "gelu"),

@@ -3,6 +3,8 @@
 //! names in directories are those of `transformers`.
 
 use super::json::Object;
+use super::sentences::Modules;
+use super::table;
 use crate::Error;
 
 /// An architecture.
@@ -53,6 +55,10 @@ pub(super) enum Quirk {
     Clamped,
     /// YaRN sets in at no whole pair.
     UnroundedYarn,
+    /// It is a table of tokens' vectors and nothing else.
+    Table,
+    /// Its own code knows more ways than its graph.
+    Nomic,
 }
 
 /// A key of a configuration.
@@ -458,10 +464,10 @@ const MODERN: &[Name] = &[
     name("embeddings.tok_embeddings", "token_embd"),
     name("embeddings.norm", "token_embd_norm"),
     name("layers.{}.attn_norm", "blk.{}.attn_norm"),
-    name("layers.{}.attn.Wqkv", "blk.{}.attn_qkv"),
+    name("layers.{}.attn.Wqkv.weight", "blk.{}.attn_qkv.weight"),
     name("layers.{}.attn.Wo", "blk.{}.attn_output"),
     name("layers.{}.mlp_norm", "blk.{}.ffn_norm"),
-    name("layers.{}.mlp.Wi", "blk.{}.ffn_up"),
+    name("layers.{}.mlp.Wi.weight", "blk.{}.ffn_up.weight"),
     name("layers.{}.mlp.Wo", "blk.{}.ffn_down"),
     name("final_norm", "output_norm"),
     name("head.dense", "cls").when(When::Labels),
@@ -478,7 +484,7 @@ const NOMIC: &[Name] = &[
     name("embeddings.word_embeddings", "token_embd"),
     name("embeddings.token_type_embeddings", "token_types"),
     name("emb_ln", "token_embd_norm"),
-    name("encoder.layers.{}.attn.Wqkv", "blk.{}.attn_qkv"),
+    name("encoder.layers.{}.attn.Wqkv.weight", "blk.{}.attn_qkv.weight"),
     name("encoder.layers.{}.attn.out_proj", "blk.{}.attn_output"),
     name("encoder.layers.{}.norm1", "blk.{}.attn_output_norm"),
     // The second is what is bent, and multiplies the first.
@@ -560,11 +566,13 @@ static FAMILIES: &[Family] = &[
         types: &["nomic_bert"],
         arch: "nomic-bert",
         keys: &[NOMIC_KEYS],
-        prefixes: &["bert."],
+        prefixes: &["bert.", "nomic_bert."],
         names: &[NOMIC],
         encoder: true,
+        quirks: &[Quirk::Nomic],
         ..NONE
     },
+    Family { types: &[table::KIND], arch: table::KIND, quirks: &[Quirk::Table], ..NONE },
     Family {
         types: &["llama", "mistral"],
         arch: "llama",
@@ -633,9 +641,10 @@ static FAMILIES: &[Family] = &[
     },
 ];
 
-/// The row that a configuration means.
-pub(super) fn of(config: &Object) -> Result<&'static Family, Error> {
-    let mut wanted = config.str("model_type")?.ok_or_else(|| config.lacks("model_type"))?;
+/// The row that a configuration means, and the modules behind it.
+pub(super) fn of(config: &Object, modules: &Modules) -> Result<&'static Family, Error> {
+    let said = if modules.are_a_table() { Some(table::KIND) } else { config.str("model_type")? };
+    let mut wanted = said.ok_or_else(|| config.lacks("model_type"))?;
     if wanted == "gemma3_text" && config.flag("use_bidirectional_attention")? == Some(true) {
         wanted = EMBEDDING_GEMMA;
     }

@@ -1,10 +1,10 @@
 //! What is peculiar to an architecture's configuration, as its row lists it: what has a name in
 //! GGUF files, and what its graph can only have in one way, so that another is refused.
 
-use super::config::uint;
+use super::config::{self, uint};
 use super::families::{Family, Quirk};
 use super::json::Object;
-use super::rope;
+use super::{rope, table};
 use crate::Error;
 use crate::gguf::Outline;
 
@@ -18,6 +18,8 @@ pub(super) fn write(family: &Family, config: &Object, outline: &mut Outline) -> 
             Quirk::Windows(pattern) => windows(*pattern, config)?,
             Quirk::Scale(layers) => scale(*layers, config)?,
             Quirk::Clamped => clamped(config)?,
+            Quirk::Table => table::write(config, outline)?,
+            Quirk::Nomic => nomic(family, config, outline)?,
             Quirk::LongRope | Quirk::UnroundedYarn => {} // what rotates knows of it
         }
     }
@@ -78,4 +80,34 @@ fn clamped(config: &Object) -> Result<(), Error> {
         None | Some(7.0) => Ok(()),
         Some(_) => Err(config.refuse("swiglu_limit", "only 7 is supported")),
     }
+}
+
+/// What Nomic's own code can be told, and its graph has in one way alone.
+fn nomic(family: &Family, config: &Object, outline: &mut Outline) -> Result<(), Error> {
+    if config::activation(config)?.is_some_and(|said| said != "silu") {
+        let why = format!("{}: only a gate of SiLU is supported", config.file);
+        return Err(Error::Unsupported(why));
+    }
+    if config.get("rope_parameters").is_some() {
+        rope::write(family, config, outline)?;
+    }
+    for (key, only) in [("prenorm", false), ("rotary_emb_interleaved", false)] {
+        if config.flag(key)?.is_some_and(|said| said != only) {
+            return Err(config.refuse(key, &format!("only {only} is supported")));
+        }
+    }
+    if config.float("rotary_emb_fraction")?.is_some_and(|part| part != 1.0) {
+        return Err(config.refuse("rotary_emb_fraction", "only 1 is supported"));
+    }
+    if config.get("rotary_emb_scale_base").is_some() {
+        return Err(config.refuse("rotary_emb_scale_base", "not supported"));
+    }
+    // Longer texts would be rotated by other frequencies.
+    if config.get("rotary_scaling_factor").is_some()
+        && let Some(trained) = config.uint("max_trained_positions")?
+    {
+        let length = uint(config, "max_trained_positions", trained)?;
+        outline.set(&format!("{}.context_length", family.arch), length);
+    }
+    Ok(())
 }

@@ -29,7 +29,8 @@ const MAX_MODULES: usize = 16;
 /// What is put behind each other, first the model itself.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
-    /// Kinds and folders; empty where sentence-transformers has not been here.
+    /// Kinds and folders, which are empty where they are the directory itself; nothing where
+    /// sentence-transformers has not been here.
     all: Vec<(String, String)>,
 }
 
@@ -44,19 +45,27 @@ impl Modules {
         let module = |module: &Json| {
             let kind = module.get("type").and_then(Json::as_str).unwrap_or_default();
             let folder = module.get("path").and_then(Json::as_str).unwrap_or_default();
+            let folder = if folder == "." { "" } else { folder };
             if !folder.is_empty() && Path::new(folder).file_name() != Some(folder.as_ref()) {
                 return Err(wrong(&format!("{folder:?} is no folder beside it")));
             }
             let kind = kind.rsplit('.').next().unwrap_or_default();
             match kind {
                 "Transformer" | "MLMTransformer" | "Pooling" | "Dense" | "Normalize"
-                | "Dropout" | "SpladePooling" => Ok((kind.to_owned(), folder.to_owned())),
+                | "Dropout" | "SpladePooling" | "StaticEmbedding" | "MultiVectorMask" => {
+                    Ok((kind.to_owned(), folder.to_owned()))
+                }
                 other => Err(Error::Unsupported(format!(
                     "modules.json: a module of type `{other}` is not supported"
                 ))),
             }
         };
-        let all = listed.iter().map(module).collect::<Result<_, _>>()?;
+        let all = listed.iter().map(module).collect::<Result<Vec<_>, _>>()?;
+        let first = |wanted: &str| all.iter().position(|(kind, _)| kind == wanted);
+        let last_dense = all.iter().rposition(|(kind, _)| kind == "Dense");
+        if first("Normalize").is_some_and(|at| Some(at) < last_dense) {
+            return Err(wrong("only what comes last is made of length 1"));
+        }
         Ok(Self { all })
     }
 
@@ -70,18 +79,40 @@ impl Modules {
 
     /// Where the model itself is.
     pub(super) fn base(&self, directory: &Path) -> PathBuf {
-        let folder = self.folders("Transformer").chain(self.folders("MLMTransformer")).next();
+        const KINDS: &[&str] = &["Transformer", "MLMTransformer", "StaticEmbedding"];
+        let folder = KINDS.iter().find_map(|kind| self.folders(kind).next());
         directory.join(folder.unwrap_or_default())
+    }
+
+    /// Whether the model itself is a table of tokens' vectors.
+    pub(super) fn are_a_table(&self) -> bool {
+        self.has("StaticEmbedding")
     }
 
     /// The head that they make; `None` where the model's own class has to say.
     pub(super) fn head(&self) -> Option<Head> {
         match () {
+            () if self.are_a_table() => Some(Head::None),
             () if self.has("SpladePooling") => Some(Head::Masked),
             () if self.has("Pooling") => Some(Head::None),
             () if self.has("Dense") => Some(Head::Late),
             () => None,
         }
+    }
+
+    /// What the layers behind the model are called in a GGUF file, and their folders.
+    fn dense(&self, directory: &Path, head: Head) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+        let stems: &[&str] = match head {
+            Head::Late => &["late", "late_2", "late_3"],
+            Head::None => &["dense_2", "dense_3"],
+            _ => &[],
+        };
+        let folders: Vec<&str> = self.folders("Dense").collect();
+        if folders.len() > stems.len() {
+            return Err(Error::Unsupported("modules.json: too many of Dense".into()));
+        }
+        let folders = folders.into_iter().map(|folder| directory.join(folder));
+        Ok(stems.iter().copied().zip(folders).collect())
     }
 
     /// The matrices that vectors are multiplied by, behind pooling.
@@ -91,18 +122,7 @@ impl Modules {
         head: Head,
     ) -> Result<Vec<(Planned, Held)>, Error> {
         let mut made = Vec::new();
-        for (i, folder) in self.folders("Dense").enumerate() {
-            let folder = directory.join(folder);
-            let config = Object::read(&folder.join("config.json"))?;
-            let bent = config.str("activation_function")?.unwrap_or("Identity");
-            if !bent.ends_with("Identity") {
-                return Err(config.refuse("activation_function", "only Identity is supported"));
-            }
-            let stem = match (head, i) {
-                (Head::Late, 0) => "late".to_owned(),
-                (Head::None, 0 | 1) => format!("dense_{}", i + 2),
-                _ => return Err(Error::Unsupported("modules.json: too many of Dense".into())),
-            };
+        for (stem, folder) in self.dense(directory, head)? {
             let missing = || Error::Missing(format!("{}/model.safetensors", folder.display()));
             let stored = safetensors::open_set(&folder, "model")?.ok_or_else(missing)?;
             for (name, stored) in stored {
@@ -123,9 +143,22 @@ pub(super) fn write(
     directory: &Path,
     base: &Path,
     modules: &Modules,
-    family: &Family,
+    (family, head): (&Family, Head),
     outline: &mut Outline,
 ) -> Result<(), Error> {
+    for (stem, folder) in modules.dense(directory, head)? {
+        if let Some(bent) = bent(&folder, head)? {
+            outline.set(&format!("ingle.{stem}.activation"), Value::Str(bent.to_owned()));
+        }
+    }
+    for folder in modules.folders("MultiVectorMask") {
+        let config = Object::read(&directory.join(folder).join("config.json"))?;
+        for key in ["skiplist_words", "keep_only_token_ids"] {
+            if config.list(key)?.is_some_and(|all| !all.is_empty()) {
+                return Err(config.refuse(key, "every token's vector is told"));
+            }
+        }
+    }
     for folder in modules.folders("Pooling") {
         let config = Object::read(&directory.join(folder).join("config.json"))?;
         outline.set(&format!("{}.pooling_type", family.arch), Value::U32(pooling(&config)?));
@@ -150,6 +183,34 @@ pub(super) fn write(
         }
     }
     prompts(&Object::read(&directory.join("config_sentence_transformers.json"))?, outline)
+}
+
+/// What a layer's output is bent by, if by anything.
+fn bent(folder: &Path, head: Head) -> Result<Option<&'static str>, Error> {
+    const NAMES: &[(&str, Option<&str>)] = &[
+        ("Identity", None),
+        ("Tanh", Some("tanh")),
+        ("GELU", Some("gelu")),
+        ("ReLU", Some("relu")),
+        ("SiLU", Some("silu")),
+    ];
+    let config = Object::read(&folder.join("config.json"))?;
+    if config.flag("use_residual")? == Some(true) {
+        return Err(config.refuse("use_residual", "only false is supported"));
+    }
+    let input = if head == Head::Late { "token_embeddings" } else { "sentence_embedding" };
+    for key in ["module_input_name", "module_output_name"] {
+        if config.str(key)?.is_some_and(|said| said != input) {
+            return Err(config.refuse(key, &format!("only `{input}` is supported here")));
+        }
+    }
+    let key = "activation_function";
+    let said = config.str(key)?.ok_or_else(|| config.lacks(key))?;
+    let class = said.rsplit('.').next();
+    let known = NAMES.iter().find(|(name, _)| Some(*name) == class);
+    let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+    let refuse = || config.refuse(key, &format!("only {} are supported", names.join(", ")));
+    known.map(|(_, ours)| *ours).ok_or_else(refuse)
 }
 
 /// The number that GGUF files have for a way of pooling.

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use super::change;
 use super::config::first_position;
-use super::families::{Family, How, Name};
+use super::families::{Family, How, Name, Quirk};
 use super::heads::Head;
 use super::json::Object;
+use super::table;
 use crate::Error;
 use crate::gguf::{Held, Planned};
 use crate::safetensors::{self, Stored};
 
 /// What the weights' files are called, before `.safetensors`.
-const STEM: &str = "model";
+pub(super) const STEM: &str = "model";
 
 /// What changes of tensors depend on.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,9 @@ pub(super) fn read(
     head: Head,
     config: &Object,
 ) -> Result<Vec<(Planned, Held)>, Error> {
+    if family.quirks.contains(&Quirk::Table) {
+        return table::read(base);
+    }
     let Some(stored) = safetensors::open_set(base, STEM)? else {
         return Err(lacking(base));
     };
@@ -95,7 +99,7 @@ pub(super) fn read(
 }
 
 /// Why there are no weights.
-fn lacking(base: &Path) -> Error {
+pub(super) fn lacking(base: &Path) -> Error {
     let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"];
     let hint = match pickled.iter().find(|file| base.join(file).exists()) {
         Some(file) => format!(

@@ -12,7 +12,9 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use super::families::{Family, Quirk};
 use super::json::{self, Object};
+use super::table;
 use crate::gguf::{Array, Outline, Strs, Value};
 use crate::tokenizer::TokenKind;
 use crate::{Error, Token};
@@ -30,17 +32,28 @@ struct Words {
 }
 
 /// Sets the `tokenizer.ggml.*` keys.
-pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Result<(), Error> {
+pub(super) fn write(
+    base: &Path,
+    family: &Family,
+    config: &Object,
+    outline: &mut Outline,
+) -> Result<(), Error> {
     let path = base.join("tokenizer.json");
     let settings = Object::read(&base.join("tokenizer_config.json"))?;
-    let file = match json::read::<File>(&path)? {
+    let mut file = match json::read::<File>(&path)? {
         Some(file) => file,
         None => pieces::of_a_list(base, &settings)?,
     };
+    let table = family.quirks.contains(&Quirk::Table);
+    if table {
+        table::write_words(config, file.unknown(), &file.texts(), outline);
+        // None of the usual marks either.
+        file.post_processor = serde_json::json!({"type": "Sequence", "processors": []});
+    }
     let specials = Specials { settings, map: Object::read(&base.join("special_tokens_map.json"))? };
     let mut words = words(&file, &path)?;
     match file.model.kind() {
-        "WordPiece" => pieces::write(&file, &mut words, outline)?,
+        "WordPiece" | "WordLevel" => pieces::write(&file, &mut words, outline)?,
         "BPE" => merges::write(&file, &mut words, outline)?,
         "Unigram" => unigram::write(&file, &mut words, outline)?,
         other => {
@@ -54,6 +67,7 @@ pub(super) fn write(base: &Path, config: &Object, outline: &mut Outline) -> Resu
     around::write(&file, &specials, &words, outline)?;
     let swallows = file.added_tokens.iter().any(|added| added.special && added.rstrip);
     outline.set("tokenizer.ingle.swallow_after_special", Value::Bool(swallows));
+    outline.set("tokenizer.ingle.kinds_told", Value::Bool(true));
     template(base, &specials.settings, outline)?;
     let Words { tokens, kinds, scores } = words;
     let strs: Strs = tokens.iter().map(String::as_str).collect();

@@ -179,7 +179,9 @@ fn members(
     let weights = siblings
         .iter()
         .any(|file| needed(&file.rfilename) && file.rfilename.ends_with(".safetensors"));
-    if !weights || !siblings.iter().any(|file| file.rfilename == "config.json") {
+    // A model that is modules alone has no configuration of its own.
+    let told = |file: &Sibling| ["config.json", "modules.json"].contains(&&*file.rfilename);
+    if !weights || !siblings.iter().any(told) {
         let hint = match (named(".gguf"), named(".bin")) {
             (Some(file), _) => {
                 let file = file.rfilename.escape_debug();
@@ -372,6 +374,7 @@ mod tests {
             "model.safetensors.index.json",
             "1_Pooling/config.json",
             "2_Dense/model.safetensors",
+            "0_StaticEmbedding/tokenizer.json",
             "sentence_bert_config.json",
             "vocab.txt",
         ] {

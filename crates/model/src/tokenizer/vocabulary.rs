@@ -97,6 +97,9 @@ pub struct Vocabulary {
     pub swallow_after_special: bool,
     /// Whether characters are composed before all else (Unicode's NFC).
     pub nfc: bool,
+    /// Whether the kinds are those that the model's makers gave its tokens, so that none is mended
+    /// by its text.
+    pub kinds_told: bool,
     /// What is put around texts, where the file tells it apart from single marks.
     pub around: Option<Said>,
 }
@@ -170,6 +173,7 @@ impl Vocabulary {
             swallow_after_special: switch("swallow_after_special")?
                 .unwrap_or(name.contains("phi-3") || name.contains("phi3")),
             nfc: switch("nfc")?.unwrap_or(false),
+            kinds_told: switch("kinds_told")?.unwrap_or(false),
             around,
         })
     }

@@ -1,6 +1,7 @@
 //! `tokenizer.json` as data. What it is for a normalizer or a pre-tokenizer to have which parts is
 //! its readers' affair.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -24,6 +25,26 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) post_processor: Json,
     pub(super) model: Model,
+}
+
+impl File {
+    /// All tokens' texts, and their ids: the model's, and those that were added.
+    fn all(&self) -> impl Iterator<Item = (&str, Token)> {
+        let added = self.added_tokens.iter().map(|added| (added.content.as_str(), added.id));
+        self.model.vocab.texts().chain(added)
+    }
+
+    /// All tokens' texts, each once.
+    pub(super) fn texts(&self) -> BTreeSet<&str> {
+        self.all().map(|(text, _)| text).collect()
+    }
+
+    /// The token that stands for what the vocabulary does not know.
+    pub(super) fn unknown(&self) -> Option<Token> {
+        let named = self.model.unk_token.as_deref();
+        let found = self.all().find(|(text, _)| Some(*text) == named);
+        found.map(|(_, id)| id).or(self.model.unk_id)
+    }
 }
 
 /// A token that is found in texts before all else.

@@ -9,29 +9,38 @@ use crate::Error;
 use crate::gguf::{Array, Outline, Strs, Value};
 use crate::tokenizer::TokenKind;
 
-/// The patterns that published tokenizers split texts by, and what GGUF files call them; the second
-/// name is of those that take a word that is a token as it stands.
+/// The patterns that published tokenizers split texts by, one behind another, and what GGUF files
+/// call them; the second name is of those that take a word that is a token as it stands. Line ends
+/// are written `\r` and `\n`, as some files have them; others have the characters.
 #[rustfmt::skip]
-const PATTERNS: &[(&str, &str, &str)] = &[
+const PATTERNS: &[(&[&str], &str, &str)] = &[
     (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
         "dbrx", "llama-bpe",
     ),
     (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
         "qwen2", "",
     ),
     (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
         "qwen35", "",
     ),
     (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
         "gpt-4o", "granite-embed-multi-97m",
     ),
     (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
         "", "tekken",
+    ),
+    (
+        &[
+            r"\p{N}{1,3}",
+            "[一-龥\u{3040}-ゟ\u{30A0}-ヿ]+",
+            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+        ],
+        "deepseek-v3", "",
     ),
 ];
 
@@ -91,15 +100,21 @@ fn pattern(steps: &[&Json], whole_words: bool) -> Option<&'static str> {
     match steps {
         [bytes] if plain(bytes, true) && !whole_words => Some("gpt-2"),
         [first, bytes] if digits(first) && plain(bytes, true) && !whole_words => Some("smollm"),
-        [split, bytes] if split["type"] == "Split" && plain(bytes, false) => {
-            let said = split["pattern"]["Regex"].as_str()?;
-            let whole = split["behavior"] == "Isolated" && split["invert"] != true
-                || split["behavior"] == "Removed" && split["invert"] == true;
-            let (_, pieces, words) = PATTERNS.iter().find(|row| row.0 == said && whole)?;
+        [splits @ .., bytes] if plain(bytes, false) => {
+            let said = splits.iter().map(|split| split_by(split)).collect::<Option<Vec<_>>>()?;
+            let (_, pieces, words) = PATTERNS.iter().find(|row| said == row.0)?;
             Some(if whole_words { words } else { pieces }).copied().filter(|name| !name.is_empty())
         }
         _ => None,
     }
+}
+
+/// The pattern of a step whose matches, and what is between them, are pieces.
+fn split_by(step: &Json) -> Option<String> {
+    let whole = step["behavior"] == "Isolated" && step["invert"] != true
+        || step["behavior"] == "Removed" && step["invert"] == true;
+    let said = step["pattern"]["Regex"].as_str().filter(|_| step["type"] == "Split" && whole)?;
+    Some(said.replace('\r', r"\r").replace('\n', r"\n"))
 }
 
 fn over_characters(
@@ -196,5 +211,40 @@ impl Space {
                 outline.set(&format!("tokenizer.ingle.{key}"), Value::Bool(true));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pre-tokenizers as published files have them, of Llama 3.2, Qwen 3, gpt-oss, Mistral NeMo and
+    /// DeepSeek V3 (its line ends are the characters), SmolLM and GPT-2.
+    #[test]
+    fn published_patterns_are_known() {
+        let file = |name: &str| {
+            let text = include_str!("../../../tests/golden/patterns.json");
+            let all: Json = serde_json::from_str(text).expect("is JSON");
+            all[name].clone()
+        };
+        let check = |name: &str, whole_words: bool, expect: Option<&str>| {
+            let steps = file(name);
+            let found = pattern(&parts(&steps, "pretokenizers"), whole_words);
+            assert_eq!(found, expect, "{name}");
+            if let Some(found) = found {
+                assert!(crate::tokenizer::knows_pattern(found), "{found}");
+            }
+        };
+        check("llama-3.2", true, Some("llama-bpe"));
+        check("llama-3.2", false, Some("dbrx"));
+        check("qwen-3", false, Some("qwen2"));
+        check("qwen-3", true, None);
+        check("gpt-oss", true, Some("granite-embed-multi-97m"));
+        check("gpt-oss", false, Some("gpt-4o"));
+        check("mistral-nemo", true, Some("tekken"));
+        check("deepseek-v3", false, Some("deepseek-v3"));
+        check("smollm", false, Some("smollm"));
+        check("gpt-2", false, Some("gpt-2"));
+        check("unknown", false, None);
     }
 }

@@ -1,5 +1,6 @@
-//! WordPiece tokenizers. In a GGUF file the parts that begin a word carry `▁`, and those that go on
-//! with one carry nothing, where a directory has nothing and `##`.
+//! WordPiece tokenizers, and those of whole words, which are the same without parts that go on with
+//! a word. In a GGUF file the parts that begin a word carry `▁`, and those that go on with one carry
+//! nothing, where a directory has nothing and `##`.
 
 use std::path::Path;
 
@@ -39,10 +40,11 @@ pub(super) fn of_a_list(base: &Path, settings: &Object) -> Result<File, Error> {
     })
 }
 
-/// Sets what is WordPiece's own, and spells the words as GGUF files do.
+/// Sets what is these tokenizers' own, and spells the words as GGUF files do.
 pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Result<(), Error> {
     let refuse = |what: &str| Err(Error::Unsupported(format!("tokenizer.json: {what}")));
     let prefix = file.model.continuing_subword_prefix.as_deref().unwrap_or("##");
+    let whole = file.model.kind() == "WordLevel";
     if prefix.is_empty() {
         return refuse("WordPiece without a mark of a word's later parts is not supported");
     }
@@ -70,12 +72,16 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
     outline.set("tokenizer.ggml.model", Value::Str("bert".to_owned()));
     outline.set("tokenizer.ggml.pre", Value::Str("default".to_owned()));
     let unk = file.model.unk_token.as_deref().unwrap_or("[UNK]");
+    let Some(unknown) = words.tokens.iter().position(|token| token == unk) else {
+        return refuse(&format!("the vocabulary has no {unk} for words that it does not know"));
+    };
+    outline.set("tokenizer.ggml.unknown_token_id", Value::U32(unknown as u32));
     for (token, kind) in words.tokens.iter_mut().zip(&words.kinds) {
         if *kind != TokenKind::Normal || token == unk {
             continue;
         }
         *token = match token.strip_prefix(prefix) {
-            Some(part) if !part.is_empty() => part.to_owned(),
+            Some(part) if !part.is_empty() && !whole => part.to_owned(),
             _ => format!("▁{token}"),
         };
     }
