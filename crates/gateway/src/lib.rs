@@ -7,6 +7,7 @@ pub mod policy;
 pub mod prices;
 pub mod privacy;
 pub mod remote;
+pub mod route;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -14,12 +14,14 @@ mod needs;
 mod place;
 mod rank;
 mod read;
+mod recover;
 mod rows;
 mod table;
 
 pub use decide::{accounts, candidates, decide};
 pub use place::Wrong;
 pub use read::POLICY_MAX;
+pub use recover::{charged, version};
 pub use table::{
     AUTO, Alias, Budget, Candidate, Class, KeyFrom, Kind, LOCAL, Limits, Over, Provider, Rule,
     Scope, Table, Weights,

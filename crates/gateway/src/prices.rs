@@ -39,15 +39,15 @@ impl Tokens {
 }
 
 impl From<&Usage> for Tokens {
-    /// What a usage tells, which knows no writing to caches.
     fn from(usage: &Usage) -> Self {
         let (prompt, generated) = (usage.prompt_tokens, usage.completion_tokens);
         let cached = usage.cached_tokens.min(prompt);
+        let written = usage.written_tokens.min(prompt - cached);
         let reasoning = usage.reasoning_tokens.min(generated);
         Self {
-            input: (prompt - cached).into(),
+            input: (prompt - cached - written).into(),
             cached: cached.into(),
-            written: 0,
+            written: written.into(),
             output: (generated - reasoning).into(),
             reasoning: reasoning.into(),
         }

@@ -24,6 +24,7 @@ use crate::budget::{Amount, Store};
 use crate::policy::{self, Ask, Candidate, Check, Decision, Found, Refused, Table};
 use crate::privacy::Detector;
 use crate::{AdapterCard, Metric, ModelCard, Provider, Sheet, Tell, Wanted};
+pub use ask::needs;
 pub use held::Held;
 
 /// Told when what was given to a [`Book`] is on the disk, or cannot be: on the book's own thread,
@@ -59,6 +60,7 @@ impl Book for Forgetful {
 }
 
 /// What a gateway is made of.
+#[expect(missing_debug_implementations, reason = "holds providers")]
 pub struct Parts {
     /// The models of this machine.
     pub local: Arc<dyn Provider>,
@@ -318,6 +320,3 @@ impl Provider for Gateway {
         metrics
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -123,7 +123,7 @@ fn request(args: &Explain) -> anyhow::Result<Request> {
 fn here(table: &Table, model: &str) -> BTreeMap<Candidate, Fact> {
     let installed = Store::open_default().ok().and_then(|store| store.list().ok());
     let names: BTreeSet<String> = installed
-        .map(|list| list.models.into_iter().map(|entry| entry.name).collect())
+        .map(|list| list.models.into_iter().map(|entry| entry.manifest.name).collect())
         .unwrap_or_default();
     let local = policy::candidates(table, model).into_iter().filter(Candidate::is_local);
     let known = local.filter(|it| it.model.is_empty() || names.contains(&it.model));

@@ -246,7 +246,8 @@ impl Restorer {
             Event::Beams(beams) => {
                 beams.iter_mut().for_each(|beam| beam.text = self.redaction.restore(&beam.text));
             }
-            Event::Prompt(_) | Event::ToolCall { .. } => {}
+            // What was redacted is never passed through.
+            Event::Prompt(_) | Event::ToolCall { .. } | Event::Passed(_) => {}
         }
         out.push(event);
         out

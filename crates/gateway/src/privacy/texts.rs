@@ -95,7 +95,10 @@ fn conversation(chat: &mut Chat, visit: Visit<'_>) -> Result<(), Unsure> {
 }
 
 fn message(at: usize, message: &mut Message, visit: Visit<'_>) -> Result<(), Unsure> {
-    let Message { role, content, reasoning, name, tool_calls, tool_call_id } = message;
+    let Message { role, content, reasoning, name, tool_calls, tool_call_id, pictures } = message;
+    if !pictures.is_empty() {
+        return Err(Unsure::Opaque { place: format!("messages[{at}]") });
+    }
     visit(&|| format!("messages[{at}].role"), Sort::Fixed, role)?;
     visit(&|| format!("messages[{at}].content"), Sort::Words, content)?;
     if let Some(text) = reasoning {

@@ -19,7 +19,7 @@ const CONTEXT: usize = 1 << 20;
 const FAILED_MS: u64 = 5_000;
 
 /// What a request needs of who answers it.
-pub(super) fn needs(request: &Request) -> Needs {
+pub fn needs(request: &Request) -> Needs {
     let extent = extent(request);
     let chat = match &request.input {
         Input::Chat(chat) => Some(chat),

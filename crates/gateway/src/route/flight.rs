@@ -361,6 +361,10 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
         })?;
         it.entry.redacted = it.entry.redacted.max(behind.replaced());
         request = safe;
+        // Values are put back into events, not into another server's own bytes.
+        if let Some(origin) = &mut request.origin {
+            Arc::make_mut(origin).verbatim = None;
+        }
         redaction = Some(behind);
     }
     it.restorer = redaction.as_ref().map(Redaction::restorer);

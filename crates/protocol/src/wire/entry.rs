@@ -79,6 +79,8 @@ struct WireUsage {
     #[serde(skip_serializing_if = "is_default")]
     reasoning_tokens: u32,
     #[serde(skip_serializing_if = "is_default")]
+    written_tokens: u32,
+    #[serde(skip_serializing_if = "is_default")]
     accepted_tokens: u32,
     #[serde(skip_serializing_if = "is_default")]
     rejected_tokens: u32,
@@ -178,6 +180,7 @@ fn to_wire(entry: &Entry) -> Wire<'_> {
             prompt_tokens: entry.usage.prompt_tokens,
             cached_tokens: entry.usage.cached_tokens,
             completion_tokens: entry.usage.completion_tokens,
+            written_tokens: entry.usage.written_tokens,
             reasoning_tokens: entry.usage.reasoning_tokens,
             accepted_tokens: entry.usage.accepted_tokens,
             rejected_tokens: entry.usage.rejected_tokens,
@@ -225,6 +228,7 @@ fn from_wire(wire: Wire<'_>, end: End) -> Entry {
             prompt_tokens: wire.usage.prompt_tokens,
             cached_tokens: wire.usage.cached_tokens,
             completion_tokens: wire.usage.completion_tokens,
+            written_tokens: wire.usage.written_tokens,
             reasoning_tokens: wire.usage.reasoning_tokens,
             accepted_tokens: wire.usage.accepted_tokens,
             rejected_tokens: wire.usage.rejected_tokens,
