@@ -344,7 +344,8 @@ fn who_cannot_answer_is_not_asked() {
         check(&table(""), &case, expect)
     };
     let both = "dear/big cheap/mid";
-    let cases: [(fn(&mut Needs), fn(&mut Fact), &str); 5] = [
+    type Row = (fn(&mut Needs), fn(&mut Fact), &'static str);
+    let cases: [Row; 5] = [
         (|it| it.tools = true, |it| it.tools = Some(false), "tools"),
         (|it| it.vision = true, |it| it.vision = Some(false), "pictures"),
         (|it| it.schema = true, |it| it.schema = Some(false), "a JSON schema"),
@@ -469,7 +470,9 @@ fn over_a_budget_this_machine_answers_or_nobody() {
     );
     over(&first, "near", "local/small");
     // Who stands in has to be there, and able, and well.
-    let gone = |case: Case| case.with(|it| drop(it.facts.candidates.remove(&at("local/small"))));
+    let gone = |case: Case| {
+        case.with(|it| it.facts.candidates.retain(|candidate, _| !candidate.is_local()))
+    };
     let case = gone(spent(Case::new("far"), &local, "b", 1_000_000, 0));
     check(&local, &case, "budget: over budget `b`");
     let case = spent(Case::new("chain"), &refuse, "b", 1_000_000, 0)
@@ -488,14 +491,14 @@ fn budgets_are_of_whom_they_say() {
         check(&table, &spent(Case::new("far").with(set), &table, name, 999, 990), expect);
     };
     let both = "dear/big cheap/mid";
-    over("scope = \"key\"\ntokens = 1000", |it| it.origin.key = "k".into(), "b:k", "budget: b:k");
+    over("scope = \"key\"\ntokens = 2000", |it| it.origin.key = "k".into(), "b:k", "budget: b:k");
     over("scope = \"key\"\ntokens = 9999", |it| it.origin.key = "k".into(), "b:k", both);
-    over("scope = \"key\"\ntokens = 1000", |_| {}, "b:", "budget: over budget `b:`");
-    over("scope = \"team\"\ntokens = 1000", |it| it.origin.team = "t".into(), "b:t", "budget: b:t");
-    over("scope = \"all\"\ntokens = 1000", |_| {}, "b", "budget: 990 of 1000 tokens");
+    over("scope = \"key\"\ntokens = 2000", |_| {}, "b:", "budget: over budget `b:`");
+    over("scope = \"team\"\ntokens = 2000", |it| it.origin.team = "t".into(), "b:t", "budget: b:t");
+    over("scope = \"all\"\ntokens = 2000", |_| {}, "b", "budget: 990 of 2000 tokens");
     // One model's budget leaves the next to be asked.
-    over("scope = \"model\"\ntokens = 1000", |_| {}, "b:dear/big", "cheap/mid");
-    let of = "scope = \"model\"\nof = [\"cheap/*\"]\ntokens = 1000";
+    over("scope = \"model\"\ntokens = 2000", |_| {}, "b:dear/big", "cheap/mid");
+    let of = "scope = \"model\"\nof = [\"cheap/*\"]\ntokens = 2000";
     over(of, |_| {}, "b:cheap/mid", "dear/big");
 }
 
@@ -592,7 +595,7 @@ fn who_is_unwell_rests() {
     // Who came furthest tells why: privacy would have failed anyway.
     let case = Case::new("chain")
         .with(|case| case.origin.classes = vec!["secret".into()])
-        .with(|case| drop(case.facts.candidates.remove(&at("local/small"))));
+        .with(|case| case.facts.candidates.retain(|candidate, _| !candidate.is_local()));
     let decision = check(&plain, &case, "capability: no such model on this machine");
     assert_eq!(decision.outcome.expect_err("nobody").retry_after_ms, None);
 }
