@@ -13,7 +13,8 @@ mod store;
 mod window;
 
 pub use state::{
-    ACCOUNTS_MAX, Account, Amount, Claim, Limit, Lost, OPEN_MAX, Open, Refusal, Settled, Standing, State,
+    ACCOUNTS_MAX, Account, Amount, Claim, Limit, Lost, OPEN_MAX, Open, Refusal, Settled, Standing,
+    State,
 };
 pub use store::{Memory, Store};
 pub use window::{Period, Window};

@@ -22,6 +22,7 @@ pub use decide::{accounts, candidates, decide};
 pub use place::Wrong;
 pub use read::POLICY_MAX;
 pub use recover::{charged, version};
+pub use read::{EXAMPLE, POLICY_MAX};
 pub use table::{
     AUTO, Alias, Budget, Candidate, Class, KeyFrom, Kind, LOCAL, Limits, Over, Provider, Rule,
     Scope, Table, Weights,
@@ -203,14 +204,28 @@ pub struct Choice {
     /// The `max_tokens` that has to be sent along, for each answer: the reservation counts on it.
     /// `None` where the request goes as it is, to this machine.
     pub max_tokens: Option<u64>,
-    /// What to reserve before it is tried, each time: its worst case.
+    /// What one try takes at worst.
     pub amount: Amount,
+    /// Tries at most, where it is retried and hedged: each may be charged.
+    pub tries: u32,
     /// In which accounts; empty where no budget counts it, and nothing need be reserved.
     pub claims: Vec<Claim>,
     /// Micro-dollars as expected; `None` where a price is not known.
     pub expected_micros: Option<u64>,
     /// Milliseconds until the answer is complete, as expected.
     pub expected_ms: Option<u64>,
+}
+
+impl Choice {
+    /// What to reserve before it is tried: the worst case of all its tries. Each choice of a plan
+    /// is reserved under an id of its own; one that has no room any more is left out of the plan.
+    pub fn hold(&self) -> Amount {
+        let times = u64::from(self.tries.max(1));
+        Amount {
+            micros: self.amount.micros.saturating_mul(times),
+            tokens: self.amount.tokens.saturating_mul(times),
+        }
+    }
 }
 
 /// Why nobody may answer.

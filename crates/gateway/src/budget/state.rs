@@ -38,10 +38,7 @@ impl Amount {
     }
 
     fn least(self, other: Self) -> Self {
-        Self {
-            micros: self.micros.min(other.micros),
-            tokens: self.tokens.min(other.tokens),
-        }
+        Self { micros: self.micros.min(other.micros), tokens: self.tokens.min(other.tokens) }
     }
 }
 

@@ -111,12 +111,7 @@ fn a_new_day_is_a_new_account() {
 #[test]
 fn the_dead_are_charged_at_their_worst_where_they_may_have_left() {
     let held = account("a", 5);
-    let open = |sent| Open {
-        at_ms: 5,
-        sent,
-        amount: amount(40, 4),
-        accounts: vec![held.clone()],
-    };
+    let open = |sent| Open { at_ms: 5, sent, amount: amount(40, 4), accounts: vec![held.clone()] };
     let all = [("unsent", open(false)), ("sent", open(true)), ("in the ledger", open(true))];
     let all = all.map(|(id, open)| (id.to_owned(), open));
     let spent = [(held.clone(), amount(7, 1)), (held.clone(), amount(1, 1))];
@@ -245,10 +240,7 @@ impl Life {
         // Whoever writes the entry knows what can be charged.
         let share = |of: u64| thousandths.map_or(of, |share| of * share / 1_000);
         let took = amount(share(open.amount.micros), share(open.amount.tokens));
-        let cost = amount(
-            took.micros.min(open.amount.micros),
-            took.tokens.min(open.amount.tokens),
-        );
+        let cost = amount(took.micros.min(open.amount.micros), took.tokens.min(open.amount.tokens));
         self.write(id.clone(), cost, open.accounts);
         if settle {
             let settled = self.state.settle(&id, thousandths.map(|_| took)).expect("it is open");
@@ -272,8 +264,7 @@ impl Life {
                     .collect();
                 let id = self.calls.to_string();
                 let before = self.state.clone();
-                let result =
-                    self.state.reserve(&id, amount(micros, tokens), &claims, self.now_ms);
+                let result = self.state.reserve(&id, amount(micros, tokens), &claims, self.now_ms);
                 if result.is_err() {
                     assert_eq!(self.state.open, before.open, "a refusal takes nothing");
                 }

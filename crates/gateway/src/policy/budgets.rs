@@ -1,18 +1,31 @@
 //! Which budgets a call is charged to, and whether they have room for its worst case. Absent:
 //! keeping accounts (`crate::budget`), which is asked again, all at once, when the call begins.
 
-use super::table::{Budget, Candidate, Over, Scope, Table, among};
+use super::table::{Budget, Candidate, Over, Provider, Scope, Table, among};
 use super::{Ask, Facts, Needs};
 use crate::budget::{Account, Amount, Claim, Limit};
 use crate::prices::money::dollars;
 
-/// A call's worst case at a candidate.
+/// What one try of a call takes at worst at a candidate.
 #[derive(Debug)]
 pub(super) struct Worst {
     /// `None` where a price is not known; nothing where nothing is bought.
     pub(super) micros: Option<u64>,
     /// Prompt and answers together.
     pub(super) tokens: u64,
+    /// Tries at most; each may be charged.
+    pub(super) tries: u32,
+}
+
+impl Worst {
+    /// So many tries; an unknown price counts as nothing here, and is asked for before.
+    fn times(&self, tries: u32) -> Amount {
+        let times = u64::from(tries);
+        Amount {
+            micros: self.micros.unwrap_or(0).saturating_mul(times),
+            tokens: self.tokens.saturating_mul(times),
+        }
+    }
 }
 
 /// What is reserved, and where.
@@ -46,7 +59,10 @@ pub(super) fn counting<'a>(
                 _ => format!("{}:{subject}", budget.name),
             };
             let account = Account { name, window: budget.per.window(now_ms) };
-            (budget, Claim { account, limit: Limit { micros: budget.micros, tokens: budget.tokens } })
+            (
+                budget,
+                Claim { account, limit: Limit { micros: budget.micros, tokens: budget.tokens } },
+            )
         })
     };
     table.budgets.iter().filter_map(claim).collect()
@@ -61,7 +77,8 @@ pub(super) fn worst(table: &Table, needs: &Needs, candidate: &Candidate, answer:
         true => Some(0),
         false => table.price(candidate).and_then(|price| price.most_micros(prompt, answers)),
     };
-    Worst { micros, tokens: prompt.saturating_add(answers) }
+    let tries = table.provider(&candidate.provider).map_or(1, Provider::tries);
+    Worst { micros, tokens: prompt.saturating_add(answers), tries }
 }
 
 /// Whether there is room, and what to hold; or which budget has none, and what it says then.
@@ -73,7 +90,7 @@ pub(super) fn room(
     worst: &Worst,
 ) -> Result<Held, (Over, String)> {
     let counting = counting(table, ask, candidate, facts.now_ms);
-    let amount = Amount { micros: worst.micros.unwrap_or(0), tokens: worst.tokens };
+    let all = worst.times(worst.tries);
     let mut refused: Option<(Over, String)> = None;
     for (budget, claim) in &counting {
         let name = &claim.account.name;
@@ -82,9 +99,7 @@ pub(super) fn room(
             (Some(_), None) => Some(format!(
                 "its price is not known, and budget `{name}` is of money: say [prices.\"{candidate}\"]"
             )),
-            _ => standing
-                .over(amount, claim.limit)
-                .map(|why| format!("over budget `{name}`: {why}")),
+            _ => standing.over(all, claim.limit).map(|why| format!("over budget `{name}`: {why}")),
         };
         // The sternest of them is told.
         let stern = refused.as_ref().is_none_or(|(over, _)| *over == Over::Local);
@@ -99,16 +114,18 @@ pub(super) fn room(
     }
     let names: Vec<&str> = counting.iter().map(|(_, it)| it.account.name.as_str()).collect();
     let cost = match worst.micros {
-        Some(micros) => format!("up to {}", dollars(micros)),
+        Some(_) => format!("up to {}", dollars(all.micros)),
         None => "a price that is not known".to_owned(),
     };
+    let tries = if worst.tries > 1 { format!(", in {} tries,", worst.tries) } else { "".into() };
     let reason = match (names.as_slice(), candidate.is_local()) {
         ([], true) => "nothing is bought".to_owned(),
         ([], false) => format!("no budget counts it: {cost}"),
         (names, _) => {
-            format!("{cost} and {} tokens are within `{}`", amount.tokens, names.join("`, `"))
+            let names = names.join("`, `");
+            format!("{cost} and {} tokens{tries} are within `{names}`", all.tokens)
         }
     };
     let claims = counting.into_iter().map(|(_, claim)| claim).collect();
-    Ok(Held { amount, claims, reason })
+    Ok(Held { amount: worst.times(1), claims, reason })
 }

@@ -34,7 +34,9 @@ pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
             Some(name) => {
                 names.insert(name);
             }
-            None => stays = Some("no rule gives it a class, and there is no `default_class`".into()),
+            None => {
+                stays = Some("no rule gives it a class, and there is no `default_class`".into())
+            }
         }
     }
     names.extend(rules.iter().filter(|it| it.detected.is_some()).map(|it| it.class.as_str()));

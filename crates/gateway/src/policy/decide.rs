@@ -133,7 +133,8 @@ fn consider(
         Draft { considered, expected: None, over: None, retry_after_ms: None, choice: None };
     // Candidates are made of providers that are there; without one, nothing goes anywhere.
     let Some(provider) = table.provider(&candidate.provider) else {
-        draft.note(Check::Privacy, Err::<(), _>("there is no such provider".into()), |()| "".into());
+        draft
+            .note(Check::Privacy, Err::<(), _>("there is no such provider".into()), |()| "".into());
         return draft;
     };
     let local = candidate.is_local();
@@ -169,6 +170,7 @@ fn consider(
             redact: !local && holds.redact(),
             max_tokens: (bounded && !ask.needs.reads).then_some(answer),
             amount: held.amount,
+            tries: worst.tries,
             claims: held.claims,
             expected_micros: expected.micros,
             expected_ms: expected.total_ms,

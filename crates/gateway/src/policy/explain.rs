@@ -53,7 +53,7 @@ impl Decision {
                     };
                     let held = match choice.claims.len() {
                         0 => "no budget holds anything".to_owned(),
-                        _ => format!("{} is held for it", dollars(choice.amount.micros)),
+                        _ => format!("{} is held for it", dollars(choice.hold().micros)),
                     };
                     let number = at + 1;
                     lines.push(format!("  {number}. {}: {leaves}, {held}", choice.candidate));

@@ -83,10 +83,7 @@ pub(super) fn within(
 
 /// The order of candidates by weights, ties as they stand: their numbers, the best first. `None` is
 /// one that is out, and goes last.
-pub(super) fn order(
-    weights: Weights,
-    all: &[(bool, Option<Expected>)],
-) -> Vec<usize> {
+pub(super) fn order(weights: Weights, all: &[(bool, Option<Expected>)]) -> Vec<usize> {
     let times = all.iter().filter_map(|(_, it)| it.and_then(|it| it.total_ms));
     let least = times.min().unwrap_or(0);
     let key = |(local, expected): &(bool, Option<Expected>)| {

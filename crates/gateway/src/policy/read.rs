@@ -15,6 +15,8 @@ use super::table::{
 use crate::budget::Period;
 use crate::prices::{LocalCost, Price, Rates, Tier, money};
 
+/// A policy with all that one may say, and what each is for.
+pub const EXAMPLE: &str = include_str!("example.toml");
 /// Bytes of a policy, at most.
 pub const POLICY_MAX: usize = 1 << 20;
 /// Bytes of a name, at most.
@@ -123,7 +125,10 @@ fn one_of(name: Spanned<String>, all: &[String], what: &str, how: &str) -> Read<
         return Ok(name.into_inner());
     }
     let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-    Err(At::new(&name, format!("there is no {what} {:?} ({how}); there are: {all}", name.get_ref())))
+    Err(At::new(
+        &name,
+        format!("there is no {what} {:?} ({how}); there are: {all}", name.get_ref()),
+    ))
 }
 
 /// The row of a table of names that this one names.
@@ -278,7 +283,8 @@ fn candidate(name: &Spanned<String>, providers: &[Provider]) -> Read<Candidate> 
         At::new(name, format!("there is no provider {provider:?}; there are: {}", all.join(", ")))
     })?;
     if !found.serves(model) {
-        let told = format!("the `models` of provider {provider:?} do not have {model:?} among them");
+        let told =
+            format!("the `models` of provider {provider:?} do not have {model:?} among them");
         return Err(At::new(name, told));
     }
     Ok(Candidate { provider: provider.to_owned(), model: model.to_owned() })
@@ -393,7 +399,10 @@ fn decimal(value: &Spanned<Decimal>) -> Read<u64> {
 fn weights(row: &rows::Weights) -> Read<Weights> {
     let usual = Weights::default();
     let weight = |value: &Option<Spanned<u64>>, usual| bounded(value.clone(), usual, 0, WEIGHT_MAX);
-    Ok(Weights { cost: weight(&row.cost, usual.cost)?, latency: weight(&row.latency, usual.latency)? })
+    Ok(Weights {
+        cost: weight(&row.cost, usual.cost)?,
+        latency: weight(&row.latency, usual.latency)?,
+    })
 }
 
 fn limits(row: &rows::Limits) -> Read<Limits> {
@@ -424,7 +433,10 @@ fn local_cost(row: &rows::Local) -> Read<Option<LocalCost>> {
         return Err(At(place, "the machine's price wants `hardware_usd` and `years`".into()));
     }
     if row.busy_percent.is_some() && row.years.is_none() {
-        return Err(At(place, "`busy_percent` is of the `years` that `hardware_usd` is for".into()));
+        return Err(At(
+            place,
+            "`busy_percent` is of the `years` that `hardware_usd` is for".into(),
+        ));
     }
     let usd = |value: &Option<Spanned<Decimal>>| value.as_ref().map_or(Ok(0), decimal);
     Ok(Some(LocalCost {

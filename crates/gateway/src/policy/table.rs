@@ -210,7 +210,8 @@ pub struct Rule {
     pub path: Option<Vec<String>>,
     /// Names of workspaces, likewise.
     pub workspace: Option<Vec<String>>,
-    /// Headers, names in lower case, and their values likewise.
+    /// Headers, names in lower case, and their values likewise, in any case. Who sends a request
+    /// writes them: a rule by them should not give a class that lets more go than the usual one.
     pub header: Vec<(String, Vec<String>)>,
     /// Kinds of personal data and secrets that are found in it, likewise.
     pub detected: Option<Vec<String>>,
@@ -290,7 +291,7 @@ impl Default for Weights {
 /// What is asked of every candidate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Micro-dollars of a call at worst.
+    /// Micro-dollars of one try of a call at worst.
     pub max_cost_micros: Option<u64>,
     /// Milliseconds until its first token, as expected.
     pub max_ttft_ms: Option<u64>,
@@ -330,6 +331,11 @@ impl Provider {
         }
     }
 
+    /// Tries of a call at most, hedges included: each may be charged.
+    pub fn tries(&self) -> u32 {
+        1 + self.retries + u32::from(self.hedge_after_ms.is_some())
+    }
+
     /// Whether this model of it may be asked.
     pub fn serves(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| among(models, model))
@@ -362,8 +368,8 @@ impl Table {
     /// What a candidate can do, as far as the price table knows.
     pub fn capabilities(&self, at: &Candidate) -> Capabilities {
         let provider = self.provider(&at.provider).filter(|it| !it.prices.is_empty());
-        let row = provider
-            .and_then(|it| book().find_in(&it.prices, &at.model, it.region.as_deref()));
+        let row =
+            provider.and_then(|it| book().find_in(&it.prices, &at.model, it.region.as_deref()));
         row.map(|row| row.can).unwrap_or_default()
     }
 

@@ -55,7 +55,8 @@ pub fn book() -> &'static Book {
 impl Book {
     /// A provider's model.
     pub fn find(&self, provider: &str, model: &str) -> Option<&Row> {
-        let at = self.rows.binary_search_by(|row| (row.provider, row.model).cmp(&(provider, model)));
+        let at =
+            self.rows.binary_search_by(|row| (row.provider, row.model).cmp(&(provider, model)));
         at.ok().and_then(|at| self.rows.get(at))
     }
 

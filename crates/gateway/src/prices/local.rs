@@ -52,8 +52,7 @@ mod tests {
         check(power, 1_000, 34); // 33.3
         check(power, 0, 0);
         // 8,766 $ over 1 year at all hours is 1 $ an hour; at half of them, 2 $.
-        let share =
-            LocalCost { hardware_micros: 8_766_000_000, years: 1, ..Default::default() };
+        let share = LocalCost { hardware_micros: 8_766_000_000, years: 1, ..Default::default() };
         check(LocalCost { busy_percent: 100, ..share }, 3_600_000, 1_000_000);
         check(LocalCost { busy_percent: 50, ..share }, 3_600_000, 2_000_000);
         check(LocalCost { busy_percent: 50, years: 0, ..share }, 3_600_000, 0);

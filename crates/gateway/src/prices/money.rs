@@ -45,14 +45,12 @@ mod tests {
 
     #[test]
     fn decimals_are_exact() {
-        let check = |text: &str, places, expect: Result<u64, &str>| match (
-            exact(text, places),
-            expect,
-        ) {
-            (Ok(got), Ok(want)) => assert_eq!(got, want, "{text}"),
-            (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
-            (got, want) => panic!("{text}: {got:?}, not {want:?}"),
-        };
+        let check =
+            |text: &str, places, expect: Result<u64, &str>| match (exact(text, places), expect) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want, "{text}"),
+                (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
+                (got, want) => panic!("{text}: {got:?}, not {want:?}"),
+            };
         check("2.50", 6, Ok(2_500_000));
         check("0", 6, Ok(0));
         check("12", 0, Ok(12));

@@ -26,6 +26,10 @@ const PURE: &[(&str, &[&[&str]])] = &[
     ("crates/model/src/archs/", &[IO]),
     ("crates/protocol/src/", &[IO]),
     ("crates/gateway/src/policy", &[IO, DISORDER]),
+    ("crates/gateway/src/prices", &[IO, DISORDER, FLOATS]),
+    ("crates/gateway/src/budget.rs", &[IO, DISORDER, FLOATS]),
+    ("crates/gateway/src/budget/state", &[IO, DISORDER, FLOATS]),
+    ("crates/gateway/src/budget/window", &[IO, DISORDER, FLOATS]),
 ];
 
 fn impure(files: &[File]) -> Vec<String> {
