@@ -43,6 +43,7 @@ pub(crate) struct Remote {
     config: Config,
     tls: Option<MakeRustlsConnect>,
     durability: Durability,
+    writes: bool,
     client: Option<Client>,
     statements: HashMap<String, Statement>,
     /// Empty of who only reads.
@@ -54,7 +55,7 @@ pub(crate) struct Remote {
 impl Remote {
     /// Opens a ledger to be written, and makes its tables where there are none.
     pub(crate) fn open(url: &str, place: String, options: &Options) -> Result<Self> {
-        let mut remote = Self::new(url, place, options)?;
+        let mut remote = Self { writes: true, ..Self::new(url, place, options)? };
         remote.reach()?;
         remote.make()?;
         let named = remote.rows("SELECT CAST(gen_random_uuid() AS TEXT)", &[])?;
@@ -93,6 +94,7 @@ impl Remote {
             config,
             tls,
             durability: options.durability,
+            writes: false,
             client: None,
             statements: HashMap::new(),
             process: String::new(),
@@ -116,7 +118,12 @@ impl Remote {
             Durability::Power => "on",
             Durability::Process => "off",
         };
-        self.batch(&format!("SET lock_timeout = '10s'; SET synchronous_commit = {waits}"))
+        // One that stands still with the head of the chain in its hand is not waited for for ever.
+        let most = if self.writes { "30s" } else { "0" };
+        self.batch(&format!(
+            "SET lock_timeout = '10s'; SET synchronous_commit = {waits}; \
+             SET idle_in_transaction_session_timeout = '{most}'"
+        ))
     }
 
     /// Makes the tables, one process at a time.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
@@ -20,6 +20,8 @@ const APPLICATION_ID: u32 = 0x4c65_6467;
 const STEPS: &[&str] = &[include_str!("schema/sqlite.sql")];
 /// Another process's transaction is waited for as long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A sign of life without a lock is one that is just being given, unless it is as old as this.
+const STRAY: Duration = Duration::from_secs(3600);
 /// The log is put into the file when it has this many pages of 4 KiB.
 const LOG_PAGES: u32 = 4096;
 /// A file up to this size is read through when it is opened, to find damage before it matters.
@@ -44,9 +46,8 @@ struct Sign {
 
 impl Drop for Sign {
     fn drop(&mut self) {
-        // One that is left lies there unlocked, which says the same. So does an empty folder.
+        // One that is left lies there unlocked, which says the same.
         let _ = fs::remove_file(&self.path);
-        let _ = self.path.parent().map(fs::remove_dir);
     }
 }
 
@@ -174,12 +175,27 @@ impl Sign {
         let path = sign_of(ledger, &name);
         if let Some(folder) = path.parent() {
             make_folder(folder)?;
+            sweep(folder);
         }
         let file = open_private(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { name, path, _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Held { place: path.display().to_string() }),
             Err(TryLockError::Error(error)) => Err(io(&path, &error)),
+        }
+    }
+}
+
+/// Removes the signs of those who were killed. One without a lock may be one that is just being
+/// given, unless it is old; one that cannot be removed is in nobody's way.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(std::io::Result::ok) {
+        let given = entry.metadata().and_then(|known| known.modified()).ok();
+        let age = given.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let path = entry.path();
+        let is_free = || fs::File::open(&path).is_ok_and(|file| file.try_lock_shared().is_ok());
+        if age.is_some_and(|age| age >= STRAY) && is_free() {
+            let _ = fs::remove_file(&path);
         }
     }
 }

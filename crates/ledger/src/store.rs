@@ -525,3 +525,6 @@ fn read_reserved(text: &str) -> Vec<Reserved> {
     };
     text.lines().filter_map(line).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,6 +280,22 @@ fn newer(server: &Server) {
     refused(ingle_ledger::Reader::open(&place, &Options::default()).map(drop));
 }
 
+#[test]
+#[ignore = "measures: cargo test --release -p ingle-ledger speed -- --ignored --nocapture"]
+fn speed_of_a_server() {
+    let server = Server::new().expect("is installed");
+    let place = server.place("speed");
+    let ledger = open(&place);
+    let (count, began) = (20_000_u32, Instant::now());
+    let mut last = None;
+    for n in 0..count {
+        last = Some(ledger.note(&entry(format!("{n}"), 1)).expect("is sent"));
+    }
+    last.map(ingle_ledger::Ticket::wait).transpose().expect("is written");
+    let rate = f64::from(count) / began.elapsed().as_secs_f64();
+    println!("Postgres, which does not wait for its disk: {rate:.0} calls a second");
+}
+
 /// Without its server a ledger refuses; when that is back it goes on, with all it acknowledged.
 fn restarts(server: &mut Server) {
     let place = server.place("restarts");

@@ -1,6 +1,6 @@
 //! What holds of a ledger in a file alone.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ingle_ledger::{Durability, Error, Ledger, Options, Place, Reader};
 
@@ -126,6 +126,25 @@ fn either_durability_is_a_chain() {
         assert_eq!(all(&folder.place()).len(), 5000);
         assert!(is_whole(&folder.place()));
     }
+}
+
+/// Signs of life of those who were killed do not gather.
+#[test]
+fn old_signs_of_the_dead_are_removed() {
+    let folder = Folder::new("signs");
+    drop(open(&folder.place()));
+    let signs = folder.path().join("ledger.sqlite.live");
+    for (name, hours) in [("new", 0), ("old", 2)] {
+        let file = std::fs::File::create(signs.join(name));
+        let given = SystemTime::now() - Duration::from_secs(hours * 3600);
+        file.and_then(|file| file.set_modified(given)).expect("is written");
+    }
+    let living = open(&folder.place());
+    let names = || std::fs::read_dir(&signs).expect("is listed").count();
+    assert!(signs.join("new").exists() && !signs.join("old").exists());
+    assert_eq!(names(), 2, "that of the living, and one that may be just given");
+    drop(living);
+    assert_eq!(names(), 1);
 }
 
 /// What nobody waited for is written when the ledger is dropped.
