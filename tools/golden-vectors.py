@@ -11,6 +11,7 @@ scikit-learn (written with 0.10, 6.2, 0.2.3 and 1.9).
 import importlib.util
 import json
 import shutil
+import string
 import sys
 import tempfile
 from pathlib import Path
@@ -377,6 +378,26 @@ def without_post(tokenizer):
     return tokenizers.Tokenizer.from_str(json.dumps(told))
 
 
+def all_pieces(normalizer, around):
+    """A tokenizer as Model2Vec 0.5 and 0.6 made them: pieces of all kinds, some of several words,
+    longer ones likelier, and signs set apart."""
+    words = json.loads(shared.word_piece().backend_tokenizer.to_str())["model"]["vocab"]
+    pieces = [word[2:] if word.startswith("##") else f"▁{word}" for word in words if "[" not in word]
+    pieces = ["[PAD]", "[UNK]", *pieces, "▁the▁lazy▁dog", "▁in▁spain", "▁isn▁'▁t", "▁"]
+    pieces = list(dict.fromkeys(pieces))
+    weights = np.array([len(piece) + piece.count("▁") for piece in pieces], dtype=float)
+    signs = [normalizers.Replace(sign, f" {sign} " if around else f"{sign} ")
+             for sign in string.punctuation]
+    out = tokenizers.Tokenizer(models.Unigram(
+        list(zip(pieces, np.log(weights / weights.sum()).tolist())), 1, False))
+    out.normalizer = normalizers.Sequence([
+        normalizer, *signs, normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+        normalizers.Strip(left=False, right=True)])
+    out.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    out.add_special_tokens(["[PAD]", "[UNK]"])
+    return out
+
+
 def clustered(kind):
     return lambda model: quantize_model(model, vocabulary_quantization=40, quantize_to=kind)
 
@@ -420,6 +441,10 @@ DIRECTORIES = {
         normalize=True),
     "model2vec-half": lambda name: static(
         name, without_post(shared.word_piece()), 114, change=clustered("float16")),
+    "model2vec-pieces": lambda name: static(
+        name, all_pieces(normalizers.BertNormalizer(), True), 115, normalize=True),
+    "model2vec-behind": lambda name: static(
+        name, all_pieces(normalizers.Precompiled(charsmap()), False), 116, normalize=True),
     "static": static_module,
 }
 

@@ -62,6 +62,8 @@ const READERS: &[(&str, f64)] = &[
     ("model2vec", 1e-5),
     ("model2vec-words", 1e-5),
     ("model2vec-clusters", 1e-5),
+    ("model2vec-pieces", 1e-5),
+    ("model2vec-behind", 1e-5),
     ("model2vec-half", 2e-3),
 ];
 

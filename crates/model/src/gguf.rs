@@ -316,6 +316,15 @@ impl Gguf {
         })
     }
 
+    /// An array of floats of either width.
+    pub fn f64s(&self, key: &str) -> Result<Vec<f64>, Error> {
+        self.typed(key, "an array of floats", |value| match value {
+            Value::Array(Array::F32s(all)) => Some(all.iter().map(|x| f64::from(*x)).collect()),
+            Value::Array(Array::F64s(all)) => Some(all.clone()),
+            _ => None,
+        })
+    }
+
     /// An array of integers of any width.
     pub fn ints(&self, key: &str) -> Result<Vec<i64>, Error> {
         self.typed(key, "an array of integers below 2^63", |value| match value {

@@ -28,7 +28,7 @@ const MAX_TOKENS: usize = 1 << 24;
 struct Words {
     tokens: Vec<String>,
     kinds: Vec<TokenKind>,
-    scores: Vec<f32>,
+    scores: Vec<f64>,
 }
 
 /// Sets the `tokenizer.ggml.*` keys.
@@ -74,10 +74,22 @@ pub(super) fn write(
     let kinds = kinds.into_iter().map(|kind| kind as i32).collect();
     outline.set("tokenizer.ggml.tokens", Value::Array(Array::Strs(strs)));
     outline.set("tokenizer.ggml.token_type", Value::Array(Array::I32s(kinds)));
-    if !scores.is_empty() {
-        outline.set("tokenizer.ggml.scores", Value::Array(Array::F32s(scores)));
-    }
+    write_scores(scores, outline);
     Ok(())
+}
+
+/// Sets scores, unrounded too where they are rounded in a GGUF file: of ways to cut a text that are
+/// as likely as each other it is the last bit that chooses.
+fn write_scores(scores: Vec<f64>, outline: &mut Outline) {
+    if scores.is_empty() {
+        return;
+    }
+    let rounded: Vec<f32> = scores.iter().map(|score| *score as f32).collect();
+    let differ = scores.iter().zip(&rounded).any(|(score, rounded)| *score != f64::from(*rounded));
+    outline.set("tokenizer.ggml.scores", Value::Array(Array::F32s(rounded)));
+    if differ {
+        outline.set("tokenizer.ingle.scores", Value::Array(Array::F64s(scores)));
+    }
 }
 
 /// All tokens by their ids: the model's, and those that were added. Ids that nothing has are filled
@@ -155,12 +167,13 @@ impl Specials {
     }
 }
 
-/// The parts of a normalizer, a pre-tokenizer or a post-processor, which may be a sequence of them.
+/// The parts of a normalizer, a pre-tokenizer or a post-processor, which may be a sequence of them,
+/// or of sequences.
 fn parts<'a>(whole: &'a Json, of: &str) -> Vec<&'a Json> {
     match whole {
         Json::Null => Vec::new(),
         one if one["type"] == "Sequence" => {
-            one[of].as_array().map(|all| all.iter().collect()).unwrap_or_default()
+            one[of].as_array().into_iter().flatten().flat_map(|one| parts(one, of)).collect()
         }
         one => vec![one],
     }

@@ -40,7 +40,7 @@ impl SentencePiece {
         for token in bytes.iter_mut().filter(|token| **token == NO_TOKEN) {
             *token = unk;
         }
-        let mut scores = vocabulary.scores.clone();
+        let mut scores: Vec<f32> = vocabulary.scores.iter().map(|score| *score as f32).collect();
         scores.resize(vocabulary.tokens.len(), 0.0);
         Self { pieces, scores, bytes }
     }

@@ -1,5 +1,5 @@
-//! SentencePiece's Unigram (T5, XLM-R): characters are replaced by what a table says, spaces become
-//! `▁`, and of all ways to cut a text into known pieces the likeliest is taken (Viterbi; Kudo,
+//! SentencePiece's Unigram (T5, XLM-R): characters are replaced by what a table says, in some models
+//! cleaned as BERT's and set apart by spaces (Model2Vec), spaces become `▁`, and of all ways to cut a text into known pieces the likeliest is taken (Viterbi; Kudo,
 //! 2018). A piece's likelihood is its score. Texts are cut at spaces first where no piece has one
 //! within, so that a long text takes no more memory than its longest word.
 //!
@@ -9,22 +9,26 @@ mod charsmap;
 
 use super::spans::Sink;
 use super::vocabulary::{TokenKind, Vocabulary};
+use super::wordpiece::Clean;
 use crate::{Error, Token};
 use charsmap::Charsmap;
 use rustc_hash::FxHashMap;
 
 /// How much worse an unknown character is than the worst piece (SentencePiece's `kUnkPenalty`).
-const UNKNOWN: f32 = 10.0;
+const UNKNOWN: f64 = 10.0;
 const MARK: char = '▁';
 
 #[derive(Debug)]
 pub(super) struct Unigram {
-    pieces: FxHashMap<Box<str>, (Token, f32)>,
+    pieces: FxHashMap<Box<str>, (Token, f64)>,
     /// Of the longest piece, in bytes.
     longest: usize,
     unk: Option<Token>,
-    unknown: f32,
+    unknown: f64,
     charsmap: Option<Charsmap>,
+    clean: Option<Clean>,
+    /// Characters with spaces on both sides, and with one behind.
+    spaced: [String; 2],
     remove_extra: bool,
     /// Whether texts may be cut before each `▁`.
     by_words: bool,
@@ -48,7 +52,7 @@ impl Normal {
 /// The best way to a place in a word.
 #[derive(Clone, Copy, Debug)]
 struct Best {
-    score: f32,
+    score: f64,
     from: usize,
     token: Option<Token>,
 }
@@ -59,8 +63,8 @@ impl Unigram {
         kinds: &[TokenKind],
         unk: Option<Token>,
     ) -> Result<Self, Error> {
-        let mut pieces: FxHashMap<Box<str>, (Token, f32)> = FxHashMap::default();
-        let (mut worst, mut by_words) = (f32::INFINITY, true);
+        let mut pieces: FxHashMap<Box<str>, (Token, f64)> = FxHashMap::default();
+        let (mut worst, mut by_words) = (f64::INFINITY, true);
         for (id, text) in (0..).zip(&vocabulary.tokens) {
             let score = vocabulary.scores.get(id as usize).copied().unwrap_or(0.0);
             let kind = kinds[id as usize];
@@ -84,6 +88,8 @@ impl Unigram {
             unk: unk.filter(|&unk| (unk as usize) < kinds.len()),
             unknown: if worst.is_finite() { worst - UNKNOWN } else { -UNKNOWN },
             charsmap,
+            clean: vocabulary.clean.then(|| Clean::of(vocabulary)),
+            spaced: vocabulary.spaced.clone(),
             remove_extra: vocabulary.remove_extra_whitespaces.unwrap_or(true),
             by_words,
         })
@@ -109,7 +115,7 @@ impl Unigram {
         let mut normal = Normal::default();
         let mut pending = None;
         let mut began = false;
-        self.replaced(text, &mut |character, from| {
+        self.prepared(text, &mut |character, from| {
             // Where texts are cut at blanks, any blank is one; else only spaces are marked.
             if character == ' ' || self.remove_extra && character.is_whitespace() {
                 match (self.remove_extra, began) {
@@ -129,6 +135,25 @@ impl Unigram {
             normal.push(character, from);
         });
         normal
+    }
+
+    /// Each character of the text as it is read, and the bytes that it is from.
+    fn prepared(&self, text: &str, each: &mut impl FnMut(char, (u32, u32))) {
+        let [around, behind] = &self.spaced;
+        let mut apart = |character: char, from: (u32, u32)| {
+            let both = around.contains(character);
+            if both {
+                each(' ', (from.0, from.0));
+            }
+            each(character, from);
+            if both || behind.contains(character) {
+                each(' ', (from.1, from.1));
+            }
+        };
+        self.replaced(text, &mut |character, from| match self.clean {
+            Some(clean) => clean.each(character, &mut |cleaned| apart(cleaned, from)),
+            None => apart(character, from),
+        });
     }
 
     /// Each character that the table makes of the text's, and the bytes that it is from.
@@ -152,7 +177,7 @@ impl Unigram {
     /// The likeliest cut of a part of the text; neighbouring unknown characters are one token.
     fn cut(&self, normal: &Normal, start: usize, end: usize, tokens: &mut impl Sink) {
         let text = &normal.text[start..end];
-        let none = Best { score: f32::NEG_INFINITY, from: 0, token: None };
+        let none = Best { score: f64::NEG_INFINITY, from: 0, token: None };
         let mut best = vec![none; text.len() + 1];
         best[0].score = 0.0;
         for (at, character) in text.char_indices() {

@@ -48,7 +48,7 @@ pub struct Vocabulary {
     /// Each token's text, by id, in the family's spelling.
     pub tokens: Vec<String>,
     /// Log-probabilities or merge priorities, by id; empty where the family has none.
-    pub scores: Vec<f32>,
+    pub scores: Vec<f64>,
     /// What each token is for, by id; empty means all are normal.
     pub kinds: Vec<TokenKind>,
     /// BPE merges, best first, each two symbols with a space between.
@@ -93,6 +93,10 @@ pub struct Vocabulary {
     pub remove_extra_whitespaces: Option<bool>,
     /// What characters are replaced by before all else (`t5`), as SentencePiece packs it.
     pub charsmap: Vec<u8>,
+    /// Whether characters are then cleaned as `bert`'s are (`t5`).
+    pub clean: bool,
+    /// Characters with a space put before and behind each (`t5`), and those with one behind alone.
+    pub spaced: [String; 2],
     /// Whether special tokens swallow the whitespace after them, as Phi-3's do.
     pub swallow_after_special: bool,
     /// Whether characters are composed before all else (Unicode's NFC).
@@ -140,12 +144,16 @@ impl Vocabulary {
             }
             _ => None,
         };
+        let spaced = |name: &str| text(&format!("tokenizer.ingle.{name}")).map(str::to_owned);
         let switch = |name: &str| optional(file.bool(&format!("tokenizer.ingle.{name}")));
         Ok(Self {
             model: text(&key("model"))?.to_owned(),
             pre: text(&key("pre"))?.to_owned(),
             tokens,
-            scores: optional(file.f32s(&key("scores")))?.unwrap_or_default().into_owned(),
+            scores: match optional(file.f64s("tokenizer.ingle.scores"))? {
+                Some(unrounded) => unrounded,
+                None => optional(file.f64s(&key("scores")))?.unwrap_or_default(),
+            },
             kinds: kinds.into_iter().map(TokenKind::from_gguf).collect(),
             merges: texts("merges")?,
             bos: id("bos"),
@@ -169,6 +177,8 @@ impl Vocabulary {
             space_unless_there: switch("space_unless_there")?.unwrap_or(false),
             remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
             charsmap: charsmap(file)?,
+            clean: switch("clean")?.unwrap_or(false),
+            spaced: [spaced("spaced")?, spaced("spaced_behind")?],
             // No key of others says it; llama.cpp goes by the name as well.
             swallow_after_special: switch("swallow_after_special")?
                 .unwrap_or(name.contains("phi-3") || name.contains("phi3")),

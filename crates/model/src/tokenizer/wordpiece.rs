@@ -24,8 +24,7 @@ pub(super) struct WordPiece {
     /// Of the longest part, in bytes.
     longest: usize,
     unk: Token,
-    lowercase: bool,
-    strip_accents: bool,
+    clean: Clean,
 }
 
 /// What becomes of a character.
@@ -85,6 +84,47 @@ fn is_han(character: char) -> bool {
         | 0x2B740..=0x2B81F | 0x2B920..=0x2CEAF | 0xF900..=0xFAFF | 0x2F800..=0x2FA1F)
 }
 
+/// What BERT makes of characters before they are words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clean {
+    lowercase: bool,
+    strip_accents: bool,
+}
+
+impl Clean {
+    pub(super) fn of(vocabulary: &Vocabulary) -> Self {
+        let lowercase = vocabulary.lowercase.unwrap_or(true);
+        Self { lowercase, strip_accents: vocabulary.strip_accents.unwrap_or(lowercase) }
+    }
+
+    /// What becomes of a character; blanks are spaces.
+    pub(super) fn each(self, character: char, each: &mut impl FnMut(char)) {
+        let alone = is_han(character);
+        match Class::of(character) {
+            Class::Unseen => return,
+            Class::Space => return each(' '),
+            _ if alone => each(' '),
+            _ => {}
+        }
+        let mut cased = |part: char| match self.lowercase {
+            true => part.to_lowercase().for_each(&mut *each),
+            false => each(part),
+        };
+        if self.strip_accents && !character.is_ascii() {
+            decompose_canonical(character, |part| {
+                if Class::of(part) != Class::Accent {
+                    cased(part);
+                }
+            });
+        } else {
+            cased(character);
+        }
+        if alone {
+            each(' ');
+        }
+    }
+}
+
 /// A word in the making, and where in the text each of its bytes is from.
 #[derive(Default)]
 struct Word {
@@ -121,9 +161,7 @@ impl WordPiece {
             }
         }
         let longest = parts.keys().map(|part| part.len()).max().unwrap_or(0);
-        let lowercase = vocabulary.lowercase.unwrap_or(true);
-        let strip_accents = vocabulary.strip_accents.unwrap_or(lowercase);
-        Self { parts, longest, unk, lowercase, strip_accents }
+        Self { parts, longest, unk, clean: Clean::of(vocabulary) }
     }
 
     pub(super) fn encode(&self, text: &str, tokens: &mut impl Sink) {
@@ -140,7 +178,7 @@ impl WordPiece {
                 Class::Alone if is_han(character) => self.end(&mut word, tokens),
                 _ => {}
             }
-            if !self.strip_accents || character.is_ascii() {
+            if !self.clean.strip_accents || character.is_ascii() {
                 self.push(character, class, &from, &mut word, tokens);
             } else {
                 decompose_canonical(character, |part| {
@@ -170,7 +208,7 @@ impl WordPiece {
         if alone {
             self.end(word, tokens);
         }
-        if self.lowercase {
+        if self.clean.lowercase {
             character.to_lowercase().for_each(|lower| word.push(lower, from.clone()));
         } else {
             word.push(character, from.clone());

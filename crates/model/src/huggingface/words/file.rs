@@ -135,9 +135,9 @@ impl Vocab {
     }
 
     /// A score for each of so many tokens; none where the vocabulary has none.
-    pub(super) fn scores(&self, count: usize) -> Vec<f32> {
+    pub(super) fn scores(&self, count: usize) -> Vec<f64> {
         let Self::Scores(all) = self else { return Vec::new() };
-        let mut scores: Vec<f32> = all.iter().map(|(_, score)| *score as f32).collect();
+        let mut scores: Vec<f64> = all.iter().map(|(_, score)| *score).collect();
         scores.resize(count, 0.0);
         scores
     }

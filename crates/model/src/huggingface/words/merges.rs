@@ -159,13 +159,13 @@ fn over_characters(
 }
 
 /// Scores that join in the order of the merges. What no merge makes comes last.
-fn scores(file: &File, words: &Words) -> Vec<f32> {
+fn scores(file: &File, words: &Words) -> Vec<f64> {
     let ids: rustc_hash::FxHashMap<&str, usize> =
         words.tokens.iter().map(String::as_str).zip(0..).collect();
     let mut scores = vec![-1e9; words.tokens.len()];
     for (rank, (left, right)) in merges(file).enumerate() {
         let Some(&id) = ids.get([left, right].concat().as_str()) else { continue };
-        scores[id] = f32::max(scores[id], -(rank as f32));
+        scores[id] = f64::max(scores[id], -(rank as f64));
     }
     scores
 }

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use serde_json::Value as Json;
+
 use super::super::json::{self, Object};
 use super::file::{Added, File, Model};
 use super::{Words, refused};
@@ -40,6 +42,21 @@ pub(super) fn of_a_list(base: &Path, settings: &Object) -> Result<File, Error> {
     })
 }
 
+/// Sets how BERT's normalizer cleans characters.
+pub(super) fn write_cleaning(normalizer: &Json, outline: &mut Outline) -> Result<(), Error> {
+    for key in ["clean_text", "handle_chinese_chars"] {
+        if normalizer[key] == false {
+            let what = format!("a BertNormalizer without `{key}` is not supported");
+            return Err(Error::Unsupported(format!("tokenizer.json: {what}")));
+        }
+    }
+    let lowercase = normalizer["lowercase"].as_bool().unwrap_or(true);
+    let strip_accents = normalizer["strip_accents"].as_bool().unwrap_or(lowercase);
+    outline.set("tokenizer.ggml.normalizer.lowercase", Value::Bool(lowercase));
+    outline.set("tokenizer.ggml.normalizer.strip_accents", Value::Bool(strip_accents));
+    Ok(())
+}
+
 /// Sets what is these tokenizers' own, and spells the words as GGUF files do.
 pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Result<(), Error> {
     let refuse = |what: &str| Err(Error::Unsupported(format!("tokenizer.json: {what}")));
@@ -60,15 +77,7 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
     if normalizer["type"] != "BertNormalizer" {
         return Err(refused("normalizer of WordPiece", normalizer));
     }
-    for key in ["clean_text", "handle_chinese_chars"] {
-        if normalizer[key] == false {
-            return refuse(&format!("a BertNormalizer without `{key}` is not supported"));
-        }
-    }
-    let lowercase = normalizer["lowercase"].as_bool().unwrap_or(true);
-    let strip_accents = normalizer["strip_accents"].as_bool().unwrap_or(lowercase);
-    outline.set("tokenizer.ggml.normalizer.lowercase", Value::Bool(lowercase));
-    outline.set("tokenizer.ggml.normalizer.strip_accents", Value::Bool(strip_accents));
+    write_cleaning(normalizer, outline)?;
     outline.set("tokenizer.ggml.model", Value::Str("bert".to_owned()));
     outline.set("tokenizer.ggml.pre", Value::Str("default".to_owned()));
     let unk = file.model.unk_token.as_deref().unwrap_or("[UNK]");

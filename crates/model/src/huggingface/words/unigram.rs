@@ -1,8 +1,10 @@
 //! Unigram tokenizers, as SentencePiece makes them and `tokenizers` writes them down.
 
+use serde_json::Value as Json;
+
 use super::file::File;
 use super::merges::Space;
-use super::{Words, parts, refused};
+use super::{Words, parts, pieces, refused};
 use crate::Error;
 use crate::gguf::{Array, Outline, Value};
 use crate::tokenizer::TokenKind;
@@ -14,9 +16,14 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
         return Err(Error::Unsupported(format!("tokenizer.json: {what}")));
     }
     let mut single_spaces = false;
+    let mut spaced = [String::new(), String::new()];
     for part in parts(&file.normalizer, "normalizers") {
+        if let Some((side, character)) = set_apart(part) {
+            spaced[side].push(character);
+            continue;
+        }
         match part["type"].as_str() {
-            Some("Precompiled") => {
+            Some("Precompiled") if spaced.iter().all(String::is_empty) => {
                 let packed = part["precompiled_charsmap"].as_str().unwrap_or_default();
                 let bytes = unpacked(packed).ok_or_else(|| refused("normalizer", part))?;
                 if !bytes.is_empty() {
@@ -29,8 +36,20 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
             {
                 single_spaces = true;
             }
+            Some("Replace") if part["pattern"]["Regex"] == r"\s+" && part["content"] == " " => {
+                single_spaces = true;
+            }
+            Some("BertNormalizer") if spaced.iter().all(String::is_empty) => {
+                pieces::write_cleaning(part, outline)?;
+                outline.set("tokenizer.ingle.clean", Value::Bool(true));
+            }
             Some("Strip") if part["strip_right"] == true => {}
             _ => return Err(refused("normalizer of Unigram", part)),
+        }
+    }
+    for (key, characters) in ["spaced", "spaced_behind"].into_iter().zip(spaced) {
+        if !characters.is_empty() {
+            outline.set(&format!("tokenizer.ingle.{key}"), Value::Str(characters));
         }
     }
     let mut space = None;
@@ -52,6 +71,15 @@ pub(super) fn write(file: &File, words: &mut Words, outline: &mut Outline) -> Re
         outline.set("tokenizer.ggml.unknown_token_id", Value::U32(unk));
     }
     Ok(())
+}
+
+/// A character that is set apart by spaces: by one on either side (0), or by one behind (1).
+fn set_apart(part: &Json) -> Option<(usize, char)> {
+    let said = part["pattern"]["String"].as_str().filter(|_| part["type"] == "Replace")?;
+    let character = said.chars().next().filter(|first| first.len_utf8() == said.len())?;
+    let content = part["content"].as_str().filter(|_| !character.is_whitespace())?;
+    let ways = [format!(" {character} "), format!("{character} ")];
+    Some((ways.iter().position(|way| way == content)?, character))
 }
 
 /// What runs of spaces become: one, marked or not.
@@ -80,7 +108,26 @@ fn unpacked(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::unpacked;
+    use super::{set_apart, unpacked};
+
+    #[test]
+    fn characters_are_set_apart() {
+        let check = |said: &str, content: &str, expect: Option<(usize, char)>| {
+            let part = serde_json::json!({
+                "type": "Replace", "pattern": {"String": said}, "content": content,
+            });
+            assert_eq!(set_apart(&part), expect, "{said:?} {content:?}");
+        };
+        check(",", " , ", Some((0, ',')));
+        check(",", ", ", Some((1, ',')));
+        check("é", " é ", Some((0, 'é')));
+        check(",", " ,", None);
+        check(",", " . ", None);
+        check("ab", " ab ", None);
+        check("", "  ", None);
+        check(" ", "▁", None);
+        check(" ", "   ", None);
+    }
 
     #[test]
     fn base64_is_read() {
