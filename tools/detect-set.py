@@ -471,7 +471,8 @@ def random_cut(value):
         parts.append(value[:size])
         value = value[size:]
     if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2] += parts.pop()
+        last = parts.pop()
+        parts[-1] += last
     return parts
 
 

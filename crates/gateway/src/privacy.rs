@@ -134,8 +134,9 @@ impl Detector {
     }
 
     /// What is in a text, in its order; no two overlap. Where candidates do, they become one
-    /// finding that covers all of them, of the longest one's kind; of equally long ones, the one
-    /// that a word before it names, then one with a checksum, then the one whose row is first.
+    /// finding that covers all of them: a secret's kind if there is one, else the longest one's; of
+    /// equally long ones the one that a word before it names, then one with a checksum, then the
+    /// one whose row is first.
     ///
     /// # Errors
     /// [`Unsure`] where the text is too long or holds too much.

@@ -161,6 +161,9 @@ const NAMES: &[(Kind, &[&str])] = &[
     ),
     (Kind::UsSsn, &["ssn", "social security", "social security number", "soc sec", "ss#"]),
     (Kind::UkNhs, &["nhs", "nhs number", "nhs no", "chi number"]),
+    (Kind::UkNino, &["nino", "ni number", "ni no", "national insurance"]),
+    (Kind::IePps, &["pps", "ppsn", "pps number", "pps no"]),
+    (Kind::FiHetu, &["hetu", "henkilotunnus", "tunnus"]),
     (Kind::EsDni, &["dni", "nif", "documento", "documento nacional de identidad"]),
     (
         Kind::DeTaxId,

@@ -31,7 +31,7 @@ const ROWS: &[Row] = &[
     Row { kind: Kind::MxCurp, pattern: "LLLLDDDDDDLLLLLLAD", solid: 1, holds: curp },
     Row { kind: Kind::FrNir, pattern: "DDDDD2ADDDDDDDD", solid: 1, holds: nir_corsica },
     Row { kind: Kind::FrNir, pattern: "DDDDD2BDDDDDDDD", solid: 1, holds: nir_corsica },
-    Row { kind: Kind::CnNumber, pattern: "DDDDDDDDDDDDDDDDDX", solid: 6, holds: cn_x },
+    Row { kind: Kind::CnNumber, pattern: "DDDDDDDDDDDDDDDDDX", solid: 1, holds: cn_x },
 ];
 
 /// The longest pattern.
@@ -67,7 +67,12 @@ fn read(page: Page<'_>, start: usize, pattern: &str) -> Option<([u8; LONGEST], u
     let mut at = start;
     let mut together = pattern.len();
     for (count, sign) in pattern.bytes().enumerate() {
-        let here = if sign == b'S' && fits(sign, page.byte(at)) { at } else { next(page, at)? };
+        // A sign may be a hyphen itself, which is no gap then.
+        let space = usize::from(matches!(page.byte(at), b' ' | b'.' | b'\n'));
+        let here = match sign {
+            b'S' if fits(sign, page.byte(at + space)) => at + space,
+            _ => next(page, at)?,
+        };
         let byte = page.byte(here);
         if !fits(sign, byte) {
             return None;

@@ -136,6 +136,13 @@ impl Run {
         self.groups[first].fraction() || after.is_some_and(Group::fraction)
     }
 
+    /// Whether other gaps part these groups from others than part them from each other.
+    pub(super) fn set_off(&self, first: usize, last: usize) -> bool {
+        let inner = self.groups[last].gap;
+        let before = first == 0 || self.groups[first].gap != inner;
+        before && self.groups.get(last + 1).is_none_or(|group| group.gap != inner)
+    }
+
     /// Whether groups of one size with one sort of gap stand between others: digits that somebody
     /// spaced out.
     fn even(&self, first: usize, last: usize) -> bool {
@@ -225,7 +232,8 @@ fn number(page: Page<'_>, run: &Run, place: (usize, usize), row: &Row) -> Option
         return None;
     }
     let whole = first == 0 && last + 1 == run.groups.len();
-    let grouped = row.groups.iter().any(|sizes| run.cut(first, last, sizes));
+    let grouped = row.groups.iter().any(|sizes| run.cut(first, last, sizes))
+        && (row.kind == Kind::Card || run.set_off(first, last));
     let solid = first == last;
     let stands = match row.needs {
         Needs::Nothing => solid || grouped || whole || run.even(first, last),
