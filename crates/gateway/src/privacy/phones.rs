@@ -109,7 +109,7 @@ pub(super) fn phones(page: Page<'_>, run: &Run, out: &mut Vec<Candidate>) {
             continue;
         };
         let group = run.groups[first];
-        let bracket = page.prior(start) == b'(' && page.byte(group.end) == b')';
+        let bracket = last > first && page.prior(start) == b'(' && page.byte(group.end) == b')';
         let bytes = start - usize::from(bracket)..run.groups[last].end;
         out.push(Candidate { bytes, kind: Kind::Phone, named });
         first = last + 1;

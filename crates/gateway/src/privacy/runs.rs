@@ -51,6 +51,10 @@ pub(super) struct Run {
 /// The longest gap within a run, in characters.
 const WIDEST: usize = 4;
 
+/// The most groups that are looked at together; the next ones begin with the last of them, as many
+/// as a number may have.
+const MOST_GROUPS: usize = 4096;
+
 /// A gap's most telling character: a line break, else a mark, else a space; `None` where it parts
 /// two numbers.
 fn gap(bytes: &[u8]) -> Option<u8> {
@@ -89,8 +93,10 @@ impl Run {
             let gap = near.and_then(|last| gap(&bytes[last..start]));
             if gap.is_none() && !run.groups.is_empty() {
                 tell(&run);
-                run.groups.clear();
-                run.digits.clear();
+                run.keep(0);
+            } else if run.groups.len() == MOST_GROUPS {
+                tell(&run);
+                run.keep(MOST_DIGITS);
             }
             let width = last.map_or(0, |last| start - last);
             let before = run.digits.len();
@@ -100,6 +106,14 @@ impl Run {
         if !run.groups.is_empty() {
             tell(&run);
         }
+    }
+
+    /// Forgets all groups but the last.
+    fn keep(&mut self, groups: usize) {
+        self.groups.drain(..self.groups.len() - groups);
+        let before = self.groups.first().map_or(self.digits.len(), |group| group.before);
+        self.digits.drain(..before);
+        self.groups.iter_mut().for_each(|group| group.before -= before);
     }
 
     /// The digits of these groups.
@@ -237,7 +251,9 @@ fn number(page: Page<'_>, run: &Run, place: (usize, usize), row: &Row) -> Option
     let solid = first == last;
     let stands = match row.needs {
         Needs::Nothing => solid || grouped || whole || run.even(first, last),
-        Needs::Undenied => (solid || grouped || run.even(first, last)) && !near.denies(row.kind),
+        Needs::Undenied => {
+            (solid || grouped || whole || run.even(first, last)) && !near.denies(row.kind)
+        }
         Needs::Groups => grouped && !near.denies(row.kind),
         Needs::Name => false,
     };
