@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the labelled set by which the detector of personal data and secrets is measured.
 
-    tools/detect-set.py > crates/gateway/tests/fixtures/privacy.jsonl
+    tools/detect-set.py [SEED] > crates/gateway/tests/fixtures/privacy.jsonl
 
 Every value is drawn from a public format with a seed; no value is anybody's but by chance. The
 checksums are written here a second time, apart from the detector's, so that the same mistake is
@@ -12,8 +12,9 @@ the text as UTF-8, how it is spaced), `n` what it is where nothing is in it.
 import json
 import random
 import string
+import sys
 
-DRAW = random.Random(20261122)
+DRAW = random.Random(int(sys.argv[1]) if len(sys.argv) > 1 else 20261122)
 DIGITS = string.digits
 ALNUM = string.ascii_letters + DIGITS
 URL = ALNUM + "-_"
@@ -471,7 +472,8 @@ def random_cut(value):
         parts.append(value[:size])
         value = value[size:]
     if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2] += parts.pop()
+        last = parts.pop()
+        parts[-1] += last
     return parts
 
 
@@ -483,8 +485,7 @@ def arabic(value):
     return "".join(chr(0x660 + int(char)) if char in DIGITS else char for char in value)
 
 
-# How a value is spaced: its name, what it does, and whether it has to be named to be found where
-# its checksum alone says little.
+# How a value is spaced: its name, and what it does.
 SPACINGS = [
     ("solid", lambda v, s: v),
     ("grouped", lambda v, s: " ".join(cut(v, s))),
@@ -519,6 +520,10 @@ def line(text, value, kind, spacing):
     return {"t": text, "f": [[kind, start, start + len(value.encode()), spacing]]}
 
 
+GROUPED = ["grouped", "hyphens", "dots", "no-break", "thin", "arabic", "dashes", "lines"]
+USUAL = {"us_ssn": GROUPED, "uk_nino": [*GROUPED, "solid", "zero-width", "full-width"]}
+
+
 def positives():
     for kind, (make, sizes, labels, bare) in NUMBERS.items():
         for name, space in SPACINGS:
@@ -528,11 +533,9 @@ def positives():
                     sizes = f"{len(value) - 4} 4"
                 value = space(value, sizes or "99")
                 template = DRAW.choice(NAMED if named else BARE)
-                # Without its name a weak number is found in its own groups, solid or spread evenly.
-                weak = kind in ("uk_nhs", "nl_bsn", "se_pin", "us_ssn", "tr_number", "za_number", "uk_nino", "ie_pps", "fi_hetu")
-                odd = name in ("torn", "mixed", "spread", "spread-dots") or (
-                    kind == "us_ssn" and name in ("solid", "zero-width", "full-width"))
-                if weak and odd and not named:
+                # What has no checksum is found in its usual groups only, unless it is named.
+                usual = name in USUAL[kind] if kind in USUAL else True
+                if not named and not usual:
                     template = DRAW.choice(NAMED)
                 text = template.format(label=DRAW.choice(labels), v=value)
                 yield line(text, value, kind, name)

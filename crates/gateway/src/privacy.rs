@@ -29,16 +29,19 @@ mod runs;
 mod secrets;
 mod sums;
 mod texts;
+mod watch;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ingle_protocol::Request;
 
 pub use kinds::{Group, Kind};
 pub use restore::{Redaction, Restorer};
+pub use watch::Watch;
 
 /// The most bytes of one text, and of all texts of one request, that are looked at.
-pub const MOST_BYTES: usize = 16 << 20;
+pub const MOST_BYTES: usize = 8 << 20;
 /// The most findings of one text, and of all texts of one request.
 pub const MOST_FINDINGS: usize = 65_536;
 
@@ -134,8 +137,9 @@ impl Detector {
     }
 
     /// What is in a text, in its order; no two overlap. Where candidates do, they become one
-    /// finding that covers all of them, of the longest one's kind; of equally long ones, the one
-    /// that a word before it names, then one with a checksum, then the one whose row is first.
+    /// finding that covers all of them: a secret's kind if there is one, else the longest one's; of
+    /// equally long ones the one that a word before it names, then one with a checksum, then the
+    /// one whose row is first.
     ///
     /// # Errors
     /// [`Unsure`] where the text is too long or holds too much.
@@ -160,5 +164,10 @@ impl Detector {
         which: impl Fn(Kind) -> bool,
     ) -> Result<(Request, Redaction), Unsure> {
         redact::redact(&self.search, request, which)
+    }
+
+    /// Watches an answer for the kinds for which `which` holds, as it streams.
+    pub fn watch(self: &Arc<Self>, which: impl Fn(Kind) -> bool + Send + 'static) -> Watch {
+        Watch::new(Arc::clone(self), Box::new(which))
     }
 }

@@ -9,7 +9,7 @@ use super::lettered::lettered;
 use super::phones::phones;
 use super::runs::{Candidate, Page, Run, numbers};
 use super::secrets::Beginnings;
-use super::{Finding, MOST_BYTES, MOST_FINDINGS, Unsure};
+use super::{Finding, Group, Kind, MOST_BYTES, MOST_FINDINGS, Unsure};
 
 /// The most candidates that are looked at; more of them are too many findings, whatever they
 /// would become.
@@ -127,7 +127,9 @@ fn merged(mut all: Vec<Candidate>) -> Vec<Candidate> {
     merged
 }
 
-/// The longest candidate is the best, then one that is named, one with a checksum, an early row.
-fn weight(one: &Candidate) -> (usize, bool, bool, std::cmp::Reverse<super::Kind>) {
-    (one.bytes.len(), one.named, one.kind.checked(), std::cmp::Reverse(one.kind))
+/// A secret is the best candidate, then the longest, one that is named, one with a checksum, an
+/// early row.
+fn weight(one: &Candidate) -> (bool, usize, bool, bool, std::cmp::Reverse<Kind>) {
+    let secret = one.kind.group() == Group::Secret;
+    (secret, one.bytes.len(), one.named, one.kind.checked(), std::cmp::Reverse(one.kind))
 }

@@ -128,7 +128,8 @@ fn core(tags: &[&str], cursor: &mut Cursor<'_>, any_case: bool) -> Option<Form> 
     let slashes = (0..2).filter(|_| cursor.eat(b'\\')).count();
     let joined = cursor.eat(b'_')
         || (any_case && slashes == 0 && cursor.take(|byte| matches!(byte, b'-' | b' ')).is_some());
-    if !joined && !(any_case && slashes == 0) {
+    let needless = any_case && slashes == 0;
+    if !joined && !needless {
         return None;
     }
     let letter = |byte: u8| byte.is_ascii_uppercase() || (any_case && byte.is_ascii_alphabetic());

@@ -4,6 +4,7 @@
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::Kind;
+use super::fold::Folded;
 
 /// How far before a number its name may end, in characters.
 const REACH: usize = 48;
@@ -127,6 +128,11 @@ const NAMES: &[(Kind, &[&str])] = &[
             "cellulare",
             "celular",
             "telefone",
+            "téléphone",
+            "teléfono",
+            "móvil",
+            "phonenumber",
+            "tél",
             "movil",
             "numer telefonu",
             "telefonnr",
@@ -155,12 +161,18 @@ const NAMES: &[(Kind, &[&str])] = &[
             "carta di credito",
             "creditcard",
             "karta",
+            "cartão",
             "cartao",
+            "cardnumber",
+            "card no",
             "kort",
         ],
     ),
     (Kind::UsSsn, &["ssn", "social security", "social security number", "soc sec", "ss#"]),
     (Kind::UkNhs, &["nhs", "nhs number", "nhs no", "chi number"]),
+    (Kind::UkNino, &["nino", "ni number", "ni no", "national insurance"]),
+    (Kind::IePps, &["pps", "ppsn", "pps number", "pps no"]),
+    (Kind::FiHetu, &["hetu", "henkilötunnus", "henkilotunnus"]),
     (Kind::EsDni, &["dni", "nif", "documento", "documento nacional de identidad"]),
     (
         Kind::DeTaxId,
@@ -178,7 +190,15 @@ const NAMES: &[(Kind, &[&str])] = &[
     ),
     (
         Kind::FrNir,
-        &["nir", "numero de securite sociale", "securite sociale", "insee", "carte vitale"],
+        &[
+            "nir",
+            "numéro de sécurité sociale",
+            "numero de securite sociale",
+            "sécurité sociale",
+            "securite sociale",
+            "insee",
+            "carte vitale",
+        ],
     ),
     (Kind::NlBsn, &["bsn", "burgerservicenummer", "sofinummer", "sofi", "citizen service number"]),
     (Kind::PlPesel, &["pesel", "numer pesel"]),
@@ -186,15 +206,26 @@ const NAMES: &[(Kind, &[&str])] = &[
     (Kind::BrCpf, &["cpf", "cadastro de pessoas"]),
     (
         Kind::BeNumber,
-        &["rijksregisternummer", "rijksregisternr", "insz", "niss", "numero national", "registre"],
+        &[
+            "rijksregisternummer",
+            "rijksregisternr",
+            "insz",
+            "niss",
+            "numéro national",
+            "numero national",
+            "registre",
+        ],
     ),
-    (Kind::PtNif, &["nif", "contribuinte", "numero de contribuinte", "nif number"]),
+    (
+        Kind::PtNif,
+        &["nif", "contribuinte", "número de contribuinte", "numero de contribuinte", "nif number"],
+    ),
     (Kind::ChAhv, &["ahv", "avs", "ahv-nummer", "ahv-nr", "ahvn13", "no avs"]),
     (
         Kind::AtSvnr,
         &["svnr", "sv-nummer", "sozialversicherungsnummer", "versicherungsnummer", "sv-nr"],
     ),
-    (Kind::NoNumber, &["fodselsnummer", "fnr", "personnummer", "d-nummer"]),
+    (Kind::NoNumber, &["fødselsnummer", "fodselsnummer", "fnr", "personnummer", "d-nummer"]),
     (Kind::DkCpr, &["cpr", "cpr-nummer", "cpr-nr", "cpr nummer"]),
     (Kind::RoCnp, &["cnp", "cod numeric personal"]),
     (Kind::TrNumber, &["tc", "tckn", "tc kimlik", "tc kimlik no", "kimlik no", "t.c. kimlik no"]),
@@ -247,12 +278,13 @@ pub(super) struct Labels {
 
 impl Labels {
     pub(super) fn new() -> Self {
-        let mut words: Vec<&str> = Vec::new();
+        let mut words: Vec<Vec<u8>> = Vec::new();
         let mut named: Vec<u64> = Vec::new();
         let rows = NAMES.iter().map(|(kind, names)| (1_u64 << (*kind as u32), *names));
         for (bit, names) in rows.chain([(0, OTHERS)]) {
             for name in names {
-                match words.iter().position(|word| word == name) {
+                let name = Folded::new(name).bytes.into_owned();
+                match words.iter().position(|word| *word == name) {
                     Some(at) => named[at] |= bit,
                     None => {
                         words.push(name);

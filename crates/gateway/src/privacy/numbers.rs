@@ -163,7 +163,7 @@ fn card(digits: &[u8]) -> bool {
         let begin = number(&digits[..width.min(digits.len())]);
         (*from..=*to).contains(&begin) && lengths.contains(&digits.len())
     });
-    issued && luhn(digits) && varied(&digits[1..])
+    issued && luhn(digits) && varied(digits)
 }
 
 fn ssn(digits: &[u8]) -> bool {
@@ -317,4 +317,41 @@ fn sin(digits: &[u8]) -> bool {
 
 fn tfn(digits: &[u8]) -> bool {
     weighed(digits, &[1, 4, 3, 7, 5, 8, 6, 9, 10]) % 11 == 0 && varied(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_examples_hold_and_their_neighbours_do_not() {
+        let check = |kind: Kind, example: &str| {
+            let row = ROWS.iter().find(|row| row.kind == kind).expect("a row");
+            let digits: Vec<u8> =
+                example.bytes().filter(u8::is_ascii_digit).map(|byte| byte - b'0').collect();
+            assert!(row.digits.contains(&digits.len()), "{kind:?}: {example}");
+            assert!((row.holds)(&digits), "{kind:?}: {example}");
+            let mut wrong = digits;
+            let last = wrong.len() - 1;
+            wrong[last] = (wrong[last] + 1) % 10;
+            assert_eq!((row.holds)(&wrong), !kind.checked(), "{kind:?}: {example}, last digit");
+        };
+        check(Kind::Card, "5555 5555 5555 4444");
+        check(Kind::Card, "3782 822463 10005");
+        check(Kind::UkNhs, "943 476 5919");
+        check(Kind::DeTaxId, "86 095 742 719");
+        check(Kind::NlBsn, "111222333");
+        check(Kind::PlPesel, "44051401359");
+        check(Kind::SePin, "811218-9876");
+        check(Kind::SePin, "19811218-9876");
+        check(Kind::BrCpf, "111.444.777-35");
+        check(Kind::BeNumber, "85.07.30-033.28");
+        check(Kind::ChAhv, "756.9217.0769.85");
+        check(Kind::AtSvnr, "1237 010180");
+        check(Kind::TrNumber, "10000000146");
+        check(Kind::ZaNumber, "8001015009087");
+        check(Kind::AuTfn, "123 456 782");
+        check(Kind::UsSsn, "123-45-6789");
+        check(Kind::DkCpr, "070761-4285");
+    }
 }

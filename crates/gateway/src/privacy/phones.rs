@@ -108,7 +108,9 @@ pub(super) fn phones(page: Page<'_>, run: &Run, out: &mut Vec<Candidate>) {
             first += 1;
             continue;
         };
-        let bytes = start..run.groups[last].end;
+        let group = run.groups[first];
+        let bracket = last > first && page.prior(start) == b'(' && page.byte(group.end) == b')';
+        let bytes = start - usize::from(bracket)..run.groups[last].end;
         out.push(Candidate { bytes, kind: Kind::Phone, named });
         first = last + 1;
     }
@@ -187,6 +189,7 @@ fn national(page: Page<'_>, run: &Run, first: usize) -> Found {
                 let stands = last < run.groups.len()
                     && run.cut(first, last, sizes)
                     && begins(run.digits(first, last), begin)
+                    && run.set_off(first, last)
                     && run.groups[first + 1..=last]
                         .iter()
                         .all(|group| group.gap != b'\n' && (*stops || group.gap != b'.'));

@@ -166,14 +166,14 @@ impl Held {
 
 /// What text is held of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
+pub(super) enum Stream {
     Text,
     Reasoning,
     Arguments(u32),
 }
 
 impl Stream {
-    fn of(event: &Event) -> Option<Self> {
+    pub(super) fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Text(_) => Some(Self::Text),
             Event::Reasoning(_) => Some(Self::Reasoning),
@@ -184,7 +184,7 @@ impl Stream {
         }
     }
 
-    fn event(self, text: String) -> Event {
+    pub(super) fn event(self, text: String) -> Event {
         match self {
             Self::Text => Event::Text(Piece { text, ..Piece::default() }),
             Self::Reasoning => Event::Reasoning(Piece { text, ..Piece::default() }),

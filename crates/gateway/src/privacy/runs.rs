@@ -51,6 +51,10 @@ pub(super) struct Run {
 /// The longest gap within a run, in characters.
 const WIDEST: usize = 4;
 
+/// The most groups that are looked at together; the next ones begin with the last of them, as many
+/// as a number may have.
+const MOST_GROUPS: usize = 4096;
+
 /// A gap's most telling character: a line break, else a mark, else a space; `None` where it parts
 /// two numbers.
 fn gap(bytes: &[u8]) -> Option<u8> {
@@ -89,8 +93,10 @@ impl Run {
             let gap = near.and_then(|last| gap(&bytes[last..start]));
             if gap.is_none() && !run.groups.is_empty() {
                 tell(&run);
-                run.groups.clear();
-                run.digits.clear();
+                run.keep(0);
+            } else if run.groups.len() == MOST_GROUPS {
+                tell(&run);
+                run.keep(MOST_DIGITS);
             }
             let width = last.map_or(0, |last| start - last);
             let before = run.digits.len();
@@ -100,6 +106,14 @@ impl Run {
         if !run.groups.is_empty() {
             tell(&run);
         }
+    }
+
+    /// Forgets all groups but the last.
+    fn keep(&mut self, groups: usize) {
+        self.groups.drain(..self.groups.len() - groups);
+        let before = self.groups.first().map_or(self.digits.len(), |group| group.before);
+        self.digits.drain(..before);
+        self.groups.iter_mut().for_each(|group| group.before -= before);
     }
 
     /// The digits of these groups.
@@ -134,6 +148,13 @@ impl Run {
     pub(super) fn torn(&self, first: usize, last: usize) -> bool {
         let after = self.groups.get(last + 1);
         self.groups[first].fraction() || after.is_some_and(Group::fraction)
+    }
+
+    /// Whether other gaps part these groups from others than part them from each other.
+    pub(super) fn set_off(&self, first: usize, last: usize) -> bool {
+        let inner = self.groups[last].gap;
+        let before = first == 0 || self.groups[first].gap != inner;
+        before && self.groups.get(last + 1).is_none_or(|group| group.gap != inner)
     }
 
     /// Whether groups of one size with one sort of gap stand between others: digits that somebody
@@ -225,11 +246,14 @@ fn number(page: Page<'_>, run: &Run, place: (usize, usize), row: &Row) -> Option
         return None;
     }
     let whole = first == 0 && last + 1 == run.groups.len();
-    let grouped = row.groups.iter().any(|sizes| run.cut(first, last, sizes));
+    let grouped = row.groups.iter().any(|sizes| run.cut(first, last, sizes))
+        && (row.kind == Kind::Card || run.set_off(first, last));
     let solid = first == last;
     let stands = match row.needs {
         Needs::Nothing => solid || grouped || whole || run.even(first, last),
-        Needs::Undenied => (solid || grouped || run.even(first, last)) && !near.denies(row.kind),
+        Needs::Undenied => {
+            (solid || grouped || whole || run.even(first, last)) && !near.denies(row.kind)
+        }
         Needs::Groups => grouped && !near.denies(row.kind),
         Needs::Name => false,
     };
