@@ -3,7 +3,7 @@
 
 mod support;
 
-use ingle_protocol::wire::speak::{Frames, Hear, hear};
+use ingle_protocol::wire::speak::{Frames, hear};
 use ingle_protocol::wire::{Ask, Stamp, anthropic, ollama, openai, responses};
 use ingle_protocol::{
     Blame, CallPart, Event, Fault, Finish, Format, Piece, Receipt, Retry, Timings, Usage,

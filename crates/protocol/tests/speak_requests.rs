@@ -6,11 +6,12 @@ mod support;
 use ingle_protocol::wire::speak::{Manner, Otherwise, Target, losses, write, write_as};
 use ingle_protocol::wire::{anthropic, ollama, openai, responses};
 use ingle_protocol::{
-    Adapter, Chat, Effort, Fault, Format, Grammar, Input, KeepAlive, Message, Picture, Reasoning,
-    Request, Sampling, Source, Tool, ToolCall, ToolChoice, Truncation,
+    Adapter, Chat, Effort, Fault, Format, Grammar, Input, KeepAlive, Message, Origin, Picture,
+    Reasoning, Request, Sampling, Source, Tool, ToolCall, ToolChoice, Truncation, Verbatim,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use support::{chat, faults, turn};
 
 const PNG: &str = "iVBORw0KGgo=";
@@ -600,6 +601,30 @@ fn what_cannot_be_said_is_refused_by_name() {
             faults(body, &format!("{format:?} {request:?}"), param, words);
         }
     }
+}
+
+#[test]
+fn ollamas_defaults_are_not_asked_for_elsewhere() {
+    let check = |options: &str, format, hosted, expect: Option<Value>| {
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],"options":{options}}}"#
+        );
+        let asked = ollama::read_request(ollama::Format::Chat, body.as_bytes()).expect("right");
+        let verbatim = Verbatim { format: Format::Ollama, body };
+        let origin = Origin { verbatim: Some(Arc::new(verbatim)), ..Origin::default() };
+        let request = Request { origin: Some(Arc::new(origin)), ..asked.request };
+        let written = write_as(format, &request, "m", Manner { stream: false, hosted });
+        let Some(expect) = expect else {
+            return faults(written, options, "top_k", "no words");
+        };
+        let written: Value = serde_json::from_str(&written.expect("written")).expect("JSON");
+        let told = ["temperature", "top_p", "top_k"].map(|name| written[name].clone());
+        assert_eq!(json!(told), expect, "{options}: {written}");
+    };
+    check("{}", Format::Chat, true, Some(json!([null, null, null])));
+    check(r#"{"temperature":0.8}"#, Format::Chat, true, Some(json!([0.8, null, null])));
+    check(r#"{"top_k":40}"#, Format::Chat, false, Some(json!([null, null, 40])));
+    check(r#"{"top_k":40}"#, Format::Chat, true, None);
 }
 
 fn tool() -> Tool {

@@ -48,7 +48,7 @@ fn requests() -> String {
 
 fn pairs() -> String {
     let lost = |from: Target, to: Target, wanted: fn(&Otherwise) -> bool| {
-        let rows = losses().iter().filter(|row| row.said.contains(&from));
+        let rows = losses().iter().filter(|row| row.asked.contains(&from));
         let rows = rows.filter(|row| !row.said.contains(&to) && wanted(&row.otherwise));
         let names: Vec<String> = rows.map(|row| format!("`{}`", row.name)).collect();
         if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }

@@ -171,7 +171,7 @@ mod tests {
         use Blame::{Caller, Provider};
         use Format::{Chat, Gemini, Messages, Ollama};
         let after = |seconds| Retry::After(Duration::from_secs(seconds));
-        let rows: [(Format, u16, Option<u64>, &str, Blame, Retry, &str); 22] = [
+        let rows = [
             (Chat, 400, None, r#"{"error":{"message":"no n","type":"invalid_request_error","param":"n"}}"#, Caller, Retry::Never, "no n"),
             (Chat, 400, None, r#"{"error":{"message":"long","code":"context_length_exceeded"}}"#, Provider, Retry::Elsewhere, "long"),
             (Chat, 401, None, r#"{"error":{"message":"Incorrect key sk-abc"}}"#, Provider, Retry::Elsewhere, "this server's key"),
