@@ -81,7 +81,11 @@ impl Failure {
             why: format!("it answered {status}"),
             // A request that is wrong, or too large, says nothing of whom it was sent to.
             good: if [400, 413, 422].contains(&status) { None } else { Some(false) },
-            again: [408, 425, 429, 500, 502, 503, 504, 529].contains(&status),
+            again: match status {
+                // Some say so of a quota, too, which waiting does not help.
+                429 => matches!(fault.retry, Retry::After(_)),
+                _ => [408, 425, 500, 502, 503, 504, 529].contains(&status),
+            },
             after,
             fault,
             status: Some(status),

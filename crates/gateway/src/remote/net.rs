@@ -58,9 +58,10 @@ impl Target {
         if host.is_empty() {
             return Err("it names no host".to_owned());
         }
-        let port = match authority.port() {
-            Some(_) => authority.port_u16().ok_or("its port is none")?,
-            None => [80, 443][usize::from(tls)],
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => [80, 443][usize::from(tls)],
+            None => return Err("its port is none".to_owned()),
         };
         Ok((Self { tls, host, port }, uri.path().trim_end_matches('/').to_owned()))
     }

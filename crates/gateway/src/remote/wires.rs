@@ -27,7 +27,7 @@ pub(super) fn speak(
 ) -> Result<Spoken, Fault> {
     let own = request.origin.as_ref().and_then(|origin| origin.verbatim.as_deref());
     let mut spoken = match own.filter(|own| passes(kind, own)) {
-        Some(own) => pass(own, model, most)?,
+        Some(own) => pass(kind, own, model, most)?,
         None => write(kind, request, model, most)?,
     };
     if let Body::Anthropic(version) = kind.body {
@@ -63,15 +63,12 @@ fn write(kind: &Kind, request: &Request, model: &str, most: Option<u32>) -> Resu
     Ok(Spoken { body, stream: true, passed: false })
 }
 
-fn pass(own: &Verbatim, model: &str, most: Option<u32>) -> Result<Spoken, Fault> {
-    let mut spoken = Spoken { body: speak::pass(own, model)?, stream: streams(own)?, passed: true };
+fn pass(kind: &Kind, own: &Verbatim, model: &str, most: Option<u32>) -> Result<Spoken, Fault> {
+    let mut body = speak::pass(own, model)?;
     if let Some(most) = most {
-        let mut body = object(&spoken.body)?;
-        if cap(own.format, &mut body, most) {
-            spoken.body = Value::Object(body).to_string();
-        }
+        body = speak::cap(own.format, &body, most, kind.body == Body::Hosted)?;
     }
-    Ok(spoken)
+    Ok(Spoken { body, stream: streams(own)?, passed: true })
 }
 
 /// Whether a caller's own body asks for an answer in pieces: Ollama's does unless it says no.
@@ -80,82 +77,9 @@ fn streams(own: &Verbatim) -> Result<bool, Fault> {
     Ok(object(&own.body)?.get("stream").and_then(Value::as_bool).unwrap_or(usual))
 }
 
-/// Lowers the limit on tokens in a format's body to `most`, wherever it stands, and puts it there
-/// where it does not. Tells whether anything was changed.
-fn cap(format: Format, body: &mut Map<String, Value>, most: u32) -> bool {
-    let names: &[&str] = match format {
-        Format::Chat => &["max_completion_tokens", "max_tokens"],
-        Format::Messages => &["max_tokens"],
-        Format::Responses => &["max_output_tokens"],
-        Format::Ollama | Format::Gemini => {
-            let (at, name) = match format {
-                Format::Ollama => ("options", "num_predict"),
-                _ => ("generationConfig", "maxOutputTokens"),
-            };
-            let inner = body.entry(at).or_insert_with(|| json!({}));
-            if !inner.is_object() {
-                *inner = json!({});
-            }
-            return inner.as_object_mut().is_some_and(|inner| lower(inner, &[name], most));
-        }
-    };
-    lower(body, names, most)
-}
-
-fn lower(body: &mut Map<String, Value>, names: &[&str], most: u32) -> bool {
-    let (mut found, mut changed) = (false, false);
-    for name in names {
-        let Some(value) = body.get_mut(*name).filter(|value| !value.is_null()) else { continue };
-        found = true;
-        if !value.as_f64().is_some_and(|own| (0.0..=f64::from(most)).contains(&own)) {
-            *value = json!(most);
-            changed = true;
-        }
-    }
-    if !found {
-        body.insert(names[0].to_owned(), json!(most));
-    }
-    changed || !found
-}
-
 fn object(body: &str) -> Result<Map<String, Value>, Fault> {
     match serde_json::from_str(body) {
         Ok(Value::Object(body)) => Ok(body),
         _ => Err(Fault::ours("a request's own body is no JSON object")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_lowered_where_they_stand() {
-        let check = |format, body: &str, expect: &str| {
-            let mut read = object(body).expect("an object");
-            let changed = cap(format, &mut read, 100);
-            assert_eq!(Value::Object(read).to_string(), expect, "{body}");
-            assert_eq!(changed, body != expect, "{body}");
-        };
-        use Format::{Chat, Gemini, Messages, Ollama, Responses};
-        check(Chat, r#"{"max_tokens":50}"#, r#"{"max_tokens":50}"#);
-        check(Chat, r#"{"max_tokens":101}"#, r#"{"max_tokens":100}"#);
-        check(Chat, r#"{"max_tokens":-1}"#, r#"{"max_tokens":100}"#);
-        check(Chat, r#"{"max_tokens":1e9}"#, r#"{"max_tokens":100}"#);
-        check(Chat, r#"{"a":1}"#, r#"{"a":1,"max_completion_tokens":100}"#);
-        check(
-            Chat,
-            r#"{"max_tokens":500,"max_completion_tokens":600}"#,
-            r#"{"max_tokens":100,"max_completion_tokens":100}"#,
-        );
-        check(Messages, r#"{"max_tokens":null}"#, r#"{"max_tokens":100}"#);
-        check(Responses, "{}", r#"{"max_output_tokens":100}"#);
-        check(Ollama, r#"{"options":{"num_predict":-1}}"#, r#"{"options":{"num_predict":100}}"#);
-        check(Ollama, r#"{"options":null}"#, r#"{"options":{"num_predict":100}}"#);
-        check(
-            Gemini,
-            r#"{"generationConfig":{"topK":1}}"#,
-            r#"{"generationConfig":{"topK":1,"maxOutputTokens":100}}"#,
-        );
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_gateway::remote::{Plan, Timeouts, Upstream};
+use ingle_gateway::remote::{Bounds, Plan, Timeouts, Upstream};
 use ingle_protocol::End;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -57,6 +57,7 @@ async fn play(seed: u64) {
     let upstream = |name: &&str| Upstream {
         max_concurrent: 8,
         max_waiting: 4,
+        bounds: Bounds { answer_bytes: 64 << 10, event_bytes: 16 << 10, error_bytes: 1 << 10 },
         timeouts: Timeouts {
             connection: Duration::from_secs(1),
             per_try: Duration::from_secs(4),
