@@ -81,7 +81,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What more would be too much: `None` where it fits, or else what there would be and the limit.
+    /// What more would be too much: `None` where it fits, or else what there is and the limit.
     pub fn over(&self, more: Amount, limit: Limit) -> Option<String> {
         let all = self.spent.plus(self.reserved).plus(more);
         let used = self.spent.plus(self.reserved);

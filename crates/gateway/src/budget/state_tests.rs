@@ -1,3 +1,5 @@
+//! Reservations: each step by itself, and whole lives of them with crashes.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

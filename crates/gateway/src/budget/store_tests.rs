@@ -1,3 +1,5 @@
+//! The store in memory, asked by threads at once.
+
 use std::sync::Arc;
 
 use super::{Account, Amount, Claim, Memory, Store};

@@ -1,3 +1,5 @@
+//! Decisions: a policy, a request and facts, and who is tried or why nobody is.
+
 use std::collections::BTreeMap;
 
 use ingle_protocol::Origin;

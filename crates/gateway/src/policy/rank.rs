@@ -1,6 +1,6 @@
-//! What is expected of candidates, and who is asked first. What is not known of a remote price goes
-//! last, since it may be anything; a latency that nobody measured counts as the least of the others,
-//! so that it gets measured. Absent: measuring.
+//! What is expected of candidates, and who is asked first. Who has no known price goes last, since
+//! it may be anything; a latency that nobody measured counts as the least of the others, so that it
+//! gets measured. Absent: measuring.
 
 use super::table::{Candidate, Table, Weights};
 use super::{Ask, Fact};

@@ -1,3 +1,5 @@
+//! Policies that are read, and what is told of those that are not.
+
 use super::super::table::{Candidate, KeyFrom, Kind, Over, Scope, Table};
 use crate::budget::Period;
 use crate::prices::Tokens;
@@ -54,15 +56,15 @@ fn prices_are_the_users_own_or_the_tables() {
         |provider: &str, model: &str| Candidate { provider: provider.into(), model: model.into() };
     let million = Tokens { input: 1_000_000, output: 1_000_000, ..Tokens::default() };
     let cost = |at: &Candidate, batch| table.cost(at, &million, batch);
-    assert_eq!(cost(&at("alpha", "llama"), false), Some((350_000, "own".into())));
-    assert_eq!(cost(&at("alpha", "llama"), true), Some((175_000, "own".into())));
+    assert_eq!(cost(&at("alpha", "fast"), false), Some((350_000, "own".into())));
+    assert_eq!(cost(&at("alpha", "fast"), true), Some((175_000, "own".into())));
     // gpt-4o is 2.50 $ and 10 $.
     let (micros, date) = cost(&at("zeta", "gpt-4o"), false).expect("the table has it");
     assert_eq!((micros, date.as_str()), (12_500_000, crate::prices::book().date));
     assert_eq!(cost(&at("alpha", "no-such-model"), false), None);
     assert_eq!(cost(&at("local", "qwen"), false), None, "what is computed here has no price");
     let cached = Tokens { cached: 1_000_000, ..Tokens::default() };
-    assert_eq!(table.cost(&at("alpha", "llama"), &cached, false), Some((50_000, "own".into())));
+    assert_eq!(table.cost(&at("alpha", "fast"), &cached, false), Some((50_000, "own".into())));
     let instead = table.instead(&million).expect("it is named");
     let there = table.cost(&at("zeta", "gpt-5.1"), &million, false).expect("the table has it");
     assert_eq!(instead, there.0);

@@ -1,3 +1,5 @@
+//! What tokens cost, exactly, and what they cost at worst.
+
 use ingle_protocol::Usage;
 
 use super::{Price, Rates, Tier, Tokens, book};
