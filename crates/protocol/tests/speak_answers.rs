@@ -1,5 +1,5 @@
-//! Answers of other servers: what our own writers write is heard as it was, what other servers write
-//! is understood, and one that is cut, broken or lies ends in an error, never in a receipt.
+//! Answers of other servers: what our own writers write is heard as it was, what other servers
+//! write is understood, and one that is cut, broken or lies ends in an error, never in a receipt.
 
 mod support;
 

@@ -30,7 +30,8 @@ fn any_encoding() -> impl Strategy<Value = Encoding> {
     (inputs, prop::option::of(1..3u32)).prop_map(|(inputs, dimensions)| Encoding {
         model: "m".into(),
         inputs,
-        want: Want::Vector(Vectors { dimensions, ..Vectors::default() }),
+        // The format's vectors have length 1.
+        want: Want::Vector(Vectors { dimensions, normalise: Some(true), prompt: None }),
         ..Encoding::default()
     })
 }
@@ -60,7 +61,8 @@ proptest! {
         let asked = read_request(Format::Embeddings, body.as_bytes()).expect("read");
         let read = asked.encodings("m", &READS).expect("one");
         prop_assert_eq!(&*read, std::slice::from_ref(&encoding), "{}", body);
-        let vectors = numbers.chunks(3).map(|it| it.iter().map(|it| f32::from(*it) / 8.0).collect());
+        let vector = |numbers: &[i16]| numbers.iter().map(|it| f32::from(*it) / 8.0).collect();
+        let vectors = numbers.chunks(3).map(vector);
         let read = vectors.take(encoding.inputs.len());
         let read = read.map(|it| Read { output: Output::Vector(it), tokens: 0, cut: false });
         let encoded = Encoded { read: read.collect(), labels: vec![], receipt: receipt(tokens) };

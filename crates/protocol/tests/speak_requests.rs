@@ -1,5 +1,5 @@
-//! Requests written for other servers: reading undoes writing, and what a format has no words for is
-//! refused by its name.
+//! Requests written for other servers: reading undoes writing, and what a format has no words for
+//! is refused by its name.
 
 mod support;
 
@@ -379,7 +379,8 @@ proptest! {
     /// Whatever is asked for, it is written whole or refused by a name: nothing panics.
     #[test]
     fn anything_is_written_or_refused(request in any_request(), stream: bool) {
-        for format in [Format::Chat, Format::Responses, Format::Messages, Format::Ollama, Format::Gemini] {
+        use Format::{Chat, Gemini, Messages, Ollama, Responses};
+        for format in [Chat, Responses, Messages, Ollama, Gemini] {
             if let Err(fault) = write(format, &request, "m", stream) {
                 prop_assert!(fault.param.is_some(), "{fault}");
             }

@@ -1,6 +1,6 @@
 //! Answers heard: typed events of a stream, or the items of a whole response. What was thought is
-//! told in its own words, or, where a server tells only that, in a summary. Items that this crate has
-//! no word for, since no tools run on a server for it, are passed over.
+//! told in its own words, or, where a server tells only that, in a summary. Items that this crate
+//! has no word for, since no tools run on a server for it, are passed over.
 
 use serde_json::Value;
 

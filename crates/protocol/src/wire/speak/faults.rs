@@ -75,8 +75,8 @@ static STATUSES: &[(u16, Means)] = &[
 ];
 
 /// The fault that an answer of another status than success tells of. `after` is what its
-/// `Retry-After` header says. A key that is not taken is the provider's fault as far as a caller can
-/// see, never the caller's; a message is cut to a bounded length.
+/// `Retry-After` header says. A key that is not taken is the provider's fault as far as a caller
+/// can see, never the caller's; a message is cut to a bounded length.
 pub fn fault(format: Format, status: u16, after: Option<Duration>, body: &str) -> Fault {
     let body: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     // Google wraps an error of a stream's in a list.

@@ -243,8 +243,8 @@ pub(in crate::wire) fn said(target: Target, request: &Request) -> Read<&Chat> {
 }
 
 /// The same request without numbers that nobody asked for: Ollama's sampling has defaults that no
-/// other format has, so that a body of Ollama's that gives none would be refused elsewhere for one of
-/// them. `None` where there is nothing to take back.
+/// other format has, so that a body of Ollama's that gives none would be refused elsewhere for one
+/// of them. `None` where there is nothing to take back.
 pub(in crate::wire) fn as_asked(request: &Request) -> Option<Request> {
     let verbatim = request.origin.as_ref()?.verbatim.as_ref()?;
     if verbatim.format != Format::Ollama {
