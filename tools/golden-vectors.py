@@ -245,7 +245,8 @@ def late_modules(name):
         8, 12, "linear.Identity", False, 7)
     inside = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
     kinds = ["base.modules.transformer.Transformer", "base.modules.dense.Dense",
-             "base.modules.dense.Dense", "multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask",
+             "base.modules.dense.Dense",
+             "multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask",
              "base.modules.normalize.Normalize"]
     folders = ["", "1_Dense", "2_Dense", "3_MultiVectorMask", "4_Normalize"]
     store(folder, {
@@ -382,7 +383,8 @@ def all_pieces(normalizer, around):
     """A tokenizer as Model2Vec 0.5 and 0.6 made them: pieces of all kinds, some of several words,
     longer ones likelier, and signs set apart."""
     words = json.loads(shared.word_piece().backend_tokenizer.to_str())["model"]["vocab"]
-    pieces = [word[2:] if word.startswith("##") else f"▁{word}" for word in words if "[" not in word]
+    words = [word for word in words if "[" not in word]
+    pieces = [word[2:] if word.startswith("##") else f"▁{word}" for word in words]
     pieces = ["[PAD]", "[UNK]", *pieces, "▁the▁lazy▁dog", "▁in▁spain", "▁isn▁'▁t", "▁"]
     pieces = list(dict.fromkeys(pieces))
     weights = np.array([len(piece) + piece.count("▁") for piece in pieces], dtype=float)

@@ -73,6 +73,9 @@ fn places_and_marks_are_those_of_the_directory() {
                 assert!(bytes.is_empty() || ours == ours.trim_start() || ours.trim().is_empty());
                 // A map may have made a space of a character of no width.
                 let blank = ours.trim().trim_matches('\u{200b}').is_empty();
+                // A space that is put behind a sign is the sign, there.
+                let sign = theirs.strip_prefix(|c: char| c.is_ascii_punctuation());
+                let theirs = sign.filter(|rest| *rest == ours).unwrap_or(theirs);
                 // Of several characters that became one, theirs may be the first alone.
                 let rest = ours.strip_prefix(theirs).unwrap_or(ours);
                 let marks = rest.chars().all(|c| ('\u{300}'..='\u{36F}').contains(&c));

@@ -1,6 +1,6 @@
 //! Directories that are a table of tokens' vectors: Model2Vec's, and those of the module
-//! `StaticEmbedding` of sentence-transformers. What weighs tokens, and what says which of them share
-//! a vector, is multiplied into the table, which then has a row for each token.
+//! `StaticEmbedding` of sentence-transformers. What weighs tokens is multiplied into the table, and
+//! of vectors that tokens share each gets its own copy, so that it has a row for each token.
 //!
 //! Both leave marks out. Model2Vec leaves out what stands for unknown words too, and cuts what is
 //! longer than its configuration says. Absent: its classifiers.

@@ -1,7 +1,8 @@
-//! SentencePiece's Unigram (T5, XLM-R): characters are replaced by what a table says, in some models
-//! cleaned as BERT's and set apart by spaces (Model2Vec), spaces become `▁`, and of all ways to cut a text into known pieces the likeliest is taken (Viterbi; Kudo,
-//! 2018). A piece's likelihood is its score. Texts are cut at spaces first where no piece has one
-//! within, so that a long text takes no more memory than its longest word.
+//! SentencePiece's Unigram (T5, XLM-R): characters are replaced by what a table says, in some
+//! models cleaned as BERT's and set apart by spaces (Model2Vec); spaces become `▁`, and of all ways
+//! to cut a text into known pieces the likeliest is taken (Viterbi; Kudo, 2018). A piece's
+//! likelihood is its score. Texts are cut at spaces first where no piece has one within, so that a
+//! long text takes no more memory than its longest word.
 //!
 //! Absent: sampling of other cuts, which is for training.
 

@@ -1,6 +1,6 @@
-//! WordPiece tokenizers, and those of whole words, which are the same without parts that go on with
-//! a word. In a GGUF file the parts that begin a word carry `▁`, and those that go on with one carry
-//! nothing, where a directory has nothing and `##`.
+//! WordPiece tokenizers, and those of whole words, which are the same without parts that go on
+//! with a word. In a GGUF file the parts that begin a word carry `▁`, and those that go on with one
+//! carry nothing, where a directory has nothing and `##`.
 
 use std::path::Path;
 
