@@ -20,9 +20,8 @@ mod table;
 
 pub use decide::{accounts, candidates, decide};
 pub use place::Wrong;
-pub use read::POLICY_MAX;
-pub use recover::{charged, version};
 pub use read::{EXAMPLE, POLICY_MAX};
+pub use recover::{charged, version};
 pub use table::{
     AUTO, Alias, Budget, Candidate, Class, KeyFrom, Kind, LOCAL, Limits, Over, Provider, Rule,
     Scope, Table, Weights,

@@ -233,7 +233,7 @@ fn work(args: &RunArgs, records: Arc<Records>, ui: &Ui) -> anyhow::Result<Option
         .context("no threads for the batch")?;
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
-        door: Arc::new(Door::new(args.gateway.clone(), runtime.handle().clone())?),
+        door: Arc::new(Door::new(args.gateway.clone(), None, runtime.handle().clone())?),
         adapters: Vec::new(),
         loaded: Arc::clone(&loaded),
         named: vec![args.model.clone()],

@@ -172,7 +172,7 @@ fn tell(args: &Explain, ui: &mut Ui) -> anyhow::Result<()> {
     let decision = decide(args, &table, &request(args)?);
     if !ui.json {
         ui.note("budgets are taken as unspent, and all providers as well");
-        return ui.say(&decision.explain());
+        return ui.line(decision.explain().trim_end());
     }
     let step = |it: &Step| json!({ "candidate": it.candidate, "taken": it.taken, "reason": it.reason });
     let (tried, refused) = match &decision.outcome {

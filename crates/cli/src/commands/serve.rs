@@ -202,7 +202,7 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
         return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
     }
-    let named = named(args.models, args.name)?;
+    let named = if args.no_local { Vec::new() } else { named(args.models, args.name)? };
     apart(&named, &args.lora)?;
     // The flag's handler has to be there before the runtime adds its own behind it.
     ui::hand_over();
@@ -212,7 +212,7 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         .build()
         .context("no threads for the server")?;
     let no_local = args.no_local;
-    let door = Arc::new(Door::new(args.gateway, runtime.handle().clone())?);
+    let door = Arc::new(Door::new(args.gateway, args.records.as_deref(), runtime.handle().clone())?);
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
         door: Arc::clone(&door),

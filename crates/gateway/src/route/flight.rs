@@ -60,7 +60,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
             return Err(fault);
         }
     };
-    let worst = worst(&held, &choices);
+    let worst = worst(&choices);
     let flight = Arc::new(Mutex::new(Flight {
         way: Arc::clone(way),
         held,
@@ -109,25 +109,11 @@ fn origin(way: &Way, request: &Request) -> Arc<Origin> {
     })
 }
 
-/// Each try of a provider may be charged, and its retries are its own business.
-fn tries(held: &Held, choice: &Choice) -> u64 {
-    let provider = held.table.provider(&choice.candidate.provider);
-    let provider = provider.filter(|_| choice.leaves);
-    provider.map_or(1, |it| 1 + u64::from(it.retries) + u64::from(it.hedge_after_ms.is_some()))
-}
-
-fn all_tries(held: &Held, choice: &Choice) -> Amount {
-    let tries = tries(held, choice);
-    let Amount { micros, tokens } = choice.amount;
-    Amount { micros: micros.saturating_mul(tries), tokens: tokens.saturating_mul(tries) }
-}
-
 /// What all candidates that leave can take together, by account.
-fn worst(held: &Held, choices: &[Choice]) -> Vec<(String, Amount)> {
+fn worst(choices: &[Choice]) -> Vec<(String, Amount)> {
     let leaving = choices.iter().filter(|choice| choice.leaves);
     let each = leaving.flat_map(|choice| {
-        let amount = all_tries(held, choice);
-        choice.claims.iter().map(move |claim| (claim.account.name.clone(), amount))
+        choice.claims.iter().map(|claim| (claim.account.name.clone(), choice.hold()))
     });
     let mut all: Vec<(String, Amount)> = Vec::new();
     for (name, amount) in each {
@@ -225,13 +211,13 @@ fn held_as(id: &str, choice: &Choice) -> String {
 }
 
 fn attempt(flight: &Shared, choice: Choice) -> Result<(), Fault> {
-    let (way, held, id) = {
+    let (way, id) = {
         let it = lock(flight);
-        (Arc::clone(&it.way), Arc::clone(&it.held), held_as(&it.entry.id, &choice))
+        (Arc::clone(&it.way), held_as(&it.entry.id, &choice))
     };
     if !choice.claims.is_empty() {
-        let amount = all_tries(&held, &choice);
-        let reserved = way.store.reserve(&id, amount, &choice.claims, way.now_ms());
+        let now_ms = way.now_ms();
+        let reserved = way.store.reserve(&id, choice.hold(), &choice.claims, now_ms);
         reserved.map_err(|refusal| match &refusal {
             Refusal::Over { .. } => Fault {
                 blame: Blame::Budget,
@@ -360,12 +346,14 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
             ..Fault::caller(format!("nothing leaves: {unsure}"))
         })?;
         it.entry.redacted = it.entry.redacted.max(behind.replaced());
-        request = safe;
-        // Values are put back into events, not into another server's own bytes.
-        if let Some(origin) = &mut request.origin {
-            Arc::make_mut(origin).verbatim = None;
+        if !behind.is_empty() {
+            request = safe;
+            // Values are put back into events, not into another server's own bytes.
+            if let Some(origin) = &mut request.origin {
+                Arc::make_mut(origin).verbatim = None;
+            }
+            redaction = Some(behind);
         }
-        redaction = Some(behind);
     }
     it.restorer = redaction.as_ref().map(Redaction::restorer);
     if it.announced {
@@ -376,14 +364,9 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
     let mut worst = it.entry.clone();
     worst.provider.clone_from(&choice.candidate.provider);
     worst.model.clone_from(&choice.candidate.model);
-    let most = |micros: &u64, choice: &Choice| {
-        micros.checked_add(all_tries(&it.held, choice).micros)
-    };
-    let others = it.left.iter().filter(|other| other.leaves);
-    worst.cost.micros = std::iter::once(&choice)
-        .chain(others)
-        .try_fold(0, |sum, choice| most(&sum, choice))
-        .filter(|_| choice.expected_micros.is_some());
+    let all = std::iter::once(&choice).chain(it.left.iter().filter(|other| other.leaves));
+    let most = all.map(|choice| choice.expected_micros.map(|_| choice.hold().micros));
+    worst.cost.micros = most.sum();
     let held = it.worst.clone();
     drop(it);
     let then = Arc::clone(flight);

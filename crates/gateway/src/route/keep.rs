@@ -143,7 +143,7 @@ pub(super) fn receipt(entry: &Entry, mut receipt: Receipt) -> Receipt {
     }
     if entry.redacted > 0 {
         let count = entry.redacted;
-        receipt.notes.push(format!("{count} pieces of personal data were replaced on the way"));
+        receipt.notes.push(format!("personal data was replaced before it left, in {count} places"));
     }
     receipt
 }

@@ -36,7 +36,7 @@ pub(crate) struct GatewayArgs {
     pub(super) policy: Option<PathBuf>,
 
     /// Where each request's receipt is kept, without its words: a file or `postgres://…` [default:
-    /// `ledger.sqlite` in `INGLE_HOME`]
+    /// `ledger.sqlite` beside what clients leave]
     #[arg(long, value_name = "PLACE", env = "INGLE_LEDGER", hide_env_values = true)]
     pub(super) ledger: Option<Place>,
 
@@ -53,7 +53,7 @@ pub(crate) struct GatewayArgs {
 impl GatewayArgs {
     /// The ledger; where the usual place cannot hold one, as on a disk that cannot be written to,
     /// the server does without, unless a policy wants one.
-    pub(super) fn open(&self) -> anyhow::Result<Option<Ledger>> {
+    fn open(&self, folder: Option<&Path>) -> anyhow::Result<Option<Ledger>> {
         if self.no_ledger {
             return Ok(None);
         }
@@ -62,9 +62,16 @@ impl GatewayArgs {
         if let Some(place) = &self.ledger {
             return Ok(Some(Ledger::open(place, &options)?));
         }
-        let store = Store::open_default().map_err(anyhow::Error::from);
-        let opened =
-            store.and_then(|store| Ok(Ledger::open(&Place::within(store.root()), &options)?));
+        let within = |folder: &Path| -> anyhow::Result<Ledger> {
+            Ok(Ledger::open(&Place::within(folder), &options)?)
+        };
+        let opened = match folder {
+            Some(folder) => within(folder),
+            None => match Store::open_default() {
+                Ok(store) => within(store.root()),
+                Err(error) => Err(error.into()),
+            },
+        };
         match opened {
             Ok(ledger) => Ok(Some(ledger)),
             Err(error) if self.policy.is_some() => {
@@ -100,10 +107,14 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Opens the ledger and reads the policy once, so that what is wrong is told before anything
+    /// Opens the ledger, in this folder where no place is named, and reads the policy once, so that what is wrong is told before anything
     /// is served.
-    pub(crate) fn new(args: GatewayArgs, handle: tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let ledger = args.open()?.map(Arc::new);
+    pub(crate) fn new(
+        args: GatewayArgs,
+        folder: Option<&Path>,
+        handle: tokio::runtime::Handle,
+    ) -> anyhow::Result<Self> {
+        let ledger = args.open(folder)?.map(Arc::new);
         let door = Self { args, ledger, handle, gateway: OnceLock::new() };
         door.held()?;
         Ok(door)

@@ -106,6 +106,9 @@ pub(crate) struct Start {
 impl Start {
     /// All names, for people.
     pub(super) fn names(&self) -> String {
+        if self.named.is_empty() {
+            return "the policy's providers".to_owned();
+        }
         self.named.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
@@ -113,7 +116,7 @@ impl Start {
     pub(super) fn announce(&self, ui: &Ui, event: &str, url: &str) -> anyhow::Result<()> {
         if ui.json {
             let names: Vec<&str> = self.named.iter().map(|it| it.name.as_str()).collect();
-            let (model, models) = (names[0], &names);
+            let (model, models) = (names.first(), &names);
             let told = json!({ "event": event, "url": url, "model": model, "models": models });
             return ui.object(&told);
         }

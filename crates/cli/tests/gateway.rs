@@ -1,0 +1,260 @@
+//! A server that stands before others: what its policy lets leave does, what it does not stays, and
+//! every call has one receipt.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Value, json};
+use support::server::Server;
+use support::{run, until};
+
+/// Another server, as a script: it notes what it was sent, and says the last message back.
+struct Echo {
+    url: String,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Echo {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let notes = Arc::clone(&heard);
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (socket, notes) = (socket.expect("a client"), Arc::clone(&notes));
+                thread::spawn(move || answer(socket, &notes));
+            }
+        });
+        Self { url, heard }
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.heard.lock().expect("not poisoned").clone()
+    }
+}
+
+fn answer(socket: std::net::TcpStream, notes: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).expect("a body");
+    let body = String::from_utf8(body).expect("UTF-8");
+    let asked: Value = serde_json::from_str(&body).expect("JSON");
+    notes.lock().expect("not poisoned").push(body);
+    let said = asked["messages"].as_array().expect("messages").last().expect("one").clone();
+    let usage = json!({ "prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200 });
+    let text = if asked["stream"] == true {
+        let text = said["content"].as_str().expect("a text");
+        let pieces: Vec<char> = text.chars().collect();
+        let events = pieces.chunks(3).map(|piece| {
+            let delta = json!({ "content": piece.iter().collect::<String>() });
+            json!({ "model": "m", "choices": [{ "index": 0, "delta": delta }] })
+        });
+        let end = json!({ "index": 0, "delta": {}, "finish_reason": "stop" });
+        let last = [json!({ "choices": [end] }), json!({ "choices": [], "usage": usage })];
+        let events = events.chain(last).map(|event| format!("data: {event}\n\n"));
+        format!("{}data: [DONE]\n\n", events.collect::<String>())
+    } else {
+        let message = json!({ "role": "assistant", "content": said["content"] });
+        let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
+        let answer = json!({ "object": "chat.completion", "model": "m", "choices": [choice] });
+        let mut answer = answer;
+        answer["usage"] = usage;
+        answer.to_string()
+    };
+    let kind = if asked["stream"] == true { "text/event-stream" } else { "application/json" };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        text.len()
+    );
+    let mut socket = socket;
+    let _ = socket.write_all(format!("{head}{text}").as_bytes());
+}
+
+/// A folder with a policy, and where its ledger is.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let name = format!("gateway-{name}-{}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    fn policy(&self, text: &str) -> String {
+        let path = self.0.join("policy.toml");
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    fn ledger(&self) -> String {
+        self.0.join("ledger.sqlite").to_str().expect("UTF-8").to_owned()
+    }
+
+    fn serve(&self, policy: &str) -> Server {
+        Server::start(&["--no-local", "--policy", &self.policy(policy), "--ledger", &self.ledger()])
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Everything may go to the other server, redacted; what a key of the class `secret` asks may not,
+/// nor what holds an IBAN.
+fn policy(url: &str, usd: &str) -> String {
+    format!(
+        r#"default_class = "open"
+        [providers.far]
+        kind = "compatible"
+        url = "{url}"
+        retries = 0
+        [models.auto]
+        candidates = ["far/m"]
+        [classes.open]
+        providers = ["far"]
+        redact = true
+        [classes.secret]
+        local_only = true
+        [[rules]]
+        class = "secret"
+        workspace = ["vault"]
+        [[rules]]
+        class = "secret"
+        detected = ["iban"]
+        [budgets.all]
+        scope = "all"
+        per = "forever"
+        usd = "{usd}"
+        [prices."far/m"]
+        input_per_million = "1"
+        output_per_million = "10"
+        "#
+    )
+}
+
+fn chat(text: &str, stream: bool) -> String {
+    json!({
+        "model": "auto",
+        "stream": stream,
+        "max_tokens": 100,
+        "messages": [{ "role": "user", "content": text }],
+    })
+    .to_string()
+}
+
+#[test]
+fn what_may_leave_does_without_what_is_nobody_elses_business() {
+    let (echo, place) = (Echo::start(), Place::new("redact"));
+    let server = place.serve(&policy(&echo.url, "1"));
+    let text = "Write to jane.doe@example.com, not to +49 30 901820.";
+    let said = server.ask("POST", "/v1/chat/completions", &chat(text, false));
+    assert_eq!(said.status, 200, "{}", said.body);
+    let said = said.json();
+    assert_eq!(said["choices"][0]["message"]["content"], text);
+    // 100 tokens at 1 and 100 at 10 micro-dollars.
+    assert_eq!(said["ingle"]["cost_micros"], 1100, "{said}");
+    assert_eq!(said["ingle"]["route"][0]["candidate"], "far/m");
+    assert_eq!(said["ingle"]["route"][0]["taken"], true);
+    let heard = echo.heard();
+    assert_eq!(heard.len(), 1);
+    assert!(!heard[0].contains("jane.doe") && !heard[0].contains("901820"), "{heard:?}");
+
+    // Streamed, in another protocol than the other server speaks.
+    let body = json!({
+        "model": "auto",
+        "stream": true,
+        "max_tokens": 100,
+        "messages": [{ "role": "user", "content": text }],
+    });
+    let said = server.ask("POST", "/v1/messages", &body.to_string());
+    assert_eq!(said.status, 200, "{}", said.body);
+    let events = said.body.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Value> =
+        events.map(|event| serde_json::from_str(event).expect("JSON")).collect();
+    let pieces = events.iter().filter_map(|event| event["delta"]["text"].as_str());
+    assert_eq!(pieces.collect::<String>(), text);
+    assert_eq!(events.last().expect("events")["type"], "message_stop");
+    assert!(echo.heard().iter().all(|heard| !heard.contains("jane.doe")), "{:?}", echo.heard());
+    drop(server);
+
+    let whole = run(&["audit", "verify", "--json", "--ledger", &place.ledger()]);
+    assert_eq!(whole.json()["rows"], 2, "{whole:?}");
+    let cost = run(&["cost", "--json", "--ledger", &place.ledger()]);
+    assert!(cost.out.contains("2200"), "{cost:?}");
+}
+
+#[test]
+fn what_may_not_leave_stays_whatever_becomes_of_the_policy() {
+    let (echo, place) = (Echo::start(), Place::new("stay"));
+    let server = place.serve(&policy(&echo.url, "1"));
+    let refused = |path: &str, body: &str, status: u16, code: &str| {
+        let said = server.ask("POST", path, body);
+        assert_eq!(said.status, status, "{}", said.body);
+        assert!(said.body.contains(code), "{}", said.body);
+    };
+    let iban = "Pay to GB82 WEST 1234 5698 7654 32 today";
+    refused("/v1/chat/completions", &chat(iban, false), 403, "stays on this machine");
+    refused("/v1/chat/completions", &chat(iban, true), 403, "stays on this machine");
+    let other = json!({ "model": "far/m", "max_tokens": 9, "messages": [
+        { "role": "user", "content": [{ "type": "text", "text": iban }] },
+    ] });
+    refused("/v1/messages", &other.to_string(), 403, "stays on this machine");
+    // A policy that cannot be read changes nothing.
+    place.policy("default_class = \"open\"\n[providers.far\n");
+    let reloads = || server.ask("GET", "/health", "").body;
+    until(|| reloads().contains("refused") || reloads().contains("broken"));
+    refused("/v1/chat/completions", &chat(iban, false), 403, "stays on this machine");
+    assert_eq!(echo.heard(), Vec::<String>::new());
+    let said = server.ask("POST", "/v1/chat/completions", &chat("hello", false));
+    assert_eq!(said.status, 200, "{}", said.body);
+    drop(server);
+    let listed = run(&["audit", "list", "--ledger", &place.ledger()]);
+    let ends: Vec<Value> = listed
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["end"].clone())
+        .collect();
+    assert_eq!(ends, ["refused", "refused", "refused", "refused", "stop"], "{listed:?}");
+}
+
+#[test]
+fn what_is_spent_is_never_more_than_may_be() {
+    let (echo, place) = (Echo::start(), Place::new("budget"));
+    // Room for two calls: each takes 1,100 micro-dollars, and a little more at worst.
+    let text = policy(&echo.url, "0.003");
+    let server = place.serve(&text);
+    let ask = |server: &Server| server.ask("POST", "/v1/chat/completions", &chat("hi", false));
+    assert_eq!(ask(&server).status, 200);
+    assert_eq!(ask(&server).status, 200);
+    let over = ask(&server);
+    assert_eq!((over.status, over.json()["error"]["code"].as_str()), (402, Some("insufficient_quota")));
+    drop(server);
+    // Another process finds what was spent in the ledger.
+    let server = place.serve(&text);
+    assert_eq!(ask(&server).status, 402);
+    assert_eq!(echo.heard().len(), 2);
+}
