@@ -12,6 +12,8 @@ use crate::budget::Account;
 
 /// How long to wait for one of a full provider's calls to end.
 const FULL_MS: u64 = 1_000;
+/// Bytes of a model's name, at most.
+const MODEL_MAX: usize = 256;
 
 /// Who might answer a request for this model, in the table's order: those of whom facts are wanted,
 /// the one that stands in when budgets are used up among them (last, where it is not there anyway).
@@ -102,6 +104,11 @@ fn stand_in(table: &Table) -> Candidate {
 fn asked(table: &Table, model: &str) -> (Vec<Candidate>, bool) {
     if let Some(alias) = table.models.iter().find(|alias| alias.name == model) {
         return (alias.candidates.clone(), alias.ranked);
+    }
+    if model.len() > MODEL_MAX {
+        // Nobody has such a name, and it is not to be kept in receipts.
+        let begin: String = model.chars().take(32).collect();
+        return (vec![Candidate::local(format!("{begin}…"))], false);
     }
     if model == AUTO {
         return (vec![stand_in(table)], false);

@@ -184,6 +184,11 @@ fn a_name_is_an_alias_a_candidate_or_a_model_of_this_machine() {
     check("both", &["local/both", "lists/both", "local/small"]);
     check("Qwen/Qwen3", &["local/Qwen/Qwen3", "local/small"]);
     check("", &["local/", "local/small"]);
+    let long: &'static str = Box::leak(format!("dear/{}", "x".repeat(1_000)).into_boxed_str());
+    check(long, &[&format!("local/dear/{}…", "x".repeat(27)), "local/small"]);
+    let decision = Case::new(long).decide(&table);
+    assert!(decision.steps.iter().all(|step| step.candidate.len() < 64));
+    assert!(decision.outcome.expect_err("nobody has it").message.len() < 512);
     let none = Table::default();
     let all: Vec<String> = candidates(&none, "auto").iter().map(|it| it.to_string()).collect();
     assert_eq!(all, ["local/"], "without a policy `auto` is this machine's default model");
