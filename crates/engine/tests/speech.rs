@@ -8,8 +8,8 @@ use ingle_engine::{Local, Options};
 use ingle_model::gguf::{Gguf, Outline, Planned, Value, Writer};
 use ingle_model::tokenizer::Special;
 use ingle_protocol::{
-    CallPart, Chat, Event, Finish, Grammar, Input, Message, Reasoning, Receipt, Request, Sampling,
-    Tool, ToolChoice,
+    CallPart, Chat, Event, Finish, Grammar, Input, Message, Picture, Reasoning, Receipt, Request,
+    Sampling, Tool, ToolChoice,
 };
 use std::fs::File;
 use std::sync::LazyLock;
@@ -100,6 +100,14 @@ fn request(change: impl FnOnce(&mut Chat), tokens: u32, seed: u64) -> Request {
         max_tokens: Some(tokens),
         ..Request::default()
     }
+}
+
+#[test]
+fn a_model_that_cannot_see_refuses_pictures() {
+    let request = request(|chat| chat.messages[0].pictures = vec![Picture::default()], 4, 1);
+    let fault = ask(&SIMPLE, &request).map(drop).expect_err("is refused");
+    assert_eq!(fault.param.as_deref(), Some("messages"));
+    assert!(fault.message.contains("reads text alone"), "{fault}");
 }
 
 fn with_tools(chat: &mut Chat, choice: ToolChoice) {
