@@ -400,8 +400,8 @@ fn named(one: &Try, fault: Fault) -> Fault {
     Fault { message: format!("`{}`: {}", one.provider, fault.message), ..fault }
 }
 
-/// The fault of a call that nobody answered: one candidate's own, or all of them in one, to be tried
-/// again as soon as any of them may be.
+/// The fault of a call that nobody answered: one candidate's own, or all of them in one, to be
+/// tried again as soon as any of them may be.
 fn sum(mut missed: Vec<(String, Fault)>) -> Fault {
     if missed.len() == 1 {
         let (_, fault) = missed.remove(0);
