@@ -293,6 +293,7 @@ impl Receipt {
         for Self { usage, timings, .. } in all {
             total.usage.prompt_tokens += usage.prompt_tokens;
             total.usage.cached_tokens += usage.cached_tokens;
+            total.usage.written_tokens += usage.written_tokens;
             total.timings.load += timings.load;
             total.timings.total += timings.total;
         }

@@ -172,7 +172,7 @@ fn wrong_messages_are_refused_by_name() {
         (r#"[{"role":"system","content":"x"}]"#, "messages[0].role", "'system'"),
         (r#"[{"role":"user","content":[]}]"#, "messages[0].content", "is empty"),
         (r#"[{"role":"user"}]"#, "messages[0].content", "is missing"),
-        (r#"[{"role":"user","content":[{"type":"image","source":{}}]}]"#, "messages[0].content[0].type", "text alone"),
+        (r#"[{"role":"user","content":[{"type":"image","source":{}}]}]"#, "messages[0].content[0].source.type", "base64"),
         (r#"[{"role":"user","content":[{"type":"document"}]}]"#, "messages[0].content[0].type", "\"document\""),
         (r#"[{"role":"user","content":[{"text":"x"}]}]"#, "messages[0].content[0].type", "is missing"),
         (r#"[{"role":"user","content":[{"type":"text","text":"x","size":1}]}]"#, "messages[0].content[0].size", "unknown"),

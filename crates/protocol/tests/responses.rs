@@ -202,7 +202,7 @@ fn wrong_items_are_refused_by_name() {
         (json!([{ "content": "x" }]), "input[0].type", "is missing"),
         (json!([{ "role": "robot", "content": "x" }]), "input[0].role", "developer"),
         (json!([{ "role": "user" }]), "input[0].content", "is missing"),
-        (json!([{ "role": "user", "content": [{ "type": "input_image", "image_url": "x" }] }]), "input[0].content[0].type", "text alone"),
+        (json!([{ "role": "user", "content": [{ "type": "input_image", "image_url": "x" }] }]), "input[0].content[0].image_url", "https://"),
         (json!([{ "role": "user", "content": [{ "text": "x" }] }]), "input[0].content[0].type", "is missing"),
         (json!([{ "role": "user", "content": "x", "name": "n" }]), "input[0].name", "unknown"),
         (json!([{ "type": "web_search_call", "id": "x" }]), "input[0].type", "\"web_search_call\""),

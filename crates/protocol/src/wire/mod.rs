@@ -3,9 +3,9 @@
 //!
 //! To listen, a format reads a request into an [`Ask`], and the [`Writer`] that this makes writes
 //! the answer's events; errors are written by [`Dialect`]. A server knows these three and no
-//! format. To speak, a format also writes requests and reads answers, and `read(write(x)) == x` is
-//! the test; only `openai` does so far. What becomes of each field of a request stands in tables,
-//! whose rows [`Row`] shows.
+//! format. To speak, a format also writes requests and hears answers, and `read(write(x)) == x` is
+//! the test; [`speak`] is the door to all that do. What becomes of each field of a request stands
+//! in tables, whose rows [`Row`] shows.
 //!
 //! Absent: sockets, clocks, ids made here. serde stays inside.
 

@@ -1,6 +1,6 @@
-//! Answers heard: blocks that open, grow and close become events. Blocks that this crate has no word
-//! for (citations, signatures, what ran on the server) are passed over. What an answer's beginning
-//! tells of its usage stands until its end tells more.
+//! Answers heard: blocks that open, grow and close become events. Blocks that this crate has no
+//! word for (citations, signatures, what ran on the server) are passed over. What an answer's
+//! beginning tells of its usage stands until its end tells more.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Requests written: what a client of another server that speaks this format sends. Turns become
 //! blocks again, results of tools a user's turn. What the format has no words for is refused before
-//! (`speak::losses`). Thoughts of earlier turns are left out, since servers take back only those that
-//! they signed. Absent: citations, documents, and marks for caches.
+//! (`speak::losses`). Thoughts of earlier turns are left out, since servers take back only those
+//! that they signed. Absent: citations, documents, and marks for caches.
 
 use serde_json::{Map, Value, json};
 

@@ -6,7 +6,8 @@
 //! machine's. Sampling has Ollama's defaults. What it asks for and models here cannot do is refused
 //! by name: templates of the caller's, and prompts cut to fit.
 //!
-//! Chats are written and their answers heard, too. Absent: everything that makes or publishes models.
+//! Chats are written and their answers heard, too. Absent: everything that makes or publishes
+//! models.
 
 mod answer;
 mod fields;

@@ -274,6 +274,7 @@ fn merged(receipts: &[Receipt], n: usize) -> Receipt {
         if i % n == 0 {
             whole.usage.prompt_tokens += receipt.usage.prompt_tokens;
             whole.usage.cached_tokens += receipt.usage.cached_tokens;
+            whole.usage.written_tokens += receipt.usage.written_tokens;
         }
         whole.timings.load = whole.timings.load.max(receipt.timings.load);
         whole.timings.queued = whole.timings.queued.max(receipt.timings.queued);

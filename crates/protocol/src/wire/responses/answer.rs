@@ -312,7 +312,8 @@ fn write_part(part: &Part, text: &str, scores: &[Value]) -> Value {
     out
 }
 
-/// Only elsewhere do callers pay for putting a prompt into the cache, so here nothing counts as that.
+/// Only elsewhere do callers pay for putting a prompt into the cache, so here nothing counts as
+/// that.
 fn write_usage(usage: &Usage) -> Value {
     json!({
         "input_tokens": usage.prompt_tokens,

@@ -1,5 +1,5 @@
-//! OpenAI's responses: requests read and written, answers written as typed events or whole, and what is kept of
-//! them between requests.
+//! OpenAI's responses: requests read and written, answers written as typed events or whole, and
+//! what is kept of them between requests.
 //!
 //! A request may build on earlier responses: it names the one before it, or items of any. So it is
 //! read in two steps: [`read_open`] gives an [`Open`] request that tells what it needs, and

@@ -1,6 +1,6 @@
 //! Answers heard: typed events of a stream, or the items of a whole response. What was thought is
-//! told in its own words, or, where a server tells only that, in a summary. Items that this crate has
-//! no word for, since no tools run on a server for it, are passed over.
+//! told in its own words, or, where a server tells only that, in a summary. Items that this crate
+//! has no word for, since no tools run on a server for it, are passed over.
 
 use serde_json::Value;
 
@@ -20,7 +20,15 @@ pub(in crate::wire) struct Heard {
 }
 
 impl Heard {
+    /// A part of a summary begins: a line of its own.
+    fn sum(&mut self, out: &mut Out) {
+        if std::mem::replace(&mut self.summed, true) {
+            self.heard.thought(out, "\n");
+        }
+    }
+
     fn opened(&mut self, out: &mut Out, at: u64, item: &Value) -> Result<(), Fault> {
+        self.summed = false;
         if item["type"] == "function_call" {
             let text = |key: &str| item[key].as_str().unwrap_or_default();
             self.heard.begin(out, text("call_id"), text("name"))?;
@@ -135,11 +143,7 @@ impl Hear for Heard {
                 self.said(&mut out, &event["delta"], &event["logprobs"])?;
             }
             "response.reasoning_text.delta" => self.heard.thought(&mut out, delta),
-            "response.reasoning_summary_part.added" => {
-                if std::mem::replace(&mut self.summed, true) {
-                    self.heard.thought(&mut out, "\n");
-                }
-            }
+            "response.reasoning_summary_part.added" => self.sum(&mut out),
             "response.reasoning_summary_text.delta" => self.heard.thought(&mut out, delta),
             "response.function_call_arguments.delta" => self.more(&mut out, at, delta)?,
             "response.output_item.done" => self.closed(&mut out, at, &event["item"])?,

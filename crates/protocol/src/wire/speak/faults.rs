@@ -75,8 +75,8 @@ static STATUSES: &[(u16, Means)] = &[
 ];
 
 /// The fault that an answer of another status than success tells of. `after` is what its
-/// `Retry-After` header says. A key that is not taken is the provider's fault as far as a caller can
-/// see, never the caller's; a message is cut to a bounded length.
+/// `Retry-After` header says. A key that is not taken is the provider's fault as far as a caller
+/// can see, never the caller's; a message is cut to a bounded length.
 pub fn fault(format: Format, status: u16, after: Option<Duration>, body: &str) -> Fault {
     let body: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     // Google wraps an error of a stream's in a list.
@@ -171,7 +171,7 @@ mod tests {
         use Blame::{Caller, Provider};
         use Format::{Chat, Gemini, Messages, Ollama};
         let after = |seconds| Retry::After(Duration::from_secs(seconds));
-        let rows: [(Format, u16, Option<u64>, &str, Blame, Retry, &str); 22] = [
+        let rows = [
             (Chat, 400, None, r#"{"error":{"message":"no n","type":"invalid_request_error","param":"n"}}"#, Caller, Retry::Never, "no n"),
             (Chat, 400, None, r#"{"error":{"message":"long","code":"context_length_exceeded"}}"#, Provider, Retry::Elsewhere, "long"),
             (Chat, 401, None, r#"{"error":{"message":"Incorrect key sk-abc"}}"#, Provider, Retry::Elsewhere, "this server's key"),

@@ -4,6 +4,7 @@
 //! anything is said.
 
 use crate::wire::check::{self, Read};
+use crate::wire::splice;
 use crate::{Chat, Effort, Format, Grammar, Input, Message, Request, Sampling, Source, ToolChoice};
 
 /// Whom a request is written for: a format, and of OpenAI's two whether their own servers, which
@@ -102,6 +103,8 @@ pub struct Loss {
     pub name: &'static str,
     /// Who has words for it.
     pub said: &'static [Target],
+    /// In whose words a caller can ask for it.
+    pub asked: &'static [Target],
     /// What becomes of it elsewhere.
     pub otherwise: Otherwise,
     given: fn(&Request) -> bool,
@@ -109,16 +112,23 @@ pub struct Loss {
 
 /// What is refused where it is given and cannot be said.
 const fn row(name: &'static str, said: Set, given: fn(&Request) -> bool) -> Loss {
-    Loss { name, said, otherwise: Otherwise::Refused, given }
+    Loss { name, said, asked: said, otherwise: Otherwise::Refused, given }
 }
 
 /// What is left out where it cannot be said.
 const fn left(name: &'static str, said: Set, why: &'static str) -> Loss {
-    Loss { name, said, otherwise: Otherwise::Left(why), given: |_| false }
+    Loss { name, said, asked: said, otherwise: Otherwise::Left(why), given: |_| false }
 }
 
 const fn kept(name: &'static str) -> Loss {
-    Loss { name, said: ALL, otherwise: Otherwise::Refused, given: |_| false }
+    Loss { name, said: ALL, asked: ALL, otherwise: Otherwise::Refused, given: |_| false }
+}
+
+impl Loss {
+    /// The same, which callers can ask for in these words.
+    const fn asked(self, asked: Set) -> Self {
+        Self { asked, ..self }
+    }
 }
 
 const HERE: &str = "about computing here";
@@ -171,7 +181,7 @@ static LOSSES: &[Loss] = &[
     left("chat_template_kwargs.enable_thinking", &[Target::Chat, Responses, Messages, Ollama], UNSAID),
     row("chat_template_kwargs", ENGINES, |r| chat(r).is_some_and(|it| !it.template_kwargs.is_empty())),
     row("continue_final_message", &[Target::Chat, Messages], |r| chat(r).is_some_and(|it| it.continue_final)),
-    left("messages[].reasoning_content", &[Target::Chat, Responses, Ollama], SIGNED),
+    left("messages[].reasoning_content", &[Target::Chat, Responses, Ollama], SIGNED).asked(TOP_K),
     row("messages[].name", &[Target::Chat, OpenAiChat], |r| turns(r, |it| it.name.is_some() && it.role != "tool")),
     row("messages[].content[].image_url", ALL, |_| false),
     row("messages[].content[].image_url.url", &[Target::Chat, OpenAiChat, Responses, OpenAiResponses, Messages, Target::Gemini], |r| {
@@ -184,8 +194,8 @@ static LOSSES: &[Loss] = &[
     }),
     row("logprobs", SCORES, |r| r.logprobs.is_some()),
     row("return_token_ids", CHAT, |r| r.token_ids),
-    row("prompt_logprobs", NONE, |r| r.prompt_logprobs.is_some()),
-    row("use_beam_search", NONE, |r| r.beams.is_some()),
+    row("prompt_logprobs", NONE, |r| r.prompt_logprobs.is_some()).asked(CHAT),
+    row("use_beam_search", NONE, |r| r.beams.is_some()).asked(CHAT),
     row("truncate_prompt_tokens", CHAT, |r| r.truncation.is_some()),
     row("lora", CHAT, |r| r.adapters.is_some()),
     left("priority", ENGINES, HERE),
@@ -232,6 +242,29 @@ pub(in crate::wire) fn said(target: Target, request: &Request) -> Read<&Chat> {
     Ok(chat)
 }
 
+/// The same request without numbers that nobody asked for: Ollama's sampling has defaults that no
+/// other format has, so that a body of Ollama's that gives none would be refused elsewhere for one
+/// of them. `None` where there is nothing to take back.
+pub(in crate::wire) fn as_asked(request: &Request) -> Option<Request> {
+    let verbatim = request.origin.as_ref()?.verbatim.as_ref()?;
+    if verbatim.format != Format::Ollama {
+        return None;
+    }
+    let absent = |name: &str| splice::get(&verbatim.body, &["options", name]).is_none();
+    let (mut request, usual) = (request.clone(), Sampling::default());
+    let sampling = &mut request.sampling;
+    if absent("temperature") {
+        sampling.temperature = usual.temperature;
+    }
+    if absent("top_k") {
+        sampling.top_k = usual.top_k;
+    }
+    if absent("top_p") {
+        sampling.top_p = usual.top_p;
+    }
+    Some(request)
+}
+
 /// Why something is refused.
 pub(in crate::wire) fn unsayable(target: Target) -> String {
     format!(
@@ -267,7 +300,6 @@ pub struct Told {
 const EACH: &[Format] =
     &[Format::Chat, Format::Responses, Format::Messages, Format::Ollama, Format::Gemini];
 const OURS: &[Format] = &[Format::Chat, Format::Responses, Format::Messages, Format::Ollama];
-const OPEN: &[Format] = &[Format::Chat, Format::Responses];
 
 #[rustfmt::skip]
 static TOLD: &[Told] = &[
@@ -285,7 +317,7 @@ static TOLD: &[Told] = &[
     Told { name: "tokens of thoughts", heard: &[Format::Chat, Format::Responses, Format::Messages, Format::Gemini], written: &[Format::Chat, Format::Responses, Format::Messages] },
     Told { name: "tokens that were predicted", heard: &[Format::Chat], written: &[Format::Chat] },
     Told { name: "signatures of thoughts, citations", heard: &[], written: &[] },
-    Told { name: "more than one choice", heard: &[], written: OPEN },
+    Told { name: "more than one choice", heard: &[], written: &[Format::Chat] },
 ];
 
 /// What answers tell, and which of them.

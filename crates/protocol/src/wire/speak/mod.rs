@@ -14,12 +14,14 @@
 //! Absent: paths, headers, keys, and sockets, which are the client's.
 
 mod chat;
+mod embeddings;
 mod faults;
 mod frames;
 pub(super) mod heard;
 pub(super) mod losses;
 mod pass;
 
+pub use embeddings::{read_embeddings, write_embeddings};
 pub use faults::fault;
 pub use frames::{FRAME_MAX, Frame, Frames};
 pub use losses::{Loss, Otherwise, Target, Told, losses, told_by};
@@ -67,6 +69,8 @@ pub fn write_as(
     manner: Manner,
 ) -> Result<String, Fault> {
     let Manner { stream, hosted } = manner;
+    let asked = (format != Format::Ollama).then(|| losses::as_asked(request)).flatten();
+    let request = asked.as_ref().unwrap_or(request);
     match format {
         Format::Chat => chat::write(request, model, stream, hosted),
         Format::Responses => responses::write_request(request, model, stream, hosted),

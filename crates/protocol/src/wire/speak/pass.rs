@@ -1,6 +1,6 @@
-//! A caller's own body for another server that speaks the same format: the model's name, what has to
-//! be told of the answer, and a lower limit on it are the only bytes that change. Absent: what the
-//! body asks for, which was read, and decided on, before.
+//! A caller's own body for another server that speaks the same format: the model's name, what has
+//! to be told of the answer, and a lower limit on it are the only bytes that change. Absent: what
+//! the body asks for, which was read, and decided on, before.
 
 use serde_json::{Map, Value};
 
@@ -10,9 +10,9 @@ use crate::wire::{check, splice};
 use crate::{Fault, Format, Verbatim};
 
 /// A caller's own body with nothing changed but its `model`, which becomes `model`, and, in a
-/// chat's stream, `stream_options.include_usage`, which becomes true, since without it nobody learns
-/// what the answer cost. All else stays as it was written, byte for byte. (Gemini's path names the
-/// model: its body stays as it is.)
+/// chat's stream, `stream_options.include_usage`, which becomes true, since without it nobody
+/// learns what the answer cost. All else stays as it was written, byte for byte. (Gemini's path
+/// names the model: its body stays as it is.)
 ///
 /// # Errors
 /// Where the body is no JSON object, or one with a key given twice.
