@@ -198,7 +198,13 @@ impl Work {
         let mut missed: Vec<(String, Fault)> = Vec::new();
         for (at, one) in self.plan.tries.iter().enumerate() {
             match self.candidate(at, one, live).await {
-                Ok((at, answer)) => return self.listen(at, answer, live).await,
+                Ok((won, answer)) => {
+                    if won != at {
+                        let reason = "it had not answered yet when the next one did".to_owned();
+                        live.judge(at, one, false, reason);
+                    }
+                    return self.listen(won, answer, live).await;
+                }
                 Err(Missed { reason, fault, stop }) => {
                     live.judge(at, one, false, reason.clone());
                     if stop {

@@ -247,6 +247,8 @@ async fn another_is_asked_beside_one_that_is_slow() {
     assert!(outcome.attempts[0].estimated && outcome.attempts[0].usage.prompt_tokens == 11);
     assert!(outcome.attempts[1].hedge && !outcome.attempts[1].estimated);
     assert_eq!(outcome.hosts, ["a", "b"]);
+    let route = outcome.route.iter().map(|step| (&*step.candidate, step.taken));
+    assert_eq!(route.collect::<Vec<_>>(), [("a/m", false), ("b/m", true)]);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(stage.log(), "a dial, a ask, b dial, b ask, a gone");
 
