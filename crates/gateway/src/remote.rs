@@ -1,6 +1,6 @@
-//! Providers that are somewhere else: a request goes out in their own format, and their answer comes
-//! back as events. Which of them may be asked, and in what order, was decided before; here it is
-//! carried out: retries where they are safe, failover, hedges, breakers, bounds on all that a
+//! Providers that are somewhere else: a request goes out in their own format, and their answer
+//! comes back as events. Which of them may be asked, and in what order, was decided before; here it
+//! is carried out: retries where they are safe, failover, hedges, breakers, bounds on all that a
 //! remote may send. What is told of a call's end is what a ledger needs.
 //!
 //! Absent: any choice between providers, prices, HTTP/2, redirects (which are never followed).
@@ -188,8 +188,8 @@ pub enum Told {
     End(Box<Outcome>),
 }
 
-/// Receives what is told of a call, on a thread of the runtime: it must not block. `Break` says that
-/// the caller went away.
+/// Receives what is told of a call, on a thread of the runtime: it must not block. `Break` says
+/// that the caller went away.
 pub type Listener = Box<dyn FnMut(Told) -> ControlFlow<()> + Send>;
 
 /// What is not the same each time: time, chance and connections. All of a call's own times are
@@ -237,8 +237,8 @@ impl Remote {
     /// Providers that are asked on a runtime's threads.
     ///
     /// # Errors
-    /// A fault of ours that names the provider whose settings cannot be: two of one name, an address
-    /// that is none, a key that its kind cannot use.
+    /// A fault of ours that names the provider whose settings cannot be: two of one name, an
+    /// address that is none, a key that its kind cannot use.
     pub fn new(
         handle: tokio::runtime::Handle,
         upstreams: Vec<Upstream>,

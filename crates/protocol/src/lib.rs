@@ -406,8 +406,8 @@ impl Call {
         (Self { cancelled: Arc::clone(&cancelled), tell: None }, cancelled)
     }
 
-    /// [`Call::new`], for a maker that waits rather than looks: it is told when the call is dropped,
-    /// on the thread that drops it.
+    /// [`Call::new`], for a maker that waits rather than looks: it is told when the call is
+    /// dropped, on the thread that drops it.
     pub fn telling(tell: impl FnOnce() + Send + Sync + 'static) -> (Self, Arc<AtomicBool>) {
         let (mut call, cancelled) = Self::new();
         call.tell = Some(Box::new(tell));

@@ -1,5 +1,5 @@
-//! Amazon's binary event stream, as Bedrock sends it: frames with checksums, each of which holds one
-//! event of the model's own format. Bytes in, events out. Written by "Event stream encoding" in
+//! Amazon's binary event stream, as Bedrock sends it: frames with checksums, each of which holds
+//! one event of the model's own format. Bytes in, events out. Written by "Event stream encoding" in
 //! AWS's documentation. Absent: writing frames, but for tests.
 
 use std::time::Duration;

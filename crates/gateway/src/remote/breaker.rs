@@ -1,6 +1,6 @@
-//! When a provider's model is left alone for a while: a state machine over outcomes, with time as an
-//! argument. Closed, it lets all pass; opened by failures, none until it has cooled down; then one
-//! probe, whose outcome closes or opens it. Absent: clocks, and what counts as a failure.
+//! When a provider's model is left alone for a while: a state machine over outcomes, with time as
+//! an argument. Closed, it lets all pass; opened by failures, none until it has cooled down; then
+//! one probe, whose outcome closes or opens it. Absent: clocks, and what counts as a failure.
 
 use std::collections::VecDeque;
 

@@ -198,7 +198,13 @@ impl Work {
         let mut missed: Vec<(String, Fault)> = Vec::new();
         for (at, one) in self.plan.tries.iter().enumerate() {
             match self.candidate(at, one, live).await {
-                Ok((at, answer)) => return self.listen(at, answer, live).await,
+                Ok((won, answer)) => {
+                    if won != at {
+                        let reason = "it had not answered yet when the next one did".to_owned();
+                        live.judge(at, one, false, reason);
+                    }
+                    return self.listen(won, answer, live).await;
+                }
                 Err(Missed { reason, fault, stop }) => {
                     live.judge(at, one, false, reason.clone());
                     if stop {
@@ -400,8 +406,8 @@ fn named(one: &Try, fault: Fault) -> Fault {
     Fault { message: format!("`{}`: {}", one.provider, fault.message), ..fault }
 }
 
-/// The fault of a call that nobody answered: one candidate's own, or all of them in one, to be tried
-/// again as soon as any of them may be.
+/// The fault of a call that nobody answered: one candidate's own, or all of them in one, to be
+/// tried again as soon as any of them may be.
 fn sum(mut missed: Vec<(String, Fault)>) -> Fault {
     if missed.len() == 1 {
         let (_, fault) = missed.remove(0);

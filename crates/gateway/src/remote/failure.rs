@@ -16,7 +16,7 @@ use super::outcome::Ended;
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     /// Without a word of anybody's.
-    pub(super) why: String,
+    pub(super) why: Box<str>,
     /// What the caller is told.
     pub(super) fault: Fault,
     /// Whether asking the same again is safe and may help.
@@ -31,9 +31,9 @@ pub(super) struct Failure {
 
 impl Failure {
     fn new(why: impl Into<String>, again: bool) -> Self {
-        let why = why.into();
+        let why: String = why.into();
         let fault = wrong(why.clone());
-        Self { why, fault, again, after: None, good: Some(false), status: None }
+        Self { why: why.into(), fault, again, after: None, good: Some(false), status: None }
     }
 
     /// No connection.
@@ -78,7 +78,7 @@ impl Failure {
         let mut fault = speak::fault(format, status, after, body);
         fault.message = key.map_or(fault.message.clone(), |key| key.scrub(&fault.message));
         Self {
-            why: format!("it answered {status}"),
+            why: format!("it answered {status}").into(),
             // A request that is wrong, or too large, says nothing of whom it was sent to.
             good: if [400, 413, 422].contains(&status) { None } else { Some(false) },
             again: match status {
@@ -105,13 +105,13 @@ impl Failure {
             _ => None,
         };
         let good = if fault.blame == Blame::Caller { None } else { Some(false) };
-        let why = "its answer told of an error, or could not be read".to_owned();
+        let why = "its answer told of an error, or could not be read".into();
         Self { why, again: after.is_some(), after, good, status: None, fault }
     }
 
     /// Something of ours.
     pub(super) fn ours(why: impl Into<String>) -> Self {
-        let why = why.into();
+        let why: String = why.into();
         Self { fault: Fault::ours(why.clone()), good: None, ..Self::new(why, false) }
     }
 
@@ -122,6 +122,6 @@ impl Failure {
 
     /// What became of its try.
     pub(super) fn ended(&self) -> Ended {
-        self.status.map_or_else(|| Ended::Failed(self.why.clone()), Ended::Status)
+        self.status.map_or_else(|| Ended::Failed(self.why.to_string()), Ended::Status)
     }
 }

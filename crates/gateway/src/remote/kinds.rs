@@ -53,9 +53,13 @@ pub enum Body {
     Plain,
     /// It is OpenAI's own server, which refuses fields that are not its own.
     Hosted,
-    /// The path tells the model and whether to stream, and the body tells this
-    /// `anthropic_version`.
-    Anthropic(&'static str),
+    /// The path tells the model, and the body an `anthropic_version`.
+    Anthropic {
+        /// Which.
+        version: &'static str,
+        /// Whether the body tells `stream`, too, or the path alone.
+        streams: bool,
+    },
 }
 
 /// How a stream is cut into events.
@@ -159,7 +163,7 @@ pub const KINDS: &[Kind] = &[
         stream_path: "/model/{model}/invoke-with-response-stream",
         auth: Auth::Amazon("bedrock"),
         keyless: false,
-        body: Body::Anthropic("bedrock-2023-05-31"),
+        body: Body::Anthropic { version: "bedrock-2023-05-31", streams: false },
         cut: Cut::Amazon,
         ..COMPATIBLE
     },
@@ -183,7 +187,7 @@ pub const KINDS: &[Kind] = &[
         stream_path: VERTEX_CLAUDE_STREAM,
         auth: Auth::Google,
         keyless: false,
-        body: Body::Anthropic("vertex-2023-10-16"),
+        body: Body::Anthropic { version: "vertex-2023-10-16", streams: true },
         ..COMPATIBLE
     },
     Kind {
@@ -232,7 +236,8 @@ mod tests {
             let lines = kind.cut == Cut::Lines;
             assert_eq!(lines, kind.format == Format::Ollama, "{}", kind.name);
             // Who does not tell the model in the body tells it in the path.
-            let told = !matches!(kind.body, Body::Anthropic(_)) && kind.format != Format::Gemini;
+            let told =
+                !matches!(kind.body, Body::Anthropic { .. }) && kind.format != Format::Gemini;
             assert_eq!(told, !kind.path.contains("{model}"), "{}", kind.name);
         }
         assert_eq!(kind("mistral").map(|kind| kind.url), Some("https://api.mistral.ai/v1"));

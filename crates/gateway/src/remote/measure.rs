@@ -1,5 +1,5 @@
-//! What was measured of a provider's model: plain numbers, for who decides and for `/metrics`. Recent
-//! answers count most (an exponentially weighted mean). Absent: clocks; times are arguments.
+//! What was measured of a provider's model: plain numbers, for who decides and for `/metrics`.
+//! Recent answers count most (an exponentially weighted mean). Absent: clocks; times are arguments.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A request to one provider, ready to be sent: where, with which headers, and how it shows its key.
-//! What can be wrong with a provider's settings is found when they are read. Absent: sending it.
+//! A request to one provider, ready to be sent: where, with which headers, and how it shows its
+//! key. What can be wrong with a provider's settings is found when they are read. Absent: sending
+//! it.
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};

@@ -1,5 +1,5 @@
-//! Amazon's signature, version 4, of a request whose body is at hand. Written by "Signature Version 4
-//! signing process" in AWS's documentation, and held to the examples that it publishes. Pure: the
+//! Amazon's signature, version 4, of a request whose body is at hand. Written by "Signature Version
+//! 4 signing process" in AWS's documentation, and held to the examples that it publishes. Pure: the
 //! time is an argument. Absent: signed URLs, bodies in signed chunks, and S3's own rules.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};

@@ -1,7 +1,7 @@
-//! Google's tokens for a service account: what is asserted and signed, and what comes back (RFC 7523,
-//! as Google's "Using OAuth 2.0 for server to server applications" has it). Pure but for the salt of
-//! a signature that needs none: the time is an argument, and who posts it is `attempt.rs`. Absent:
-//! workload identity and metadata servers.
+//! Google's tokens for a service account: what is asserted and signed, and what comes back (RFC
+//! 7523, as Google's "Using OAuth 2.0 for server to server applications" has it). Pure but for the
+//! salt of a signature that needs none: the time is an argument, and who posts it is `attempt.rs`.
+//! Absent: workload identity and metadata servers.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

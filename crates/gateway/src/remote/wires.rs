@@ -30,10 +30,12 @@ pub(super) fn speak(
         Some(own) => pass(kind, own, model, most)?,
         None => write(kind, request, model, most)?,
     };
-    if let Body::Anthropic(version) = kind.body {
+    if let Body::Anthropic { version, streams } = kind.body {
         let mut body = object(&spoken.body)?;
         body.shift_remove("model");
-        body.shift_remove("stream");
+        if !streams {
+            body.shift_remove("stream");
+        }
         body.insert("anthropic_version".into(), json!(version));
         spoken.body = Value::Object(body).to_string();
     }

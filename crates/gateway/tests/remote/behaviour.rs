@@ -23,22 +23,31 @@ fn patient(name: &str) -> Upstream {
     }
 }
 
-/// What one provider, retried twice, makes of a script: what is told, how it ends, how many tries
-/// it took, how long (in ms), and what its verdict says.
-async fn check(reactions: Vec<React>, expect: (&str, End, u32, u128, &str)) {
-    let shown = format!("{reactions:?}").chars().take(300).collect::<String>();
-    let stage = Arc::new(Stage::default());
-    stage.script("a", reactions);
-    let remote = remote(&stage, vec![patient("a")]);
-    let Heard { told, outcome, ms } = call(&remote, request(), plan(&["a"])).await;
-    let reason = outcome.route.first().map_or("", |step| step.reason.as_str());
-    let seen = (told.as_str(), outcome.end, outcome.tries, ms, reason);
-    assert_eq!(seen, expect, "{shown}: {:?}", outcome.fault);
-    assert_eq!(outcome.fault.is_some(), outcome.end == End::Failed);
-    let shown = format!("{outcome:?} {remote:?}");
-    assert!(!shown.contains(KEY), "a key is shown: {shown}");
-    let facts = remote.facts();
-    assert!(facts.iter().all(|facts| facts.in_flight == 0 && facts.busy.0 == 0), "{facts:?}");
+/// What a script makes of one provider that is retried twice: what is told, how it ends, how many
+/// tries it took, how long (in ms), and what its verdict says.
+type Row<'a> = (Vec<React>, (&'a str, End, u32, u128, &'a str));
+
+async fn check(rows: Vec<Row<'_>>) {
+    let mut wrong = String::new();
+    for (reactions, expect) in rows {
+        let script = format!("{reactions:?}").chars().take(300).collect::<String>();
+        let stage = Arc::new(Stage::default());
+        stage.script("a", reactions);
+        let remote = remote(&stage, vec![patient("a")]);
+        let Heard { told, outcome, ms } = call(&remote, request(), plan(&["a"])).await;
+        let reason = outcome.route.first().map_or("", |step| step.reason.as_str());
+        let seen = (told.as_str(), outcome.end, outcome.tries, ms, reason);
+        if seen != expect {
+            let fault = &outcome.fault;
+            wrong += &format!("{script}\n  seen   {seen:?} {fault:?}\n  expect {expect:?}\n");
+        }
+        assert_eq!(outcome.fault.is_some(), outcome.end == End::Failed);
+        let shown = format!("{outcome:?} {remote:?}");
+        assert!(!shown.contains(KEY), "a key is shown: {shown}");
+        let facts = remote.facts();
+        assert!(facts.iter().all(|facts| facts.in_flight == 0 && facts.busy.0 == 0), "{facts:?}");
+    }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 fn stream(acts: impl IntoIterator<Item = Act>) -> React {
@@ -52,106 +61,112 @@ const CUT: &str = "it closed the connection before its answer was complete";
 
 #[tokio::test(start_paused = true)]
 async fn before_an_answer_begins_it_is_asked_for_again() {
+    let mut rows: Vec<Row<'_>> = Vec::new();
     let busy = |fields: &str| status(429, fields, "{\"error\":{\"message\":\"slow down\"}}");
     let failing = || status(500, "", "{\"error\":{\"message\":\"oops\"}}");
     let close = || React::Do(vec![Act::Close]);
     let silence = || React::Do(vec![Act::Silence]);
     use React::{Hang, Refuse};
 
-    check(vec![good()], (ALL, End::Stop, 1, 0, SAID)).await;
-    check(vec![Refuse, Refuse, good()], (ALL, End::Stop, 3, 300, SAID)).await;
+    rows.push((vec![good()], (ALL, End::Stop, 1, 0, SAID)));
+    rows.push((vec![Refuse, Refuse, good()], (ALL, End::Stop, 3, 300, SAID)));
     let refused = "it refuses connections, 3 times";
-    check(vec![Refuse, Refuse, Refuse], ("", End::Failed, 3, 300, refused)).await;
-    check(vec![Hang, good()], (ALL, End::Stop, 2, 2_100, SAID)).await;
-    check(vec![failing(), good()], (ALL, End::Stop, 2, 100, SAID)).await;
+    rows.push((vec![Refuse, Refuse, Refuse], ("", End::Failed, 3, 300, refused)));
+    rows.push((vec![Hang, good()], (ALL, End::Stop, 2, 2_100, SAID)));
+    rows.push((vec![failing(), good()], (ALL, End::Stop, 2, 100, SAID)));
     let failed = "it answered 500, 3 times";
-    check(vec![failing(), failing(), failing()], ("", End::Failed, 3, 300, failed)).await;
-    check(vec![busy("retry-after: 3\r\n"), good()], (ALL, End::Stop, 2, 3_000, SAID)).await;
-    check(vec![busy("retry-after-ms: 70\r\n"), good()], (ALL, End::Stop, 2, 70, SAID)).await;
-    check(vec![busy(""), good()], (ALL, End::Stop, 2, 100, SAID)).await;
+    rows.push((vec![failing(), failing(), failing()], ("", End::Failed, 3, 300, failed)));
+    rows.push((vec![busy("retry-after: 3\r\n"), good()], (ALL, End::Stop, 2, 3_000, SAID)));
+    rows.push((vec![busy("retry-after-ms: 70\r\n"), good()], (ALL, End::Stop, 2, 70, SAID)));
+    rows.push((vec![busy(""), good()], (ALL, End::Stop, 2, 100, SAID)));
     // Who wants to be left alone for long is.
     let limited = "it answered 429";
-    check(vec![busy("retry-after: 60\r\n")], ("", End::Failed, 1, 0, limited)).await;
-    check(vec![close(), good()], (ALL, End::Stop, 2, 100, SAID)).await;
-    check(vec![silence(), good()], (ALL, End::Stop, 2, 10_100, SAID)).await;
-    check(vec![stream([Act::Close]), good()], (ALL, End::Stop, 2, 100, SAID)).await;
-    check(vec![stream([Act::Silence]), good()], (ALL, End::Stop, 2, 10_100, SAID)).await;
+    rows.push((vec![busy("retry-after: 60\r\n")], ("", End::Failed, 1, 0, limited)));
+    rows.push((vec![close(), good()], (ALL, End::Stop, 2, 100, SAID)));
+    rows.push((vec![silence(), good()], (ALL, End::Stop, 2, 10_100, SAID)));
+    rows.push((vec![stream([Act::Close]), good()], (ALL, End::Stop, 2, 100, SAID)));
+    rows.push((vec![stream([Act::Silence]), good()], (ALL, End::Stop, 2, 10_100, SAID)));
     let late = "its answer did not begin within 10000 ms, 3 times";
-    check(vec![silence(), silence(), silence()], ("", End::Failed, 3, 30_300, late)).await;
+    rows.push((vec![silence(), silence(), silence()], ("", End::Failed, 3, 30_300, late)));
     // Comments are no answer.
     let alive = |n| (0..n).flat_map(|_| [part(": wait\n\n"), Act::Wait(1_000)]);
     let slowly = stream(alive(8).chain([piece("hi"), finish(), end()]));
-    check(vec![slowly], ("hi", End::Stop, 1, 8_000, SAID)).await;
-    check(vec![stream(alive(40)), good()], (ALL, End::Stop, 2, 10_100, SAID)).await;
+    rows.push((vec![slowly], ("hi", End::Stop, 1, 8_000, SAID)));
+    rows.push((vec![stream(alive(40)), good()], (ALL, End::Stop, 2, 10_100, SAID)));
     let short =
         raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n{");
     let React::Do(mut short) = short else { unreachable!("it writes") };
     short.push(Act::Close);
-    check(vec![React::Do(short), good()], (ALL, End::Stop, 2, 100, SAID)).await;
+    rows.push((vec![React::Do(short), good()], (ALL, End::Stop, 2, 100, SAID)));
+    check(rows).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_would_fail_again_is_not_asked_for_again() {
-    let check_once = |reactions, reason| check(reactions, ("", End::Failed, 1, 0, reason));
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    let mut once = |reaction, reason| rows.push((vec![reaction], ("", End::Failed, 1, 0, reason)));
     let redirect =
         "it answered 302, a redirect, which is not followed: set its `url` to where it is";
-    check_once(vec![status(302, "location: https://b/\r\n", "")], redirect).await;
-    check_once(vec![status(400, "", "{\"error\":{\"message\":\"no\"}}")], "it answered 400").await;
-    check_once(vec![status(401, "", KEY)], "it answered 401").await;
-    check_once(vec![status(404, "", "<html>")], "it answered 404").await;
+    once(status(302, "location: https://b/\r\n", ""), redirect);
+    once(status(400, "", "{\"error\":{\"message\":\"no\"}}"), "it answered 400");
+    once(status(401, "", KEY), "it answered 401");
+    once(status(404, "", "<html>"), "it answered 404");
     let page = raw("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>");
     let media = "its answer is of the type \"text/html\", which is not its format's";
-    check_once(vec![page], media).await;
+    once(page, media);
     let packed =
         raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\
                       content-length: 2\r\n\r\n{}");
     let media = "its answer is of the type \"gzip\", which is not its format's";
-    check_once(vec![packed], media).await;
+    once(packed, media);
     let http = "its answer is no HTTP, or has too long a head";
-    check_once(vec![raw("SSH-2.0-OpenSSH_9.2\r\n\r\n")], http).await;
-    check_once(vec![raw("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n")], http).await;
+    once(raw("SSH-2.0-OpenSSH_9.2\r\n\r\n"), http);
+    once(raw("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"), http);
     let endless = Act::Forever(b"x-a: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n".to_vec());
     let head = Act::Write(b"HTTP/1.1 200 OK\r\n".to_vec());
-    check_once(vec![React::Do(vec![head, endless])], http).await;
-    check_once(vec![status(200, "", "[]")], BROKEN).await;
-    check_once(vec![status(200, "", "{\"choices\":")], BROKEN).await;
-    check_once(vec![stream([part("data: {\"choices\":[{\n\n")])], BROKEN).await;
-    check_once(vec![stream([part("data: {\"error\":{\"message\":\"x\"}}\n\n")])], BROKEN).await;
-    check_once(vec![stream([end()])], BROKEN).await;
+    once(React::Do(vec![head, endless]), http);
+    once(status(200, "", "[]"), BROKEN);
+    once(status(200, "", "{\"choices\":"), BROKEN);
+    once(stream([part("data: {\"choices\":[{\n\n")]), BROKEN);
+    once(stream([part("data: {\"error\":{\"message\":\"x\"}}\n\n")]), BROKEN);
+    once(stream([end()]), BROKEN);
     let line = Act::Forever(b"10\r\naaaaaaaaaaaaaaaa\r\n".to_vec());
-    check_once(vec![stream([line])], BROKEN).await;
+    once(stream([line]), BROKEN);
     let comments = Act::Forever(b"8\r\n: aaaa\n\n\r\n".to_vec());
-    check_once(vec![stream([comments])], BROKEN).await;
+    once(stream([comments]), BROKEN);
+    check(rows).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_told_is_never_told_again() {
     let part_of = |why: &str| format!("it answered in part: {why}");
+    let [cut_off, broken_off, late] =
+        [CUT, BROKEN, "nothing more came within 5000 ms"].map(part_of);
+    let mut rows: Vec<Row<'_>> = Vec::new();
     let cut = stream([piece("one "), Act::Close]);
-    check(vec![cut], ("one ", End::Failed, 1, 0, &part_of(CUT))).await;
+    rows.push((vec![cut], ("one ", End::Failed, 1, 0, &cut_off)));
     let silent = stream([piece("one "), piece("two "), Act::Silence]);
-    let late = part_of("nothing more came within 5000 ms");
-    check(vec![silent], ("one two ", End::Failed, 1, 5_000, &late)).await;
+    rows.push((vec![silent], ("one two ", End::Failed, 1, 5_000, &late)));
     let broken = stream([piece("one "), part("data: }\n\n")]);
-    check(vec![broken], ("one ", End::Failed, 1, 0, &part_of(BROKEN))).await;
+    rows.push((vec![broken], ("one ", End::Failed, 1, 0, &broken_off)));
     // What came with what is broken is told still.
     let both =
         part("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"two\"}}]}\n\ndata: }\n\n");
-    check(vec![stream([piece("one "), both])], ("one two", End::Failed, 1, 0, &part_of(BROKEN)))
-        .await;
+    rows.push((vec![stream([piece("one "), both])], ("one two", End::Failed, 1, 0, &broken_off)));
     let unfinished = stream([piece("one "), end()]);
-    check(vec![unfinished], ("one ", End::Failed, 1, 0, &part_of(BROKEN))).await;
+    rows.push((vec![unfinished], ("one ", End::Failed, 1, 0, &broken_off)));
     let told = stream([piece("one "), part("data: {\"error\":{\"message\":\"x\"}}\n\n")]);
-    check(vec![told], ("one ", End::Failed, 1, 0, &part_of(BROKEN))).await;
+    rows.push((vec![told], ("one ", End::Failed, 1, 0, &broken_off)));
     let slow = [piece("one "), Act::Wait(4_000), piece("two "), Act::Wait(4_000), finish(), end()];
-    check(vec![stream(slow)], ("one two ", End::Stop, 1, 8_000, SAID)).await;
+    rows.push((vec![stream(slow)], ("one two ", End::Stop, 1, 8_000, SAID)));
     let endless = part("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"}}]}\n\n");
     let Act::Write(endless) = endless else { unreachable!("it writes") };
     let endless = stream([piece("one "), Act::Forever(endless)]);
-    check(vec![endless], ("one ", End::Failed, 1, 0, &part_of(BROKEN))).await;
+    rows.push((vec![endless], ("one ", End::Failed, 1, 0, &broken_off)));
     // Behind its last event an answer says nothing more, whatever it says.
     let more = stream([piece("one "), finish(), piece("two"), Act::Close]);
-    check(vec![more], ("one ", End::Stop, 1, 0, SAID)).await;
+    rows.push((vec![more], ("one ", End::Stop, 1, 0, SAID)));
+    check(rows).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,6 +247,8 @@ async fn another_is_asked_beside_one_that_is_slow() {
     assert!(outcome.attempts[0].estimated && outcome.attempts[0].usage.prompt_tokens == 11);
     assert!(outcome.attempts[1].hedge && !outcome.attempts[1].estimated);
     assert_eq!(outcome.hosts, ["a", "b"]);
+    let route = outcome.route.iter().map(|step| (&*step.candidate, step.taken));
+    assert_eq!(route.collect::<Vec<_>>(), [("a/m", false), ("b/m", true)]);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(stage.log(), "a dial, a ask, b dial, b ask, a gone");
 

@@ -47,6 +47,23 @@ fn misbehaviour(chance: &mut Chance) -> React {
     }
 }
 
+/// How a call ended: answered, cancelled or failed; and that all that is told of it agrees.
+fn end_of(seed: u64, heard: Heard) -> usize {
+    let Heard { told, outcome, .. } = heard;
+    let end = match outcome.end {
+        End::Stop => 0,
+        End::Cancelled => 1,
+        End::Failed => 2,
+        other => panic!("seed {seed}: {other:?}"),
+    };
+    assert_eq!(outcome.fault.is_some(), end == 2, "seed {seed}");
+    assert_eq!(outcome.tries as usize, outcome.attempts.len(), "seed {seed}");
+    assert!(end != 0 || told == "one " || told == "one two three", "seed {seed}: {told}");
+    let bytes: u64 = outcome.attempts.iter().map(|one| one.bytes_out).sum();
+    assert_eq!(outcome.bytes_out, bytes, "seed {seed}");
+    end
+}
+
 async fn play(seed: u64) {
     let mut chance = Chance(seed);
     let stage = Arc::new(Stage::default());
@@ -98,19 +115,7 @@ async fn play(seed: u64) {
     }
     let mut ends = [0_u32; 3];
     for call in calls {
-        let Heard { told, outcome, .. } = call.await.expect("no call panics");
-        let end = match outcome.end {
-            End::Stop => 0,
-            End::Cancelled => 1,
-            End::Failed => 2,
-            other => panic!("seed {seed}: {other:?}"),
-        };
-        ends[end] += 1;
-        assert_eq!(outcome.fault.is_some(), end == 2, "seed {seed}");
-        assert_eq!(outcome.tries as usize, outcome.attempts.len(), "seed {seed}");
-        assert!(end != 0 || told == "one " || told == "one two three", "seed {seed}: {told}");
-        let bytes: u64 = outcome.attempts.iter().map(|one| one.bytes_out).sum();
-        assert_eq!(outcome.bytes_out, bytes, "seed {seed}");
+        ends[end_of(seed, call.await.expect("no call panics"))] += 1;
     }
     assert_eq!(ends.iter().sum::<u32>(), 200, "seed {seed}");
     assert!(ends.iter().all(|count| *count > 0), "seed {seed}: {ends:?}");

@@ -101,8 +101,8 @@ fn chat() -> React {
     React::Do(vec![head(), piece("hi"), finish(), end()])
 }
 
-/// Asks for an answer, and holds what was sent to what is expected: the path, parts of the head, and
-/// parts of the body, which with a `!` before them are not to be in it.
+/// Asks for an answer, and holds what was sent to what is expected: the path, parts of the head,
+/// and parts of the body, which with a `!` before them are not to be in it.
 async fn check(upstream: Upstream, model: &str, reaction: React, expect: (&str, &[&str], &[&str])) {
     let (path, fields, parts) = expect;
     let name = upstream.kind.name;

@@ -137,9 +137,15 @@ impl Stage {
     }
 }
 
-/// Dials a stage.
-#[derive(Clone, Debug)]
+/// Dials a stage. What was seen there is not shown, since requests hold keys.
+#[derive(Clone)]
 pub(crate) struct Wings(pub(crate) Arc<Stage>);
+
+impl std::fmt::Debug for Wings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wings")
+    }
+}
 
 impl Dial for Wings {
     fn dial(&self, target: &Target) -> Dialling {

@@ -1,6 +1,6 @@
 //! What the promise that nothing leaves the machine rests on: which code can reach the network or
-//! start another program. Fetching models and answering clients can, and of the server the few
-//! files that are told whom to call; nothing else.
+//! start another program. Fetching models, answering clients and asking the providers that a user
+//! set up can, and of the server the few files that are told whom to call; nothing else.
 
 use ingle_tidy::{Atom, File, Kind, tokens};
 
@@ -22,10 +22,13 @@ const SOCKETS: &[&str] = &[
 const CALLERS: &[&str] = &["connect", "reqwest", "ureq"];
 
 /// Where sockets are.
-const MAY_CONNECT: &[&str] = &["crates/model/src/pull/", "crates/server/src/"];
+const MAY_CONNECT: &[&str] =
+    &["crates/gateway/src/remote/", "crates/model/src/pull/", "crates/server/src/"];
 /// Who calls others: fetching a model, sending traces to the collector that the operator named,
-/// asking the server that was named how it is, keeping the ledger in the database that was named.
+/// asking the server that was named how it is, or a provider that its user set up, keeping the
+/// ledger in the database that was named.
 const MAY_CALL: &[&str] = &[
+    "crates/gateway/src/remote/net",
     "crates/model/src/pull/",
     "crates/server/src/traces/send.rs",
     "crates/server/src/ask.rs",
@@ -89,7 +92,7 @@ fn processes(files: &[File]) -> Vec<String> {
 
 #[test]
 fn the_network_is_for_models_and_clients() {
-    super::hold("sockets are for fetching models and answering clients", sockets);
+    super::hold("sockets are for fetching models, answering clients and asking providers", sockets);
 }
 
 #[test]
@@ -106,11 +109,15 @@ fn only_package_managers_are_started() {
 fn a_way_out_is_found() {
     let socket = |path, text, complaints| super::expect(sockets, path, text, complaints);
     socket("crates/engine/src/lib.rs", "use std::net::TcpStream;", 1);
+    socket("crates/gateway/src/policy/decide.rs", "use std::net::TcpStream;", 1);
+    socket("crates/gateway/src/remote/attempt.rs", "use hyper::Request;", 0);
     socket("crates/cli/src/main.rs", "fn f() { ureq::get(\"\"); }", 1);
     socket("crates/engine/src/lib.rs", "// a TcpStream\nfn f() { \"ureq\" }", 0);
     socket("crates/model/src/pull/http.rs", "fn f() { ureq::get(\"\"); }", 0);
 
     let call = |path, text, complaints| super::expect(calls, path, text, complaints);
+    call("crates/gateway/src/remote/call.rs", "fn f() { TcpStream::connect(\"\"); }", 1);
+    call("crates/gateway/src/remote/net.rs", "fn f() { TcpStream::connect(\"\"); }", 0);
     call("crates/server/src/routes.rs", "fn f() { ureq::get(\"\"); }", 1);
     call("crates/server/src/listen.rs", "fn f() { TcpStream::connect(\"\"); }", 1);
     call("crates/server/src/listen.rs", "fn f() { TcpListener::bind(\"\"); }", 0);
