@@ -4,8 +4,8 @@
 //!
 //! Absent: how any of it is computed (`archs/heads.rs`).
 
-use crate::{Error, Token};
 use crate::gguf::{Gguf, Value, optional};
+use crate::{Error, Token};
 use ingle_backend::{Activation, Pooling};
 
 /// The most labels, prompts or floats that a file may name for one head.

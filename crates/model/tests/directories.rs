@@ -101,7 +101,7 @@ fn weights_can_be_quantised_while_they_are_read() {
     let folder = std::env::temp_dir().join(format!("ingle-directories-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");
     let path = folder.join("copy.gguf");
-    for name in ["llama-pieces", "gpt-oss", "bert"] {
+    for name in ["llama-pieces", "gpt-oss", "bert", "late-modules", "model2vec-clusters"] {
         let options = Options { recipe, requantize: false, threads: 2 };
         quantize(&opened(name), &options, &path, &mut Quiet).expect("written");
         let written = Gguf::open(&path).expect("a sound file");

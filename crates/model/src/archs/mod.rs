@@ -194,8 +194,7 @@ impl Shape {
         let (width, vocabulary) = (table.cols, table.rows);
         let context = size(gguf, "context_length")?;
         let (layers, hidden, heads, kv_heads, dim, eps) = (0, 1, 1, 1, 2, 0.0);
-        let shape =
-            Self { layers, width, hidden, heads, kv_heads, dim, vocabulary, context, eps };
+        let shape = Self { layers, width, hidden, heads, kv_heads, dim, vocabulary, context, eps };
         shape.check()?;
         Ok(shape)
     }
