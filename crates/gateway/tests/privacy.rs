@@ -63,6 +63,7 @@ fn texts_are_redacted_with_words_that_tell_what_was_there() {
     check(&format!("[EMAIL_1] is {MAIL}"), "[EMAIL_1] is [EMAIL_A1]");
     check(&format!("[email a3], EMAIL_1: {MAIL}"), "[email a3], EMAIL_1: [EMAIL_B1]");
     check(&format!("[CARD_1] is {MAIL}"), "[CARD_1] is [EMAIL_1]");
+    check("BSN 111222333 BSN_1111222333", "BSN [BSN_A1] BSN_1[BSN_A1]");
 }
 
 #[test]
@@ -355,6 +356,7 @@ fn texts() -> impl Strategy<Value = String> {
         Just("[card a1]".to_owned()),
         Just("\\[IBAN\\_1\\]".to_owned()),
         Just("CARD_".to_owned()),
+        Just("BSN_1".to_owned()),
         "[\\[\\]\\\\_ 0-9A-E@.\"\\n+-]{0,6}",
         "\\PC{0,8}",
     ];
