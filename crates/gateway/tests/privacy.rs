@@ -57,6 +57,11 @@ fn texts_are_redacted_with_words_that_tell_what_was_there() {
     check(&format!("{MAIL}, b@example.org, {MAIL}"), "[EMAIL_1], [EMAIL_2], [EMAIL_1]");
     check(&format!("{CARD} or {IBAN}"), "[CARD_1] or [IBAN_1]");
     check(&format!("key={}", key()), "key=[ANTHROPICKEY_1]");
+    check(&format!("https://a.example/{MAIL}/b"), "https://a.example/[EMAIL_1]/b");
+    check(
+        "postgres://anna:3TixMyy@db.example.org/a",
+        "postgres://[URLPASSWORD_1]@db.example.org/a",
+    );
     // Named once, it is known everywhere.
     check("BSN 111222333. x111222333x", "BSN [BSN_1]. x[BSN_1]x");
     // Texts that look like placeholders make others do.

@@ -1,8 +1,8 @@
 //! The detector held against the labelled set that `tools/detect-set.py` makes: what share of what
 //! is in the texts is found (recall), and what share of what is found is in them (precision).
 //! `cargo test -p ingle-gateway --test privacy_set -- --nocapture` prints the table of
-//! docs/PRIVACY.md; `SHOW=1` before it prints what was missed, and `SET=FILE` takes another set, such
-//! as one of another seed.
+//! docs/PRIVACY.md; `SHOW=1` before it prints what was missed, and `SET=FILE` takes another set,
+//! such as one of another seed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

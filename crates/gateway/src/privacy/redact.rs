@@ -224,7 +224,7 @@ fn free_series(request: &mut Request, order: &[(Kind, String)]) -> Result<Option
     let mut taken: BTreeSet<Option<u8>> = BTreeSet::new();
     let mut look = |text: &str| {
         let bytes = text.as_bytes();
-        for (at, byte) in bytes.iter().enumerate().filter(|(_, b)| forms::begins(&tags, **b)) {
+        for (at, _) in bytes.iter().enumerate().filter(|(_, b)| forms::begins(&tags, **b)) {
             if let Step::Form(form) = forms::read(&tags, bytes, at, b' ', true) {
                 taken.insert(form.series);
             }
