@@ -57,12 +57,18 @@ fn texts_are_redacted_with_words_that_tell_what_was_there() {
     check(&format!("{MAIL}, b@example.org, {MAIL}"), "[EMAIL_1], [EMAIL_2], [EMAIL_1]");
     check(&format!("{CARD} or {IBAN}"), "[CARD_1] or [IBAN_1]");
     check(&format!("key={}", key()), "key=[ANTHROPICKEY_1]");
+    check(&format!("https://a.example/{MAIL}/b"), "https://a.example/[EMAIL_1]/b");
+    check(
+        "postgres://anna:3TixMyy@db.example.org/a",
+        "postgres://[URLPASSWORD_1]@db.example.org/a",
+    );
     // Named once, it is known everywhere.
     check("BSN 111222333. x111222333x", "BSN [BSN_1]. x[BSN_1]x");
     // Texts that look like placeholders make others do.
     check(&format!("[EMAIL_1] is {MAIL}"), "[EMAIL_1] is [EMAIL_A1]");
     check(&format!("[email a3], EMAIL_1: {MAIL}"), "[email a3], EMAIL_1: [EMAIL_B1]");
     check(&format!("[CARD_1] is {MAIL}"), "[CARD_1] is [EMAIL_1]");
+    check("BSN 111222333 BSN_1111222333", "BSN [BSN_A1] BSN_1[BSN_A1]");
 }
 
 #[test]
@@ -355,6 +361,7 @@ fn texts() -> impl Strategy<Value = String> {
         Just("[card a1]".to_owned()),
         Just("\\[IBAN\\_1\\]".to_owned()),
         Just("CARD_".to_owned()),
+        Just("BSN_1".to_owned()),
         "[\\[\\]\\\\_ 0-9A-E@.\"\\n+-]{0,6}",
         "\\PC{0,8}",
     ];

@@ -195,8 +195,7 @@ fn email(page: Page<'_>, at: &Range<usize>, free: usize) -> Option<Range<usize>>
     {
         // Where a repository is cloned from is nobody's address.
         let clone = &page.bytes[start..at.start] == b"git" && page.byte(end) == b':';
-        let password = page.byte(start.saturating_sub(1)) == b'/' && page.byte(end) == b'/';
-        return (!clone && !password).then_some(start..end);
+        return (!clone && !is_password(page, start)).then_some(start..end);
     }
     let space = |byte: u8| usize::from(matches!(byte, b' ' | b'\n'));
     let left = at.start - space(page.prior(at.start)).min(at.start);
@@ -204,6 +203,16 @@ fn email(page: Page<'_>, at: &Range<usize>, free: usize) -> Option<Range<usize>>
     let start = local(page, left, free)?;
     let end = hidden_domain(page, right)?;
     (left - start >= 2 && page.byte(start) != b'-').then_some(start..end)
+}
+
+/// Whether what begins here is a password in a URL, which `secrets.rs` finds.
+fn is_password(page: Page<'_>, start: usize) -> bool {
+    let Some(colon) = start.checked_sub(1).filter(|at| page.byte(*at) == b':') else {
+        return false;
+    };
+    let before = &page.bytes[colon.saturating_sub(128)..colon];
+    let name = before.iter().rev().take_while(|byte| local_byte(**byte)).count();
+    before[..before.len() - name].ends_with(b"://")
 }
 
 /// Where machines are that are nobody's: this one, none, and all.

@@ -78,7 +78,8 @@ impl Cursor<'_> {
 
 /// Whether a placeholder may begin with this character, of those with these words.
 pub(super) fn begins(tags: &[&str], byte: u8) -> bool {
-    matches!(byte, b'[' | b'\\') || tags.iter().any(|tag| tag.as_bytes().first() == Some(&byte))
+    let letter = || tags.iter().any(|tag| tag.as_bytes().first() == Some(&byte));
+    !tags.is_empty() && (matches!(byte, b'[' | b'\\') || letter())
 }
 
 /// What stands at a place: `prior` is the character before it, `ended` says that nothing follows
@@ -99,6 +100,12 @@ pub(super) fn read(tags: &[&str], text: &[u8], at: usize, prior: u8, ended: bool
         _ if cursor.short && !ended => Step::More,
         _ => Step::No,
     }
+}
+
+/// The letter of what would be a placeholder without brackets if nothing touched it.
+pub(super) fn touched(tags: &[&str], text: &[u8], at: usize) -> Option<Option<u8>> {
+    let mut cursor = Cursor { text, at, short: false };
+    core(tags, &mut cursor, false).map(|form| form.series)
 }
 
 fn bracketed(tags: &[&str], cursor: &mut Cursor<'_>) -> Option<Form> {

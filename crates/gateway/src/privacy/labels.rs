@@ -305,13 +305,14 @@ impl Labels {
     pub(super) fn before(&self, bytes: &[u8], at: usize) -> Near {
         let start = at.saturating_sub(REACH);
         let text = &bytes[start..at];
-        let letter = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphabetic);
+        let letter = |place: usize| place < at && bytes[place].is_ascii_alphabetic();
         let mut near = Near::default();
         let mut last_end = 0;
         let mut last_start = usize::MAX;
         for found in self.words.find_overlapping_iter(text) {
             let (from, to) = (found.start(), found.end());
-            if (from > 0 && letter(from - 1)) || letter(to) {
+            let begun = (start + from).checked_sub(1).is_some_and(letter);
+            if begun || letter(start + to) {
                 continue;
             }
             let bit = self.named[found.pattern().as_usize()];

@@ -32,6 +32,10 @@ const FIXED: &[&str] = &[
 /// Keys of what a provider made and nobody can read.
 const SEALED: &[&str] =
     &["signature", "encrypted_content", "thought_signature", "thoughtSignature"];
+/// Nothing that is shorter is anything.
+const SHORTEST: usize = 6;
+/// What is so long is searched once, whatever its key.
+const LONG: usize = 128;
 /// From so many bytes on a text in base 64 without a word of its own is a file.
 const FILE_LEAST: usize = 256;
 
@@ -107,14 +111,17 @@ impl<'a, W: Fn(Kind) -> bool> Gathered<'a, W> {
     /// What is found in a text whose key may name it; `again` says that it may have been read
     /// before.
     fn words(&mut self, key: &str, text: &str, again: bool) -> Result<(), Unsure> {
-        if text.len() < 6 || (again && self.seen.contains(text)) {
+        if text.len() < SHORTEST || (again && self.seen.contains(text)) {
             return Ok(());
         }
         self.bytes += text.len();
         if self.bytes > MOST_BYTES {
             return Err(Unsure::TooLong { bytes: self.bytes });
         }
-        self.seen.insert(text.to_owned());
+        // What is short may mean something else under another key.
+        if text.len() >= LONG {
+            self.seen.insert(text.to_owned());
+        }
         let (whole, head) = match key {
             "" => (None, 0),
             key => (Some(format!("{key}: {text}")), key.len() + 2),
@@ -217,14 +224,12 @@ fn free_series(request: &mut Request, order: &[(Kind, String)]) -> Result<Option
     let mut taken: BTreeSet<Option<u8>> = BTreeSet::new();
     let mut look = |text: &str| {
         let bytes = text.as_bytes();
-        for (at, byte) in bytes.iter().enumerate().filter(|(_, b)| forms::begins(&tags, **b)) {
-            let prior = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
-            // What touches a placeholder may be replaced itself, so that touching counts for
-            // nothing here.
-            let touched = if byte.is_ascii_alphabetic() { b' ' } else { prior };
-            if let Step::Form(form) = forms::read(&tags, bytes, at, touched, true) {
+        for (at, _) in bytes.iter().enumerate().filter(|(_, b)| forms::begins(&tags, **b)) {
+            if let Step::Form(form) = forms::read(&tags, bytes, at, b' ', true) {
                 taken.insert(form.series);
             }
+            // What touches it may be replaced itself.
+            taken.extend(forms::touched(&tags, bytes, at));
         }
     };
     texts::each(request, &mut |_, sort, text| {
