@@ -225,6 +225,9 @@ pub(super) fn ips(page: Page<'_>, run: &Run, out: &mut Vec<Candidate>) {
         let dots = groups[1..]
             .iter()
             .all(|group| group.gap == b'.' && (group.width == 1 || group.width == 3));
+        if !dots {
+            continue;
+        }
         let parts: Vec<u16> = (first..=last)
             .map(|at| match run.digits(at, at) {
                 [0, _, ..] => u16::MAX,
@@ -234,7 +237,7 @@ pub(super) fn ips(page: Page<'_>, run: &Run, out: &mut Vec<Candidate>) {
             .collect();
         let bytes = groups[0].start..groups[3].end;
         let (left, right) = page.glued(&bytes);
-        if !dots || parts.iter().any(|part| *part > 255) || left || right || run.torn(first, last) {
+        if parts.iter().any(|part| *part > 255) || left || right || run.torn(first, last) {
             continue;
         }
         let nobody = NOBODY.iter().any(|start| parts.starts_with(start));

@@ -64,15 +64,25 @@ impl Search {
     }
 }
 
+/// A number with letters has a digit so soon, in characters: behind six letters and their gaps.
+const DIGIT_WITHIN: usize = 24;
+
 /// What begins where a word does.
 fn words(page: Page<'_>, out: &mut Vec<Candidate>) {
     let mut inside = false;
+    // Where the next digit is: all but a network card's address have one soon.
+    let mut digit = 0;
     for (at, byte) in page.bytes.iter().enumerate() {
         let word = byte.is_ascii_alphanumeric();
         if word && !inside {
-            lettered(page, at, out);
-            iban(page, at, out);
             hyphens(page, at, out);
+            while digit < page.bytes.len() && (digit < at || !page.bytes[digit].is_ascii_digit()) {
+                digit += 1;
+            }
+            if digit - at <= DIGIT_WITHIN {
+                lettered(page, at, out);
+                iban(page, at, out);
+            }
         }
         inside = word;
     }

@@ -30,8 +30,11 @@ pub(super) struct Row {
     pub(super) holds: fn(&[u8]) -> bool,
 }
 
-/// The most digits that a row asks for.
+/// The fewest and the most digits that a row asks for.
+pub(super) const LEAST_DIGITS: usize = 9;
 pub(super) const MOST_DIGITS: usize = 19;
+/// The most gaps between the groups that a row's numbers are usually cut in.
+pub(super) const MOST_CUTS: usize = 6;
 
 use Needs::{Groups, Name, Nothing, Undenied};
 
@@ -322,6 +325,16 @@ fn tfn(digits: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_keep_their_bounds() {
+        for row in ROWS {
+            let digits = |count: &usize| (LEAST_DIGITS..=MOST_DIGITS).contains(count);
+            assert!(row.digits.iter().all(digits), "{:?}", row.kind);
+            assert!(row.groups.iter().all(|cut| cut.len() <= MOST_CUTS + 1), "{:?}", row.kind);
+            assert!(row.groups.iter().all(|cut| row.digits.contains(&cut.iter().sum())));
+        }
+    }
 
     #[test]
     fn published_examples_hold_and_their_neighbours_do_not() {

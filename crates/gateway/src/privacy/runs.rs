@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::Kind;
 use super::labels::{Labels, Near};
-use super::numbers::{MOST_DIGITS, Needs, ROWS, Row};
+use super::numbers::{LEAST_DIGITS, MOST_CUTS, MOST_DIGITS, Needs, ROWS, Row};
 
 /// Something that may be found: where in the folded text, and how well it is vouched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,15 +163,17 @@ impl Run {
         let groups = &self.groups[first..=last];
         let (size, gap) = (groups[0].len(), groups.get(1).map_or(0, |group| group.gap));
         let alike = |group: &Group| group.gap == gap && group.len() == size;
-        let (end, middle) = match groups {
-            [_, middle @ .., end] => (end, middle),
-            _ => return false,
-        };
-        let within = size <= 4 && middle.iter().all(alike) && end.gap == gap && end.len() <= size;
         let before = first.checked_sub(1).map(|at| self.groups[at].len() == size);
         let same_before = before == Some(true) && self.groups[first].gap == gap;
-        let same_after = self.groups.get(last + 1).is_some_and(alike);
-        within && !same_before && !same_after
+        if size > 4 || same_before || self.groups.get(last + 1).is_some_and(alike) {
+            return false;
+        }
+        match groups {
+            [_, middle @ .., end] => {
+                middle.iter().all(alike) && end.gap == gap && end.len() <= size
+            }
+            _ => false,
+        }
     }
 }
 
@@ -214,9 +216,16 @@ impl Page<'_> {
 /// The numbers of a run.
 pub(super) fn numbers(page: Page<'_>, run: &Run, out: &mut Vec<Candidate>) {
     for first in 0..run.groups.len() {
-        let mut last = first;
-        while last < run.groups.len() && run.digits(first, last).len() <= MOST_DIGITS {
+        for last in first..run.groups.len() {
             let digits = run.digits(first, last);
+            if digits.len() > MOST_DIGITS {
+                break;
+            }
+            // In so many groups a number stands at the run's beginning, or evenly.
+            let many = last - first > MOST_CUTS && first > 0;
+            if digits.len() < LEAST_DIGITS || (many && !run.even(first, last)) {
+                continue;
+            }
             for row in ROWS.iter().filter(|row| row.digits.contains(&digits.len())) {
                 if (row.holds)(digits)
                     && let Some(candidate) = number(page, run, (first, last), row)
@@ -224,7 +233,6 @@ pub(super) fn numbers(page: Page<'_>, run: &Run, out: &mut Vec<Candidate>) {
                     out.push(candidate);
                 }
             }
-            last += 1;
         }
     }
 }
