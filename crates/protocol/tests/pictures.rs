@@ -12,33 +12,33 @@ type Turn<'a> = (&'a str, &'a [(usize, &'a str, &'a str, &'a str)]);
 
 const PNG: &str = "iVBORw0KGgo=";
 
-fn told(request: &Request) -> Vec<(String, Vec<(usize, String, String, String)>)> {
+/// A turn on a line.
+fn line(text: &str, pictures: impl Iterator<Item = String>) -> String {
+    format!("{text}|{}", pictures.collect::<Vec<_>>().join("|"))
+}
+
+fn told(turn: &Message) -> String {
     let picture = |picture: &Picture| {
         let source = match &picture.source {
-            Source::Base64(data) => data.clone(),
-            Source::Url(url) => url.clone(),
+            Source::Base64(data) => data,
+            Source::Url(url) => url,
         };
-        let detail = picture.detail.clone().unwrap_or_default();
-        (picture.at, picture.media.clone(), source, detail)
+        let detail = picture.detail.as_deref().unwrap_or_default();
+        format!("{} {} {source} {detail}", picture.at, picture.media)
     };
-    let turn = |turn: &Message| {
-        (turn.content.clone(), turn.pictures.iter().map(picture).collect::<Vec<_>>())
-    };
-    chat(request).messages.iter().map(turn).collect()
+    line(&turn.content, turn.pictures.iter().map(picture))
 }
 
 fn check(request: Result<Request, Fault>, body: &Value, expect: &[Turn<'_>]) {
     let request = request.unwrap_or_else(|fault| panic!("{body}: {fault}"));
-    let expect: Vec<(String, Vec<(usize, String, String, String)>)> = expect
-        .iter()
-        .map(|(text, pictures)| {
-            let own = |it: &(usize, &str, &str, &str)| {
-                (it.0, it.1.to_owned(), it.2.to_owned(), it.3.to_owned())
-            };
-            ((*text).to_owned(), pictures.iter().map(own).collect())
-        })
-        .collect();
-    assert_eq!(told(&request), expect, "{body}");
+    let expected = |(text, pictures): &Turn<'_>| {
+        let picture =
+            |it: &(usize, &str, &str, &str)| format!("{} {} {} {}", it.0, it.1, it.2, it.3);
+        line(text, pictures.iter().map(picture))
+    };
+    let expect: Vec<String> = expect.iter().map(expected).collect();
+    let turns: Vec<String> = chat(&request).messages.iter().map(told).collect();
+    assert_eq!(turns, expect, "{body}");
     let fault = chat(&request).texts_only().expect_err("it cannot see");
     assert_eq!(fault.param.as_deref(), Some("messages"));
     assert!(fault.message.contains("reads text alone"), "{fault}");
