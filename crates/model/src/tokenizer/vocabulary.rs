@@ -195,7 +195,7 @@ fn scores(file: &Gguf) -> Result<Vec<f64>, Error> {
 
 /// Characters with spaces on both sides, and those with one behind.
 fn spaced(file: &Gguf) -> Result<[String; 2], Error> {
-    let text = |key: &str| Ok(optional(file.str(key))?.unwrap_or_default().to_owned());
+    let text = |key: &str| Ok::<_, Error>(optional(file.str(key))?.unwrap_or_default().to_owned());
     Ok([text("tokenizer.ingle.spaced")?, text("tokenizer.ingle.spaced_behind")?])
 }
 
