@@ -144,16 +144,12 @@ impl Vocabulary {
             }
             _ => None,
         };
-        let spaced = |name: &str| text(&format!("tokenizer.ingle.{name}")).map(str::to_owned);
         let switch = |name: &str| optional(file.bool(&format!("tokenizer.ingle.{name}")));
         Ok(Self {
             model: text(&key("model"))?.to_owned(),
             pre: text(&key("pre"))?.to_owned(),
             tokens,
-            scores: match optional(file.f64s("tokenizer.ingle.scores"))? {
-                Some(unrounded) => unrounded,
-                None => optional(file.f64s(&key("scores")))?.unwrap_or_default(),
-            },
+            scores: scores(file)?,
             kinds: kinds.into_iter().map(TokenKind::from_gguf).collect(),
             merges: texts("merges")?,
             bos: id("bos"),
@@ -178,7 +174,7 @@ impl Vocabulary {
             remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
             charsmap: charsmap(file)?,
             clean: switch("clean")?.unwrap_or(false),
-            spaced: [spaced("spaced")?, spaced("spaced_behind")?],
+            spaced: spaced(file)?,
             // No key of others says it; llama.cpp goes by the name as well.
             swallow_after_special: switch("swallow_after_special")?
                 .unwrap_or(name.contains("phi-3") || name.contains("phi3")),
@@ -187,6 +183,20 @@ impl Vocabulary {
             around,
         })
     }
+}
+
+/// Scores; where a file has them unrounded too, those.
+fn scores(file: &Gguf) -> Result<Vec<f64>, Error> {
+    match optional(file.f64s("tokenizer.ingle.scores"))? {
+        Some(unrounded) => Ok(unrounded),
+        None => Ok(optional(file.f64s("tokenizer.ggml.scores"))?.unwrap_or_default()),
+    }
+}
+
+/// Characters with spaces on both sides, and those with one behind.
+fn spaced(file: &Gguf) -> Result<[String; 2], Error> {
+    let text = |key: &str| Ok::<_, Error>(optional(file.str(key))?.unwrap_or_default().to_owned());
+    Ok([text("tokenizer.ingle.spaced")?, text("tokenizer.ingle.spaced_behind")?])
 }
 
 /// `tokenizer.ggml.precompiled_charsmap`; files have it as signed or unsigned bytes.
