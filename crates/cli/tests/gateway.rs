@@ -251,7 +251,10 @@ fn what_is_spent_is_never_more_than_may_be() {
     assert_eq!(ask(&server).status, 200);
     assert_eq!(ask(&server).status, 200);
     let over = ask(&server);
-    assert_eq!((over.status, over.json()["error"]["code"].as_str()), (402, Some("insufficient_quota")));
+    assert_eq!(
+        (over.status, over.json()["error"]["code"].as_str()),
+        (402, Some("insufficient_quota"))
+    );
     drop(server);
     // Another process finds what was spent in the ledger.
     let server = place.serve(&text);

@@ -17,9 +17,7 @@ pub mod wire;
 
 pub use adapter::{Adapter, Which};
 pub use beams::{Beam, Beams};
-pub use chat::{
-    Chat, Effort, Message, Picture, Reasoning, Source, Tool, ToolCall, ToolChoice,
-};
+pub use chat::{Chat, Effort, Message, Picture, Reasoning, Source, Tool, ToolCall, ToolChoice};
 pub use encode::{
     Encoded, Encoding, Long, Output, Passage, Read, Reads, Tag, Vectors, Want, Written,
 };

@@ -15,15 +15,14 @@ fn texts() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<[u32; 6]>().prop_map(|[prompt, cached, completion, reasoning, accepted, rejected]| {
-        Usage {
-            prompt_tokens: prompt,
-            cached_tokens: cached,
-            completion_tokens: completion,
-            reasoning_tokens: reasoning,
-            accepted_tokens: accepted,
-            rejected_tokens: rejected,
-        }
+    any::<[u32; 7]>().prop_map(|all| Usage {
+        prompt_tokens: all[0],
+        cached_tokens: all[1],
+        written_tokens: all[2],
+        completion_tokens: all[3],
+        reasoning_tokens: all[4],
+        accepted_tokens: all[5],
+        rejected_tokens: all[6],
     })
 }
 

@@ -157,10 +157,7 @@ impl Answer {
     fn observe(&mut self, index: usize, event: &Event, at: Instant) {
         let metrics = &self.state.metrics;
         match event {
-            Event::Text(_)
-            | Event::Reasoning(_)
-            | Event::ToolCall { .. }
-            | Event::Passed(_) => {
+            Event::Text(_) | Event::Reasoning(_) | Event::ToolCall { .. } | Event::Passed(_) => {
                 self.tally.piece(index);
                 if !self.admitted.waited_for {
                     return;

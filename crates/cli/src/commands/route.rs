@@ -174,7 +174,8 @@ fn tell(args: &Explain, ui: &mut Ui) -> anyhow::Result<()> {
         ui.note("budgets are taken as unspent, and all providers as well");
         return ui.line(decision.explain().trim_end());
     }
-    let step = |it: &Step| json!({ "candidate": it.candidate, "taken": it.taken, "reason": it.reason });
+    let step =
+        |it: &Step| json!({ "candidate": it.candidate, "taken": it.taken, "reason": it.reason });
     let (tried, refused) = match &decision.outcome {
         Ok(choices) => (choices.iter().map(|it| it.candidate.to_string()).collect(), None),
         Err(refused) => (Vec::new(), Some(refused.message.clone())),

@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
+use gateway::Nobody;
+pub(super) use gateway::{Door, GatewayArgs};
 use ingle_engine::{AdapterFile, Bounds};
 use ingle_model::pull::Store;
 use ingle_protocol::KeepAlive;
 use ingle_records::Records;
 use ingle_server::{AccessLog, Config, DEFAULT_PORT, Error, Key, Limits, Slot, Stop};
 pub(super) use models::Models;
-use gateway::Nobody;
-pub(super) use gateway::{Door, GatewayArgs};
 use ops::OpsArgs;
 use reload::Watch;
 use settings::Settings;
@@ -212,7 +212,8 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         .build()
         .context("no threads for the server")?;
     let no_local = args.no_local;
-    let door = Arc::new(Door::new(args.gateway, args.records.as_deref(), runtime.handle().clone())?);
+    let door =
+        Arc::new(Door::new(args.gateway, args.records.as_deref(), runtime.handle().clone())?);
     let loaded = Arc::<OnceLock<Arc<Models>>>::default();
     let start = Start {
         door: Arc::clone(&door),
@@ -251,7 +252,9 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         start.announce(ui, "listening", &url)?;
         let (json, quiet, control) = (ui.json, ui.quiet, bound.control());
         let models = Arc::clone(&loaded);
-        tokio::spawn(Watch { argv, settings, control, models, door: Arc::clone(&door), json, quiet }.run());
+        tokio::spawn(
+            Watch { argv, settings, control, models, door: Arc::clone(&door), json, quiet }.run(),
+        );
         let load = move |slot: &Slot| {
             if !no_local {
                 return start.run(slot, &url);

@@ -105,8 +105,7 @@ pub(super) fn facts(
             }
             continue;
         }
-        let its =
-            |it: &&Measured| it.provider == candidate.provider && it.model == candidate.model;
+        let its = |it: &&Measured| it.provider == candidate.provider && it.model == candidate.model;
         if let Some(measured) = measured.iter().find(its) {
             facts.insert(candidate, of_measured(measured, now_ms));
         }

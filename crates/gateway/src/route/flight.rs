@@ -408,8 +408,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
             max_tokens: most,
         }],
         total: total.map(Duration::from_millis),
-        prompt_tokens: u32::try_from(super::ask::needs(&request).prompt_tokens)
-            .unwrap_or(u32::MAX),
+        prompt_tokens: u32::try_from(super::ask::needs(&request).prompt_tokens).unwrap_or(u32::MAX),
     };
     let (told, choice) = (Arc::clone(flight), choice.clone());
     let call = held.remote.send(

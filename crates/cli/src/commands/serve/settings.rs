@@ -239,8 +239,7 @@ impl Settings {
         if let Some(path) = &args.keys_file {
             keys.extend(Ring::read(&path.display().to_string())?.keys.iter().map(|row| row.key()));
         }
-        let files =
-            [args.config.clone(), args.keys_file.clone(), args.gateway.policy.clone()];
+        let files = [args.config.clone(), args.keys_file.clone(), args.gateway.policy.clone()];
         let plain = args.api_key_file.as_ref().filter(|path| *path != "-").map(PathBuf::from);
         let files = files.into_iter().chain([plain]).flatten().collect();
         Ok(Self { told: told(&matches, &in_file), args, keys, files })
