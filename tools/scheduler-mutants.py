@@ -40,7 +40,7 @@ MUTANTS = [
     ("A key leaves the prefix out", BLOCKS, "[prefix as u32, (prefix >> 32) as u32].into_iter()", "[prefix as u32 * 0, 0].into_iter()"),
     ("A chain's number is used again", BLOCKS, "        self.next_chain += 1;\n", "        self.next_chain = Chain::FIRST.0 + self.next_chain % 7;\n"),
     ("A chain stands still", BLOCKS, "chain = self.chain_of(id);", "let _ = &mut chain;"),
-    ("The last to publish wins", BLOCKS, "if let Some(&twin) = self.by_key.get(&key) {", "if let Some(&twin) = self.by_key.get(&key).filter(|_| false) {"),
+    ("The last to publish wins", BLOCKS, "self.by_key.get(&key(prefix.chain, tokens)) {", "self.by_key.get(&key(prefix.chain, tokens)).filter(|_| false) {"),
     ("A twin's own block is not given back", BLOCKS, "            self.release(vec![own]);\n", ""),
     ("A twin is used without being held", BLOCKS, "            self.hold(&[twin]);\n", ""),
     ("A found prefix may leave nothing to compute", LIB, "self.computed..self.tokens.len() - 1]", "self.computed..self.tokens.len()]"),

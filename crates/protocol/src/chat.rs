@@ -72,7 +72,7 @@ impl Chat {
         let Some(turn) = seen else { return Ok(()) };
         let message = format!(
             "'messages' has a picture in a turn of role {:?}, and this model reads text alone: \
-             leave it out, or ask a model that can see",
+             leave images out, or ask a model that can see",
             turn.role.chars().take(32).collect::<String>()
         );
         Err(Fault::caller(message).at("messages"))

@@ -70,8 +70,9 @@ macro_rules! layouts {
             Layout::Grid { grid, group } => match (
                 grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.scales,
             ) {
-                $(($bits, $offset, $mins, $halves, Scales::$scales) =>
-                    product::tile::<$S, $kind, false, $bits, $offset, $mins, $halves>($w, $at, $x, $y),)*
+                $(($bits, $offset, $mins, $halves, Scales::$scales) => product::tile::<
+                    $S, $kind, false, $bits, $offset, $mins, $halves,
+                >($w, $at, $x, $y),)*
                 other => unreachable!("no kernel for layout {other:?}; this is a bug"),
             },
         }

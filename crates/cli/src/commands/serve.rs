@@ -198,12 +198,6 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let args = settings.args.clone();
     let records = records(args.records.as_deref())?;
     let config = args.ops.on(Config { records, ..config(&settings)? }).map_err(usage)?;
-    let any_installed = args.any_installed || args.allow_pull;
-    if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
-        return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
-    }
-    let named = if args.no_local { Vec::new() } else { named(args.models, args.name)? };
-    apart(&named, &args.lora)?;
     // The flag's handler has to be there before the runtime adds its own behind it.
     ui::hand_over();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -212,27 +206,10 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         .build()
         .context("no threads for the server")?;
     let no_local = args.no_local;
-    let door =
-        Arc::new(Door::new(args.gateway, args.records.as_deref(), runtime.handle().clone())?);
-    let loaded = Arc::<OnceLock<Arc<Models>>>::default();
-    let start = Start {
-        door: Arc::clone(&door),
-        loaded: Arc::clone(&loaded),
-        adapters: args.lora,
-        named,
-        any_installed,
-        bounds: Bounds {
-            keep_alive: args.keep_alive,
-            ..args.memory_mb.map_or_else(Bounds::default, |mb| Bounds {
-                memory_bytes: u64::from(mb) * 1_000_000,
-                ..Bounds::default()
-            })
-        },
-        draft: args.model.draft_model.clone(),
-        options: args.prefix.on(args.model.options()),
-        json: ui.json,
-        quiet: ui.quiet,
-    };
+    let folder = args.records.as_deref();
+    let door = Arc::new(Door::new(args.gateway.clone(), folder, runtime.handle().clone())?);
+    let start = start(args, Arc::clone(&door), ui)?;
+    let loaded = Arc::clone(&start.loaded);
     let outcome = runtime.block_on(async {
         // With nothing to read again SIGHUP is what it always was: the terminal is gone, the end.
         let stop = ingle_server::signals(!settings.are_read_again())?;
@@ -272,7 +249,35 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     outcome
 }
 
-/// What is to be served: names are given once, and `--as` to one model.
+/// What is to be served, and how.
+fn start(args: Args, door: Arc<Door>, ui: &Ui) -> anyhow::Result<Start> {
+    let any_installed = args.any_installed || args.allow_pull;
+    if args.model.draft_model.is_some() && (args.models.len() > 1 || any_installed) {
+        return Err(Usage("--draft-model is for one model: serve it alone".into()).into());
+    }
+    let named = if args.no_local { Vec::new() } else { named(args.models, args.name)? };
+    apart(&named, &args.lora)?;
+    let memory = args.memory_mb.map(|mb| u64::from(mb) * 1_000_000);
+    let usual = Bounds::default();
+    Ok(Start {
+        door,
+        loaded: Arc::default(),
+        adapters: args.lora,
+        named,
+        any_installed,
+        bounds: Bounds {
+            keep_alive: args.keep_alive,
+            memory_bytes: memory.unwrap_or(usual.memory_bytes),
+            ..usual
+        },
+        draft: args.model.draft_model.clone(),
+        options: args.prefix.on(args.model.options()),
+        json: ui.json,
+        quiet: ui.quiet,
+    })
+}
+
+/// The names of what is to be served: names are given once, and `--as` to one model.
 fn named(mut models: Vec<Named>, name: Option<String>) -> anyhow::Result<Vec<Named>> {
     match (name, models.as_mut_slice()) {
         (Some(name), [one]) => one.name = name,

@@ -8,6 +8,7 @@ use ingle_protocol::Origin;
 
 use super::table::{Class, Provider, Rule, Table, among};
 use super::{Ask, Found};
+use crate::privacy::Kind;
 
 /// What holds for a request's data.
 #[derive(Debug)]
@@ -82,8 +83,14 @@ fn told(rule: &Rule, origin: &Origin) -> bool {
 fn seen(rule: &Rule, found: &Found) -> bool {
     let Some(kinds) = &rule.detected else { return true };
     let Found::Kinds(all) = found else { return false };
-    let counts = all.iter().filter(|(kind, _)| among(kinds, kind)).map(|(_, count)| *count);
+    let counts = all.iter().filter(|(kind, _)| covers(kinds, kind)).map(|(_, count)| *count);
     counts.fold(0_u32, u32::saturating_add) >= rule.at_least
+}
+
+/// Whether these name a kind of what is found: itself, or its group.
+pub(super) fn covers(patterns: &[String], kind: &str) -> bool {
+    let group = Kind::named(kind).map(|kind| kind.group().name());
+    among(patterns, kind) || group.is_some_and(|group| among(patterns, group))
 }
 
 impl Holds<'_> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use toml::Spanned;
 
+use super::classes::covers;
 use super::place::{At, Wrong, line};
 use super::rows::{self, Decimal, Many, Named};
 use super::table::{
@@ -14,6 +15,7 @@ use super::table::{
 };
 use crate::budget::Period;
 use crate::prices::{LocalCost, Price, Rates, Tier, money};
+use crate::privacy;
 
 /// A policy with all that one may say, and what each is for.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -337,6 +339,14 @@ fn rule(row: Spanned<rows::Rule>, text: &str, known: &Known) -> Read<Rule> {
     if let Some(it) = row.at_least.as_ref().filter(|_| row.detected.is_none()) {
         return Err(At::new(it, "`at_least` counts what is `detected`: name kinds there"));
     }
+    let detected = list(row.detected)?;
+    for name in detected.iter().flatten() {
+        let one = std::slice::from_ref(name);
+        if !privacy::Kind::all().any(|kind| covers(one, kind.name())) {
+            let told = format!("nothing is found under the name {name:?}: docs/PRIVACY.md has all");
+            return Err(At(place, told));
+        }
+    }
     let rule = Rule {
         class: known.class(row.class)?,
         key: list(row.key)?,
@@ -344,7 +354,7 @@ fn rule(row: Spanned<rows::Rule>, text: &str, known: &Known) -> Read<Rule> {
         path: list(row.path)?,
         workspace: list(row.workspace)?,
         header,
-        detected: list(row.detected)?,
+        detected,
         at_least: bounded(row.at_least, 1, 1, u32::MAX)?,
         line: line(text, place.start),
     };

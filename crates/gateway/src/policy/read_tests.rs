@@ -182,7 +182,12 @@ fn rules_and_budgets_say_something() {
     refused("[[rules]]\nclass = \"c\"", "5:", "`default_class`");
     refused("[[rules]]\nclass = \"c\"\nkey = []", "6:9: ", "an empty list");
     refused("[[rules]]\nclass = \"c\"\nkey = [\"k\"]\nat_least = 2", "8:12: ", "name kinds");
-    refused("[[rules]]\nclass = \"c\"\ndetected = [\"k\"]\nat_least = 0", "8:12: ", "not from 1");
+    refused("[[rules]]\nclass = \"c\"\ndetected = [\"ibam\"]", "5:1: ", "under the name");
+    refused(
+        "[[rules]]\nclass = \"c\"\ndetected = [\"iban\"]\nat_least = 0",
+        "8:12: ",
+        "not from 1",
+    );
     let budget = |text: &str, place: &str, why: &str| {
         refused(&format!("[budgets.x]\n{text}"), place, why);
     };

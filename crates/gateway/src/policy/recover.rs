@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn entries_are_charged_where_their_calls_were() {
         let text = "[providers.far]\nkind = \"openai\"\n\
-                    [budgets.all]\nper = \"forever\"\nmicros = 10\n\
+                    [budgets.all]\nscope = \"all\"\nper = \"forever\"\nusd = 10\n\
                     [budgets.team]\nscope = \"team\"\nper = \"day\"\ntokens = 100\n";
         let table = Table::read("policy.toml", text).expect("a policy");
         let entry = |provider: &str, at_ms| Entry {

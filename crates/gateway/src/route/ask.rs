@@ -98,10 +98,18 @@ pub(super) fn facts(
 ) -> Result<BTreeMap<Candidate, Fact>, Fault> {
     let measured = held.remote.facts();
     let mut facts = BTreeMap::new();
-    for candidate in policy::candidates(&held.table, model) {
+    let all = policy::candidates(&held.table, model);
+    let named = held.table.models.iter().find(|alias| alias.name == model);
+    let choice = named.is_some_and(|alias| alias.candidates.len() > 1);
+    // Where nobody else can be asked, what this machine cannot do it says best itself.
+    let alone = !choice && all.iter().all(Candidate::is_local);
+    for candidate in all {
         if candidate.is_local() {
             if let Some(card) = local.find(&candidate.model)? {
-                facts.insert(candidate, of_card(&card, now_ms));
+                let known = of_card(&card, now_ms);
+                let Fact { health, in_flight, .. } = known;
+                let bare = Fact { health, in_flight, ..Fact::default() };
+                facts.insert(candidate, if alone { bare } else { known });
             }
             continue;
         }

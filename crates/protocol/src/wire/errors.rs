@@ -175,8 +175,9 @@ mod tests {
     fn every_kind_is_one_row() {
         use Kind::*;
         let all = [
-            Invalid, Key, Forbidden, NoRoute, NoModel, NoRecord, NoPrevious, Method, Conflict,
-            Slow, Late, TooLarge, MediaType, Busy, Limit, Ours, NotBuilt, Provider, NotReady,
+            Invalid, Key, Forbidden, Budget, NoRoute, NoModel, NoRecord, NoPrevious, Method,
+            Conflict, Slow, Late, TooLarge, MediaType, Busy, Limit, Ours, NotBuilt, Provider,
+            NotReady,
         ];
         for kind in all {
             assert_eq!(KINDS.iter().filter(|row| row.0 == kind).count(), 1, "{kind:?}");

@@ -107,8 +107,8 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Opens the ledger, in this folder where no place is named, and reads the policy once, so that what is wrong is told before anything
-    /// is served.
+    /// Opens the ledger, in this folder where no place is named, and reads the policy once, so that
+    /// what is wrong is told before anything is served.
     pub(crate) fn new(
         args: GatewayArgs,
         folder: Option<&Path>,
