@@ -1,17 +1,21 @@
 //! What may be spent and is: money and tokens are reserved before a call at its worst case and
 //! settled after it, so that what is settled and what is reserved never exceed a limit together. A
 //! state machine of plain values: time is an argument. Absent: what a call costs (`prices`), whose
-//! budgets it falls in (`policy`), and where several processes keep them together (`store`).
+//! budgets it falls in (`policy`), and where they are kept (`store`; `redis` for several processes).
 //!
 //! The worst case is a true bound as long as two things are so. A prompt has no more tokens than
 //! [`prompt_bound`] says; and who sends the call on sends the `max_tokens` with it that it was
 //! reserved for, which caps the answer, thoughts included. A provider that tells of more than that
 //! is not believed: what is charged is the reservation, and the rest is reported.
 
+mod place;
+mod redis;
 mod state;
 mod store;
 mod window;
 
+pub use self::redis::{Redis, SHARED_CLAIMS_MAX, SHARED_MAX, open};
+pub use place::{BadPlace, Place};
 pub use state::{
     ACCOUNTS_MAX, Account, Amount, Claim, Limit, Lost, OPEN_MAX, Open, Refusal, Settled, Standing,
     State,

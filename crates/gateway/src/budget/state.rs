@@ -30,14 +30,14 @@ impl Amount {
         }
     }
 
-    fn less(self, other: Self) -> Self {
+    pub(super) fn less(self, other: Self) -> Self {
         Self {
             micros: self.micros.saturating_sub(other.micros),
             tokens: self.tokens.saturating_sub(other.tokens),
         }
     }
 
-    fn least(self, other: Self) -> Self {
+    pub(super) fn least(self, other: Self) -> Self {
         Self { micros: self.micros.min(other.micros), tokens: self.tokens.min(other.tokens) }
     }
 }
@@ -325,7 +325,7 @@ impl State {
 }
 
 /// Each account once, with the least of its limits.
-fn merged(claims: &[Claim]) -> BTreeMap<&Account, Limit> {
+pub(super) fn merged(claims: &[Claim]) -> BTreeMap<&Account, Limit> {
     let mut all: BTreeMap<&Account, Limit> = BTreeMap::new();
     for claim in claims {
         let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();

@@ -1,6 +1,6 @@
 //! Where budgets are kept. What one process keeps in its memory, several share through a database:
 //! each method is one transaction there, and `reserve` compares and takes in it, so that two
-//! processes never spend the same money. Absent: the databases.
+//! processes never spend the same money. Absent: the databases (`redis`).
 
 use std::sync::{Mutex, PoisonError};
 
