@@ -8,9 +8,10 @@
 //!
 //! With `--rate` calls are sent when they are due, whatever became of those before (open loop), and
 //! a call's latency counts from when it was due: who waits for a free connection waits for its
-//! answer, too. Without, each connection asks again as soon as it is answered (closed loop). It ends
-//! after `--calls` or `--seconds`, whichever is first. The result is one JSON object on standard
-//! output; at each tenth of `--calls` a line of JSON on standard error says how many were answered.
+//! answer, too. Without, each connection asks again as soon as it is answered (closed loop). It
+//! ends after `--calls` or `--seconds`, whichever is first. The result is one JSON object on
+//! standard output; at each tenth of `--calls` a line of JSON on standard error says how many were
+//! answered.
 //!
 //! Each of both is one thread, so that it can be pinned to a core. Absent: TLS, keys, and starting
 //! or stopping what is measured.
