@@ -111,7 +111,7 @@ impl Life<'_> {
 }
 
 /// Lives of a store and of the state machine, step by step.
-pub fn agrees(make: Make<'_>) {
+pub(crate) fn agrees(make: Make<'_>) {
     let config = ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() };
     let chance = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let lives = prop::collection::vec(act(), 1..120);

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A wire to a port of this machine.
-pub struct Wire {
+pub(crate) struct Wire {
     /// Where it begins.
-    pub port: u16,
+    pub(crate) port: u16,
     cut: Arc<AtomicBool>,
 }
 
 impl Wire {
     /// One that leads there.
-    pub fn to(port: u16) -> Self {
+    pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let here = listener.local_addr().expect("it listens").port();
         let cut = Arc::new(AtomicBool::new(false));
@@ -34,12 +34,12 @@ impl Wire {
     }
 
     /// Loses the next answer.
-    pub fn lose_next(&self) {
+    pub(crate) fn lose_next(&self) {
         self.cut.store(true, Ordering::SeqCst);
     }
 
     /// Whether that has happened.
-    pub fn has_lost(&self) -> bool {
+    pub(crate) fn has_lost(&self) -> bool {
         !self.cut.load(Ordering::SeqCst)
     }
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use ingle_gateway::budget::{Place, Redis};
 
 /// It needs one, in clients' first words.
-pub const PASSWORD: &str = "pass:word@1";
+pub(crate) const PASSWORD: &str = "pass:word@1";
 /// As a URL has it.
 const ESCAPED: &str = "pass%3Aword%401";
 
 /// A server, stopped when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     folder: PathBuf,
     port: u16,
     settings: Vec<String>,
@@ -24,7 +24,7 @@ pub struct Server {
 
 impl Server {
     /// One that was just made; or why there can be none.
-    pub fn new(settings: &[&str]) -> Result<Self, String> {
+    pub(crate) fn new(settings: &[&str]) -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let found = Command::new("redis-server").arg("--version").output();
         found.map_err(|error| format!("redis-server cannot be started: {error}"))?;
@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// Starts it, with what it kept on the disk.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = File::create(self.folder.join("log")).expect("is made");
         let mut command = Command::new("redis-server");
         command.arg("--dir").arg(&self.folder).arg("--unixsocket").arg(self.folder.join("socket"));
@@ -63,41 +63,41 @@ impl Server {
     }
 
     /// Kills it.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().and_then(|()| process.wait()).expect("it runs");
         }
     }
 
     /// Its URL, over its socket.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}?pass={ESCAPED}", self.folder.join("socket").display())
     }
 
     /// The same over TCP, where its port or another's.
-    pub fn tcp(&self, port: Option<u16>) -> String {
+    pub(crate) fn tcp(&self, port: Option<u16>) -> String {
         format!("redis://:{ESCAPED}@127.0.0.1:{}/0", port.unwrap_or(self.port))
     }
 
     /// Its port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Budgets there, as they are.
-    pub fn open(&self) -> Redis {
+    pub(crate) fn open(&self) -> Redis {
         let place: Place = self.url().parse().expect("a place");
         Redis::open(&place).expect("it answers")
     }
 
     /// Budgets there, all forgotten.
-    pub fn empty(&self) -> Redis {
+    pub(crate) fn empty(&self) -> Redis {
         let _: String = self.ask(&["FLUSHALL"]);
         self.open()
     }
 
     /// Asks it anything.
-    pub fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.url()).expect("a URL");
         let mut connection = client.get_connection().expect("it answers");
         let mut command = redis::cmd(words[0]);

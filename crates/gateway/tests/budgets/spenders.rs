@@ -169,7 +169,7 @@ fn spend(server: &Server, most: &[usize]) -> Vec<(Amount, u64)> {
     sums
 }
 
-pub fn all_live(server: &Server) {
+pub(crate) fn all_live(server: &Server) {
     let sums = spend(server, &[usize::MAX; 2]);
     let all = at_once(&server.open())[0];
     let micros: u64 = sums.iter().map(|it| it.0.micros).sum();
@@ -182,7 +182,7 @@ pub fn all_live(server: &Server) {
     assert!(tokens > 8_990 || micros > 19_960, "all of it is spent: {micros} {tokens}");
 }
 
-pub fn one_is_killed(server: &Server) {
+pub(crate) fn one_is_killed(server: &Server) {
     // Its last calls stay open until they are too old.
     let sums = spend(server, &[usize::MAX, usize::MAX, 20]);
     let store = server.open();

@@ -5,9 +5,9 @@ use ingle_gateway::budget::{Account, Amount, Claim, Limit, Period, Refusal, Stan
 use crate::life;
 
 /// Makes an empty store.
-pub type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
+pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
 
-pub const SUITE: &[(&str, fn(Make<'_>))] = &[
+pub(crate) const SUITE: &[(&str, fn(Make<'_>))] = &[
     ("within every limit or not at all", within_limits),
     ("what is not open cannot end", not_open),
     ("an end is at most what was held", ends),
@@ -20,19 +20,19 @@ pub const SUITE: &[(&str, fn(Make<'_>))] = &[
 
 const DAY_MS: u64 = 86_400_000;
 
-pub fn amount(micros: u64, tokens: u64) -> Amount {
+pub(crate) fn amount(micros: u64, tokens: u64) -> Amount {
     Amount { micros, tokens }
 }
 
-pub fn account(name: &str, at_ms: u64) -> Account {
+pub(crate) fn account(name: &str, at_ms: u64) -> Account {
     Account { name: name.into(), window: Period::Day.window(at_ms) }
 }
 
-pub fn claim(name: &str, at_ms: u64, micros: Option<u64>, tokens: Option<u64>) -> Claim {
+pub(crate) fn claim(name: &str, at_ms: u64, micros: Option<u64>, tokens: Option<u64>) -> Claim {
     Claim { account: account(name, at_ms), limit: Limit { micros, tokens } }
 }
 
-pub fn standing(store: &dyn Store, account: &Account) -> Standing {
+pub(crate) fn standing(store: &dyn Store, account: &Account) -> Standing {
     store.standings(std::slice::from_ref(account)).expect("it answers")[0]
 }
 
