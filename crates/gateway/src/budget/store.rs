@@ -106,7 +106,3 @@ impl Store for Memory {
         Ok(self.with(|state| accounts.iter().map(|it| state.standing(it)).collect()))
     }
 }
-
-#[cfg(test)]
-#[path = "store_tests.rs"]
-mod tests;

@@ -11,9 +11,9 @@ if before[1] and not before[2] then
   if before[1] == try then return {'ok', step()} end
   return {'twice'}
 end
-redis.call('ZREMRANGEBYSCORE', at .. 'accounts', '-inf', ARGV[10])
+local accounts = at .. 'accounts'
 if redis.call('ZCARD', opens) >= tonumber(ARGV[8])
-  or redis.call('ZCARD', at .. 'accounts') + claims > tonumber(ARGV[9]) then
+  or redis.call('ZCOUNT', accounts, '(' .. ARGV[10], '+inf') + claims > tonumber(ARGV[9]) then
   return {'full'}
 end
 for claim = 0, claims - 1 do
@@ -28,8 +28,9 @@ for claim = 0, claims - 1 do
   end
 end
 
+-- What makes something goes before what removes something: a server without memory refuses the
+-- former only where nothing was written yet.
 local fields = {'begun', try, 'at_ms', ARGV[7], 'sent', '0', 'micros', micros, 'tokens', tokens}
-redis.call('DEL', key)
 for claim = 0, claims - 1 do
   local base = first + width * claim
   local name, keep = ARGV[base + 1], ARGV[base + 3]
@@ -39,10 +40,12 @@ for claim = 0, claims - 1 do
   if keep ~= '' and redis.call('PTTL', account(name)) < tonumber(keep) then
     redis.call('PEXPIRE', account(name), keep)
   end
-  redis.call('ZADD', at .. 'accounts', ARGV[base + 2], name)
+  redis.call('ZADD', accounts, ARGV[base + 2], name)
   fields[#fields + 1] = tostring(claim + 1)
   fields[#fields + 1] = name
 end
-redis.call('HSET', key, unpack(fields))
 redis.call('ZADD', opens, ARGV[7], id)
+redis.call('DEL', key)
+redis.call('HSET', key, unpack(fields))
+redis.call('ZREMRANGEBYSCORE', accounts, '-inf', ARGV[10])
 return {'ok', step()}
