@@ -13,8 +13,8 @@
 //! standard output; at each tenth of `--calls` a line of JSON on standard error says how many were
 //! answered.
 //!
-//! Each of both is one thread, so that it can be pinned to a core. Absent: TLS, keys, and starting
-//! or stopping what is measured.
+//! Either works on one thread, beside which the driver has one that keeps time; both fit on a core.
+//! Absent: TLS, keys, and starting or stopping what is measured.
 
 #![forbid(unsafe_code)]
 
