@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
-use ingle_gateway::budget::{Amount, Memory, State};
+use ingle_gateway::budget::{Amount, Memory, State, Store as Accounts, open};
 use ingle_gateway::policy::{self, Table};
 use ingle_gateway::remote::World;
 use ingle_gateway::remote::net::{Net, Proxy};
@@ -43,6 +43,12 @@ pub(crate) struct GatewayArgs {
     /// Keep no receipts
     #[arg(long, conflicts_with = "ledger")]
     pub(super) no_ledger: bool,
+
+    /// A Redis server that keeps the policy's budgets, `redis://host:port`, for several servers that
+    /// share them [default: this process, which begins by what the ledger tells]
+    #[arg(long, value_name = "URL", env = "INGLE_BUDGETS", hide_env_values = true)]
+    #[arg(requires = "policy")]
+    pub(super) budgets: Option<String>,
 
     /// Wait until the disk has each receipt, so that a power cut loses none; otherwise it survives
     /// the program's end, whatever that is
@@ -136,7 +142,10 @@ impl Door {
     /// The gateway before these models.
     pub(super) fn before(&self, local: Arc<dyn Provider>) -> anyhow::Result<Arc<dyn Provider>> {
         let held = self.held()?;
-        let budgets = self.recovered(&held.table)?;
+        let store: Arc<dyn Accounts> = match &self.args.budgets {
+            Some(url) => open(url)?,
+            None => Arc::new(Memory::new(self.recovered(&held.table)?)),
+        };
         let book: Arc<dyn Book> = match &self.ledger {
             Some(ledger) => Arc::new(Pages(Arc::clone(ledger))),
             None => Arc::new(Forgetful),
@@ -144,7 +153,7 @@ impl Door {
         let gateway = Gateway::new(Parts {
             local,
             held,
-            store: Arc::new(Memory::new(budgets)),
+            store,
             book,
             handle: self.handle.clone(),
             now_ms: Arc::new(now_ms),

@@ -37,7 +37,7 @@ const LIVE: &[&str] = &[
     "max_answers",
 ];
 /// Settings that are not shown.
-const SECRET: &[&str] = &["api_key", "otlp_headers"];
+const SECRET: &[&str] = &["api_key", "budgets", "ledger", "otlp_headers"];
 /// What is no setting and stands in the file, too.
 const KEYS: &str = "keys";
 
