@@ -90,12 +90,17 @@ fn spender() {
 }
 
 fn start(server: &Server, name: &str) -> Child {
+    let mut command = command(&server.url(), name);
+    command.spawn().expect("starts")
+}
+
+fn command(url: &str, name: &str) -> Command {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
     command.args(["--exact", "spenders::spender", "--ignored", "--nocapture"]);
-    command.env(URL, server.url()).env(NAME, name);
+    command.env(URL, url).env(NAME, name);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    command.spawn().expect("starts")
+    command
 }
 
 /// What a child says that it was charged, and how many calls it was refused; it is killed after so
@@ -198,4 +203,16 @@ pub(crate) fn one_is_killed(server: &Server) {
     let known: u64 = sums[..2].iter().map(|it| it.0.micros).sum();
     assert!(after[0].spent.micros >= known + charged, "{after:?} {sums:?}");
     println!("{} calls of the dead, {charged} micro-dollars at their worst", lost.len());
+}
+
+/// A child that is told whom to believe spends over TLS; who is not believes nobody.
+pub(crate) fn over_tls(server: &Server, url: &str) {
+    let refused = ingle_gateway::budget::open(url).map(drop);
+    let Err(Refusal::Broken(said)) = refused else { panic!("{refused:?}") };
+    assert!(said.contains("rediss://localhost") && said.contains("certificate"), "{said}");
+    let mut child = command(url, "a");
+    let child = child.env("SSL_CERT_FILE", server.authority()).spawn().expect("starts");
+    let (charged, _) = listen(child, usize::MAX);
+    assert!(charged.micros > 0, "it spent");
+    assert_eq!(at_once(&server.open())[0].spent, charged);
 }
