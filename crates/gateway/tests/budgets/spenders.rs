@@ -180,7 +180,6 @@ pub(crate) fn all_live(server: &Server) {
     let micros: u64 = sums.iter().map(|it| it.0.micros).sum();
     let tokens: u64 = sums.iter().map(|it| it.0.tokens).sum();
     assert_eq!(all, Standing { spent: amount(micros, tokens), ..Standing::default() });
-    println!("{all:?}, of which {sums:?}");
     for (charged, refused) in sums {
         assert!(charged.micros > 0 && refused > 0, "each had a share, and both wanted more");
     }
@@ -202,7 +201,6 @@ pub(crate) fn one_is_killed(server: &Server) {
     assert_eq!((after[0].reserved, after[0].calls), (amount(0, 0), 0));
     let known: u64 = sums[..2].iter().map(|it| it.0.micros).sum();
     assert!(after[0].spent.micros >= known + charged, "{after:?} {sums:?}");
-    println!("{} calls of the dead, {charged} micro-dollars at their worst", lost.len());
 }
 
 /// A child that is told whom to believe spends over TLS; who is not believes nobody.
