@@ -164,7 +164,8 @@ def check_errors():
     assert "temperature" in str(error) and error.request_id, error
     assert error.body["error"]["type"] == "invalid_request_error", error.body
     assert error.body["request_id"] == error.request_id, error.body
-    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+    source = {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}
+    picture = {"type": "image", "source": source}
     for more, words in [
         ({"temperature": 1.5}, "between 0 and 1"),
         ({"messages": [{"role": "user", "content": [picture]}]}, "text alone"),

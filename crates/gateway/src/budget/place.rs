@@ -1,4 +1,4 @@
-//! Where budgets are kept that several processes share: a Redis server, by its URL. A place tells no
+//! Where budgets are kept that several processes share: a Redis server, by its URL. It tells no
 //! password, and nor does what is wrong with one. Absent: connections.
 
 use std::fmt;

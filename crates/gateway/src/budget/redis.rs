@@ -43,7 +43,7 @@ const AFTER_MS: u64 = 86_400_000;
 /// For how long the end of a reservation is remembered, for who asks again after its connection
 /// broke, in milliseconds.
 const ENDED_MS: u64 = 30_000;
-/// Reservations that one step ends, and accounts that one tells of, at most: no other call waits for
+/// Reservations that one step ends, and accounts that one tells of, at most: no call waits for
 /// longer.
 const STEP_MAX: usize = 512;
 
@@ -303,7 +303,7 @@ impl Store for Redis {
         self.end(id, Some(Amount::default())).map(drop)
     }
 
-    /// As [`super::State::expire`], a few hundred in each step. Whoever of several processes is first
+    /// As [`super::State::expire`], a few hundred in each step. The process that is first to ask
     /// gets a reservation told as lost; no other does. Those of a step whose answer was lost on its
     /// way are charged, and told to nobody.
     fn expire(&self, before_ms: u64) -> Result<Vec<Lost>, Refusal> {

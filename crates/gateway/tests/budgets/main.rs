@@ -62,3 +62,11 @@ fn what_a_server_forgets_is_noticed() {
         }
     }
 }
+
+#[test]
+fn a_connection_is_encrypted_where_its_url_says_so() {
+    match Server::with_tls() {
+        Ok((server, url)) => spenders::over_tls(&server, &url),
+        Err(why) => println!("\n!!! NOT CHECKED: budgets over TLS: {why}\n"),
+    }
+}

@@ -23,8 +23,37 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// One that was just made; or why there can be none.
+    /// One that was just made and runs; or why there can be none.
     pub(crate) fn new(settings: &[&str]) -> Result<Self, String> {
+        let mut server = Self::made(settings)?;
+        server.start();
+        Ok(server)
+    }
+
+    /// One that speaks TLS at a port, too, with a certificate for `localhost` that only
+    /// [`Server::authority`] vouches for; or why there can be none.
+    pub(crate) fn with_tls() -> Result<(Self, String), String> {
+        let port = free_port()?;
+        let given = port.to_string();
+        let files = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        let more = ["--tls-ca-cert-file", "cert.pem", "--tls-auth-clients", "no"];
+        let settings = [&["--tls-port", given.as_str()][..], &files, &more].concat();
+        let mut server = Self::made(&settings)?;
+        let names = vec!["localhost".to_owned()];
+        let signed = rcgen::generate_simple_self_signed(names).expect("makes a certificate");
+        let write = |name: &str, text: &str| std::fs::write(server.folder.join(name), text);
+        write("cert.pem", &signed.cert.pem()).expect("is written");
+        write("key.pem", &signed.signing_key.serialize_pem()).expect("is written");
+        server.launch()?;
+        Ok((server, format!("rediss://:{ESCAPED}@localhost:{port}")))
+    }
+
+    /// The certificate of the one that speaks TLS.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.join("cert.pem")
+    }
+
+    fn made(settings: &[&str]) -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let found = Command::new("redis-server").arg("--version").output();
         found.map_err(|error| format!("redis-server cannot be started: {error}"))?;
@@ -32,16 +61,17 @@ impl Server {
         let name = format!("ingle-budgets-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let port = free.map_err(|error| error.to_string())?.port();
+        let port = free_port()?;
         let settings = settings.iter().map(|it| (*it).to_owned()).collect();
-        let mut server = Self { folder, port, settings, process: None };
-        server.start();
-        Ok(server)
+        Ok(Self { folder, port, settings, process: None })
     }
 
     /// Starts it, with what it kept on the disk.
     pub(crate) fn start(&mut self) {
+        self.launch().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
         let log = File::create(self.folder.join("log")).expect("is made");
         let mut command = Command::new("redis-server");
         command.arg("--dir").arg(&self.folder).arg("--unixsocket").arg(self.folder.join("socket"));
@@ -53,10 +83,14 @@ impl Server {
         let began = Instant::now();
         loop {
             let said = client.get_connection().and_then(|mut it| redis::cmd("PING").query(&mut it));
-            let Err(error) = said.map(|_: String| ()) else { return };
+            let Err(error) = said.map(|_: String| ()) else { return Ok(()) };
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            let ended = self.process.as_mut().and_then(|it| it.try_wait().expect("it is ours"));
+            if let Some(status) = ended {
+                return Err(format!("the server ended: {status}: {}", log()));
+            }
             if began.elapsed() > Duration::from_secs(60) {
-                let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                panic!("the server is not there after a minute: {error}: {log}");
+                return Err(format!("the server is not there after a minute: {error}: {}", log()));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -65,7 +99,7 @@ impl Server {
     /// Kills it.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.kill().and_then(|()| process.wait()).expect("it runs");
+            process.kill().and_then(|()| process.wait()).expect("it is ours");
         }
     }
 
@@ -104,6 +138,11 @@ impl Server {
         command.arg(&words[1..]);
         command.query(&mut connection).expect("it does that")
     }
+}
+
+fn free_port() -> Result<u16, String> {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    Ok(free.map_err(|error| error.to_string())?.port())
 }
 
 impl Drop for Server {

@@ -10,8 +10,11 @@ use crate::proxy::Wire;
 use crate::server::{PASSWORD, Server};
 use crate::suite::{account, amount, claim, standing};
 
+/// What a server shows while it runs.
+type Promise = (&'static str, fn(&Server));
+
 /// What one running server shows. It is empty at the beginning of each.
-pub(crate) const PROMISES: &[(&str, fn(&Server))] = &[
+pub(crate) const PROMISES: &[Promise] = &[
     ("numbers are exact up to where they are refused", exact),
     ("what is long or many is refused", bounds),
     ("accounts go a day after their end", keys_go),

@@ -90,12 +90,17 @@ fn spender() {
 }
 
 fn start(server: &Server, name: &str) -> Child {
+    let mut command = command(&server.url(), name);
+    command.spawn().expect("starts")
+}
+
+fn command(url: &str, name: &str) -> Command {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
     command.args(["--exact", "spenders::spender", "--ignored", "--nocapture"]);
-    command.env(URL, server.url()).env(NAME, name);
+    command.env(URL, url).env(NAME, name);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    command.spawn().expect("starts")
+    command
 }
 
 /// What a child says that it was charged, and how many calls it was refused; it is killed after so
@@ -175,7 +180,6 @@ pub(crate) fn all_live(server: &Server) {
     let micros: u64 = sums.iter().map(|it| it.0.micros).sum();
     let tokens: u64 = sums.iter().map(|it| it.0.tokens).sum();
     assert_eq!(all, Standing { spent: amount(micros, tokens), ..Standing::default() });
-    println!("{all:?}, of which {sums:?}");
     for (charged, refused) in sums {
         assert!(charged.micros > 0 && refused > 0, "each had a share, and both wanted more");
     }
@@ -197,5 +201,16 @@ pub(crate) fn one_is_killed(server: &Server) {
     assert_eq!((after[0].reserved, after[0].calls), (amount(0, 0), 0));
     let known: u64 = sums[..2].iter().map(|it| it.0.micros).sum();
     assert!(after[0].spent.micros >= known + charged, "{after:?} {sums:?}");
-    println!("{} calls of the dead, {charged} micro-dollars at their worst", lost.len());
+}
+
+/// A child that is told whom to believe spends over TLS; who is not believes nobody.
+pub(crate) fn over_tls(server: &Server, url: &str) {
+    let refused = ingle_gateway::budget::open(url).map(drop);
+    let Err(Refusal::Broken(said)) = refused else { panic!("{refused:?}") };
+    assert!(said.contains("rediss://localhost") && said.contains("certificate"), "{said}");
+    let mut child = command(url, "a");
+    let child = child.env("SSL_CERT_FILE", server.authority()).spawn().expect("starts");
+    let (charged, _) = listen(child, usize::MAX);
+    assert!(charged.micros > 0, "it spent");
+    assert_eq!(at_once(&server.open())[0].spent, charged);
 }

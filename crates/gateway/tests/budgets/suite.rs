@@ -7,7 +7,10 @@ use crate::life;
 /// Makes an empty store.
 pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
 
-pub(crate) const SUITE: &[(&str, fn(Make<'_>))] = &[
+/// What a store does, and how that is looked at.
+type Row = (&'static str, fn(Make<'_>));
+
+pub(crate) const SUITE: &[Row] = &[
     ("within every limit or not at all", within_limits),
     ("what is not open cannot end", not_open),
     ("an end is at most what was held", ends),

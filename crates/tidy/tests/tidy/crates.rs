@@ -47,6 +47,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("clap", &["cli"], "only the program reads a command line"),
     ("rusqlite", &["records", "ledger", "search"], "SQL stays where the tables are"),
     ("postgres", &["ledger"], "SQL stays where the tables are"),
+    ("redis", &["gateway"], "budgets are all that is shared there"),
     ("anyhow", &["cli"], "a library's errors are types"),
     ("serde", JSON, "the engine knows no JSON"),
     ("serde_json", JSON, "the engine knows no JSON"),

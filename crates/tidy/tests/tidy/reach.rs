@@ -19,15 +19,17 @@ const SOCKETS: &[&str] = &[
 ];
 
 /// What opens connections to others.
-const CALLERS: &[&str] = &["connect", "reqwest", "ureq"];
+const CALLERS: &[&str] =
+    &["connect", "get_connection", "get_connection_with_timeout", "reqwest", "ureq"];
 
 /// Where sockets are.
 const MAY_CONNECT: &[&str] =
     &["crates/gateway/src/remote/", "crates/model/src/pull/", "crates/server/src/"];
 /// Who calls others: fetching a model, sending traces to the collector that the operator named,
 /// asking the server that was named how it is, or a provider that its user set up, keeping the
-/// ledger in the database that was named.
+/// ledger in the database that was named, sharing budgets through the Redis server that was named.
 const MAY_CALL: &[&str] = &[
+    "crates/gateway/src/budget/redis/pool.rs",
     "crates/gateway/src/remote/net",
     "crates/model/src/pull/",
     "crates/server/src/traces/send.rs",
@@ -117,6 +119,9 @@ fn a_way_out_is_found() {
 
     let call = |path, text, complaints| super::expect(calls, path, text, complaints);
     call("crates/gateway/src/remote/call.rs", "fn f() { TcpStream::connect(\"\"); }", 1);
+    let redis = "fn f(it: Client) { it.get_connection_with_timeout(A); }";
+    call("crates/gateway/src/budget/redis.rs", redis, 1);
+    call("crates/gateway/src/budget/redis/pool.rs", redis, 0);
     call("crates/gateway/src/remote/net.rs", "fn f() { TcpStream::connect(\"\"); }", 0);
     call("crates/server/src/routes.rs", "fn f() { ureq::get(\"\"); }", 1);
     call("crates/server/src/listen.rs", "fn f() { TcpStream::connect(\"\"); }", 1);
