@@ -47,9 +47,9 @@ impl FromStr for Place {
         if rest.contains('#') {
             return Err(wrong("a URL of budgets has no '#': in a password it is written %23"));
         }
-        // Its own words are fixed ones, and what it adds to them may be a secret.
-        let info = url.into_connection_info().map_err(|error| {
-            wrong(&format!("the URL of the Redis server cannot be read: {}", error.category()))
+        // What its own error adds may be a secret.
+        let info = url.into_connection_info().map_err(|_| {
+            wrong("the URL of the Redis server cannot be read: its host, port or number is none")
         })?;
         if info.redis_settings().db() < 0 {
             return Err(wrong("the number of a database is 0 or more"));
@@ -111,7 +111,7 @@ mod tests {
         check("", "no URL of a Redis server");
         check("secret", "no URL of a Redis server");
         check("postgres://secret@a/b", "no budgets are kept at \"postgres\"");
-        check("redis://a/secret", "Invalid database number");
+        check("redis://a/secret", "cannot be read");
         check("redis://:secret@/1", "cannot be read");
         check("redis://:secret@a:port/1", "cannot be read");
         check("redis://a/-1", "the number of a database is 0 or more");
