@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
-use ingle_gateway::budget::{Amount, Memory, State, Store as Accounts, open};
+use ingle_gateway::budget::{
+    Account, Amount, Memory, Place as Shared, Redis, State, Store as Accounts,
+};
 use ingle_gateway::policy::{self, Table};
 use ingle_gateway::remote::World;
 use ingle_gateway::remote::net::{Net, Proxy};
@@ -48,7 +50,7 @@ pub(crate) struct GatewayArgs {
     /// share them [default: this process, which begins by what the ledger tells]
     #[arg(long, value_name = "URL", env = "INGLE_BUDGETS", hide_env_values = true)]
     #[arg(requires = "policy")]
-    pub(super) budgets: Option<String>,
+    pub(super) budgets: Option<Shared>,
 
     /// Wait until the disk has each receipt, so that a power cut loses none; otherwise it survives
     /// the program's end, whatever that is
@@ -142,9 +144,15 @@ impl Door {
     /// The gateway before these models.
     pub(super) fn before(&self, local: Arc<dyn Provider>) -> anyhow::Result<Arc<dyn Provider>> {
         let held = self.held()?;
+        let spent = self.spent(&held.table)?;
         let store: Arc<dyn Accounts> = match &self.args.budgets {
-            Some(url) => open(url)?,
-            None => Arc::new(Memory::new(self.recovered(&held.table)?)),
+            Some(place) => {
+                let shared = Redis::open(place)?;
+                // What it has forgotten the ledger knows.
+                shared.restore(&spent, now_ms())?;
+                Arc::new(shared)
+            }
+            None => Arc::new(Memory::new(State::recover(spent, [], |_| false).0)),
         };
         let book: Arc<dyn Book> = match &self.ledger {
             Some(ledger) => Arc::new(Pages(Arc::clone(ledger))),
@@ -170,9 +178,9 @@ impl Door {
     }
 
     /// What was spent of budgets whose time is not over, out of the ledger.
-    fn recovered(&self, table: &Table) -> anyhow::Result<State> {
+    fn spent(&self, table: &Table) -> anyhow::Result<Vec<(Account, Amount)>> {
         let now_ms = now_ms();
-        let Some(from_ms) = table.counted_since(now_ms) else { return Ok(State::default()) };
+        let Some(from_ms) = table.counted_since(now_ms) else { return Ok(Vec::new()) };
         let mut spent = Vec::new();
         if let Some(ledger) = &self.ledger {
             for stored in ledger.reader()?.entries(from_ms, u64::MAX) {
@@ -181,7 +189,7 @@ impl Door {
                 spent.extend(accounts.into_iter().map(|account| (account, amount)));
             }
         }
-        Ok(State::recover(spent, [], |_| false).0)
+        Ok(spent)
     }
 }
 
