@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ingle_protocol::{
-    Adapter, Blame, Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Origin, Request, Retry,
-    Sink, Token, Weighed, Weighing,
+    Adapter, Blame, Call, Chat, Encoded, Encoding, End, Entry, Fault, Input, KeepAlive, Origin,
+    Request, Retry, Sink, Token, Weighed, Weighing, Written,
 };
 
 use crate::budget::{Amount, Store};
@@ -140,6 +140,19 @@ impl Way {
     }
 }
 
+/// The words of a request's own input.
+fn words(request: &Request) -> String {
+    match &request.input {
+        Input::Text(text) => text.clone(),
+        Input::Chat(chat) => {
+            let turns = chat.messages.iter().map(|turn| turn.content.as_str());
+            turns.collect::<Vec<_>>().join("\n")
+        }
+        Input::Gap(gap) => format!("{}\n{}", gap.prefix, gap.suffix),
+        Input::Tokens(_) => String::new(),
+    }
+}
+
 fn broken(refusal: &crate::budget::Refusal) -> Fault {
     Fault::ours(format!("nothing can be spent now: {refusal}"))
 }
@@ -209,9 +222,30 @@ impl Gateway {
         let entry = keep::computed(&self.way.held(), origin, model, &outcome, receipt);
         let (kept, wait) = std::sync::mpsc::sync_channel(1);
         self.way.book.note(&entry, Box::new(move |result| drop(kept.send(result))));
-        let unkept = || Fault::ours("the ledger is gone, so that nothing can be answered");
-        wait.recv().map_err(|_| unkept())??;
+        // Nothing left and nothing was spent: it stands, even where it could not be kept.
+        drop(wait.recv());
         outcome
+    }
+
+    /// Refuses texts of a class that nobody may answer.
+    fn permitted(&self, origin: &Origin, model: &str, text: String) -> Result<(), Fault> {
+        let held = self.way.held();
+        if held.table.classes.iter().all(|class| !class.block) {
+            return Ok(());
+        }
+        let request =
+            Request { model: model.to_owned(), input: Input::Text(text), ..Request::default() };
+        let decision = self.way.decide(&held, &request, origin)?;
+        match &decision.outcome {
+            Err(refused) if refused.check == Check::Privacy => {
+                let mut entry = keep::begun(&held, origin, model);
+                keep::decided(&mut entry, &decision);
+                entry.end = End::Refused;
+                self.way.book.note(&entry, Box::new(drop));
+                Err(refusal(refused))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -290,6 +324,7 @@ impl Provider for Gateway {
         let mut weighing = weighing.clone();
         weighing.request.model.clone_from(&model);
         let origin = weighing.request.origin.clone().unwrap_or_default();
+        self.permitted(&origin, &model, words(&weighing.request))?;
         let weighed = self.way.local.weigh(&weighing, cancelled);
         self.noted(&origin, &model, weighed, |weighed| Some(weighed.receipt.clone()))
     }
@@ -298,6 +333,13 @@ impl Provider for Gateway {
         let model = self.here(&encoding.model)?;
         let encoding = Encoding { model: model.clone(), ..encoding.clone() };
         let origin = encoding.origin.clone().unwrap_or_default();
+        let passages = encoding.inputs.iter();
+        let texts = passages.flat_map(|it| std::iter::once(&it.text).chain(it.pair.as_ref()));
+        let texts = texts.filter_map(|written| match written {
+            Written::Text(text) => Some(text.as_str()),
+            Written::Tokens(_) => None,
+        });
+        self.permitted(&origin, &model, texts.collect::<Vec<_>>().join("\n"))?;
         let encoded = self.way.local.encode(&encoding, cancelled);
         self.noted(&origin, &model, encoded, |encoded| Some(encoded.receipt.clone()))
     }

@@ -18,6 +18,7 @@ macro_rules! commands {
 
         /// What the program can be told to do.
         #[derive(Debug, clap::Subcommand)]
+        #[allow(clippy::large_enum_variant, reason = "there is one, and it is made once")]
         pub(crate) enum Command {
             $(#[allow(missing_docs, reason = "the help text stands on Args")] $variant($module::Args),)*
         }

@@ -465,9 +465,15 @@ fn conclude(flight: &Shared, outcome: Result<Receipt, Fault>) {
     let call = it.call.take();
     drop(it);
     let kept = Box::new(move |kept: Result<(), Fault>| {
-        // A call whose entry is lost was not answered: nobody could ever account for it.
         if let Err(fault) = kept {
-            last = vec![Event::Failed(fault)];
+            match last.last_mut() {
+                // What never left can be answered all the same; its caller is told.
+                Some(Event::Done(receipt)) if !announced => {
+                    receipt.notes.push(format!("no receipt of this could be kept: {fault}"));
+                }
+                // What may have cost something and cannot be accounted for was not answered.
+                _ => last = vec![Event::Failed(fault)],
+            }
         }
         let _ = last.into_iter().try_for_each(&mut sink);
         // Dropped here, where its provider has told its end.
