@@ -1,4 +1,4 @@
-//! Where a request may go: [`decide`] takes a policy, a request and facts to a decision with its
+//! Where a request may go: [`decide()`] takes a policy, a request and facts to a decision with its
 //! reasons. It is a function and no more: time, health and what is spent are arguments, so that a
 //! decision can be explained without sending anything, and replayed years later. Absent: sending,
 //! detecting, keeping accounts; clocks, files, randomness.

@@ -1,4 +1,4 @@
-//! Addresses: e-mail, also where it is written so that programs do not see it ("[at]", spaces),
+//! Addresses: e-mail, also where it is written so that programs do not see it (`[at]`, spaces),
 //! IP of both versions, and network cards. Absent: postal addresses, host names.
 
 use std::ops::Range;
