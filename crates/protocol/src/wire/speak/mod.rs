@@ -58,10 +58,10 @@ pub fn write(
     write_as(format, request, model, Manner { stream, ..Manner::default() })
 }
 
-/// [`write`], in a manner.
+/// [`write()`], in a manner.
 ///
 /// # Errors
-/// As [`write`] has them.
+/// As [`write()`] has them.
 pub fn write_as(
     format: Format,
     request: &Request,
