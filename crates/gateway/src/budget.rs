@@ -1,7 +1,8 @@
 //! What may be spent and is: money and tokens are reserved before a call at its worst case and
 //! settled after it, so that what is settled and what is reserved never exceed a limit together. A
 //! state machine of plain values: time is an argument. Absent: what a call costs (`prices`), whose
-//! budgets it falls in (`policy`), and where they are kept (`store`; `redis` for several processes).
+//! budgets it falls in (`policy`), and where they are kept (`store`, and `redis` for
+//! several processes).
 //!
 //! The worst case is a true bound as long as two things are so. A prompt has no more tokens than
 //! [`prompt_bound`] says; and who sends the call on sends the `max_tokens` with it that it was

@@ -9,8 +9,8 @@
 //!
 //! The rows are our own. `redact-core` 0.12.7 was weighed: it takes random numbers and ciphers
 //! (`rand`, `uuid`, `aes-gcm`, a release candidate of `pbkdf2`) into a function that should be
-//! pure, knows no spacing but the usual, validates identities of two countries, and has no way back in
-//! streams. `aho-corasick` does what of it is worth sharing.
+//! pure, knows no spacing but the usual, validates identities of two countries, and has no way back
+//! in streams. `aho-corasick` does what of it is worth sharing.
 
 mod addresses;
 mod detect;

@@ -46,8 +46,8 @@ pub(crate) struct GatewayArgs {
     #[arg(long, conflicts_with = "ledger")]
     pub(super) no_ledger: bool,
 
-    /// A Redis server that keeps the policy's budgets, `redis://host:port`, for several servers that
-    /// share them [default: this process, which begins by what the ledger tells]
+    /// A Redis server that keeps the policy's budgets, `redis://host:port`, for several servers
+    /// that share them [default: this process, which begins by what the ledger tells]
     #[arg(long, value_name = "URL", env = "INGLE_BUDGETS", hide_env_values = true)]
     #[arg(requires = "policy")]
     pub(super) budgets: Option<Shared>,
