@@ -50,6 +50,9 @@ pub struct ModelCard {
     pub sha256: String,
     /// The model that it is an adapter of, if it is one.
     pub parent: Option<String>,
+    /// The most events of an answer, where they are not bounded by its tokens, as of models
+    /// elsewhere; 0 for one of this machine alone.
+    pub events: usize,
 }
 
 /// An adapter of a model.
@@ -134,6 +137,19 @@ pub trait Provider: Send + Sync {
         Ok(self.models().into_iter().find(|card| name.is_empty() || card.name == name))
     }
 
+    /// What [`Provider::find`] would say, where that takes no file: the model, or that there is none
+    /// of that name. `None` where it has to be asked. Returns at once.
+    fn known(&self, _name: &str) -> Option<Option<ModelCard>> {
+        None
+    }
+
+    /// Whether [`Provider::send`] may keep its thread for a while with this request to a model that
+    /// was found: to encode a prompt, to look through a long text, to wait for a database. Returns
+    /// at once.
+    fn lingers(&self, _model: &str, _request: &Request) -> bool {
+        true
+    }
+
     /// Begins to load a model that was found, if it is not in memory, to be kept for so long once
     /// nobody asks it anything; `None` leaves that to the provider. Returns at once;
     /// [`Provider::models`] tells how far it is.
@@ -177,8 +193,8 @@ pub trait Provider: Send + Sync {
         }
     }
 
-    /// Starts answering. Returns at once; everything else comes through `sink`, unless the
-    /// request is refused here and now. Dropping the call cancels it.
+    /// Starts answering. Returns as soon as it has begun; everything else comes through `sink`,
+    /// unless the request is refused here and now. Dropping the call cancels it.
     fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault>;
 
     /// Weighs texts as what follows a request's input. Waits where the model has to be loaded, and

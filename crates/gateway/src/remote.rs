@@ -147,9 +147,25 @@ pub struct Bounds {
     pub error_bytes: usize,
 }
 
+/// Bytes of the least event that a server sends which has something to say: less than a ping of
+/// Anthropic's takes, or a chat's piece without a word.
+const EVENT_LEAST: usize = 32;
+
+impl Bounds {
+    /// What holds where nobody says otherwise.
+    pub const USUAL: Self =
+        Self { answer_bytes: 64 << 20, event_bytes: 8 << 20, error_bytes: 64 << 10 };
+
+    /// The most events of an answer: no honest one has more in its bytes. Who takes them in without
+    /// reading needs room for so many.
+    pub const fn events(&self) -> usize {
+        self.answer_bytes / EVENT_LEAST
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
-        Self { answer_bytes: 64 << 20, event_bytes: 8 << 20, error_bytes: 64 << 10 }
+        Self::USUAL
     }
 }
 

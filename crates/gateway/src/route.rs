@@ -269,14 +269,15 @@ impl Provider for Gateway {
     }
 
     fn find(&self, name: &str) -> Result<Option<ModelCard>, Fault> {
-        let held = self.way.held();
-        if let Some(card) = ask::alias(&held, name, &*self.way.local)? {
-            return Ok(Some(card));
-        }
-        match self.way.local.find(name)? {
-            Some(card) => Ok(Some(card)),
-            None => Ok(ask::remote_card(&held, name)),
-        }
+        ask::find(&self.way.held(), name, |name| self.way.local.find(name))
+    }
+
+    fn known(&self, name: &str) -> Option<Option<ModelCard>> {
+        ask::find(&self.way.held(), name, |name| self.way.local.known(name).ok_or(())).ok()
+    }
+
+    fn lingers(&self, model: &str, request: &Request) -> bool {
+        self.way.store.waits() || ask::lingers(&self.way.held().table, model, request)
     }
 
     fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {

@@ -2,7 +2,8 @@
 //!
 //! Sinks must not block, so the channel between has room for all that can come: a choice gives a
 //! few events a token at most, and its tokens are bounded by its limit and its context, whether or
-//! not the client reads. Room is not memory: that is taken as events come. A client that reads
+//! not the client reads; a model elsewhere is bounded by its answer's bytes instead, and says how
+//! many events these can be. Room is not memory: that is taken as events come. A client that reads
 //! nothing is cut off by its socket's stall limit.
 //!
 //! Dropping an [`Answer`], with its response, cancels whatever of it still runs.
@@ -17,7 +18,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use ingle_gateway::Provider;
+use ingle_gateway::{ModelCard, Provider};
 use ingle_protocol::wire::{Ask, Stamp, Writer};
 use ingle_protocol::{Call, Event, Fault, Request, Sink};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -91,13 +92,13 @@ impl Answer {
         provider: &dyn Provider,
         stamp: Stamp,
         asked: &dyn Ask,
-        context_tokens: usize,
+        card: &ModelCard,
         admitted: Admitted,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let model = stamp.model.clone();
         let writer = asked.writer(stamp, &mut |tokens| provider.detokenize(&model, tokens))?;
-        let (sender, events) = channel(room(asked, context_tokens));
+        let (sender, events) = channel(room(asked, card));
         let mut calls = Vec::new();
         for (request, index) in choices(asked, &model).zip(0..) {
             calls.push(provider.send(request, sink(sender.clone(), index))?);
@@ -294,12 +295,12 @@ fn choices(asked: &dyn Ask, model: &str) -> impl Iterator<Item = Request> {
 const TOKEN_EVENTS: usize = 4;
 
 /// Events that all choices can give: those of each token, and a few that carry what was held back,
-/// the end, and a failure.
-fn room(asked: &dyn Ask, context_tokens: usize) -> usize {
+/// the end, and a failure; or as many as an answer from elsewhere has.
+fn room(asked: &dyn Ask, card: &ModelCard) -> usize {
     let most = asked.requests().iter().filter_map(|request| request.max_tokens).max();
     let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
     let choices = asked.requests().len() * asked.choices() as usize;
-    (most.min(context_tokens).min(1 << 32) * TOKEN_EVENTS + 8) * choices
+    (most.min(card.context_tokens).min(1 << 32) * TOKEN_EVENTS + 8).max(card.events) * choices
 }
 
 fn sink(sender: Sender<Stamped>, index: u32) -> Sink {

@@ -12,6 +12,7 @@ mod ollama;
 pub(crate) mod reading;
 mod responses;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,13 +172,42 @@ pub(crate) async fn begin(
     let card = writer(card(owner, &provider, &asked.requests()[0].model).await?)?;
     let admitted = admit(&*asked, card.context_tokens)?;
     let state = Arc::clone(state);
-    // Encoding a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is
-    // dropped as soon as it is there.
     let (stamp, traced) = (stamp(&card.name), Traced::served());
     traced.asked(asked.requests(), asked.choices(), &card.name, &stamp.id);
-    let start =
-        move || Answer::start(state, &*provider, stamp, &*asked, card.context_tokens, admitted);
-    Ok(blocking(start).await?.traced(traced))
+    let here = begins_at_once(&*provider, &card, &*asked);
+    let start = move || Answer::start(state, &*provider, stamp, &*asked, &card, admitted);
+    Ok(starting(here, start).await?.traced(traced))
+}
+
+/// Choices that are begun on the thread which asks for them, at most.
+const AT_ONCE: usize = 4;
+
+/// Whether a request begins so soon that it need not leave its thread.
+pub(crate) fn begins_at_once(provider: &dyn Provider, card: &ModelCard, asked: &dyn Ask) -> bool {
+    let requests = asked.requests();
+    requests.len() * asked.choices() as usize <= AT_ONCE
+        && !requests.iter().any(|request| provider.lingers(&card.name, request))
+}
+
+/// Begins an answer: here, where that is soon done, and else off the async threads, since encoding a
+/// long prompt takes milliseconds. If the caller goes away meanwhile, the answer is dropped as soon
+/// as it is there.
+pub(crate) async fn starting<T: Send + 'static>(
+    here: bool,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Refusal> {
+    if !here {
+        return blocking(work).await;
+    }
+    // What the work holds is dropped as it unwinds, and is nobody else's.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(bug()),
+    }
+}
+
+fn bug() -> Refusal {
+    Fault::ours("a bug stopped this request; the server goes on").into()
 }
 
 /// Runs what may take a while off the async threads.
@@ -186,7 +216,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match spawn_blocking(work).await {
         Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(Fault::ours("a bug stopped this request; the server goes on").into()),
+        Err(_) => Err(bug()),
     }
 }
 
@@ -299,7 +329,10 @@ pub(crate) async fn card(
         wanted =
             cards(owner, &**provider).first().map(|card| card.name.clone()).unwrap_or_default();
     }
-    let found = blocking(move || asked.find(&wanted)).await?;
+    let found = match provider.known(&wanted) {
+        Some(found) => found,
+        None => blocking(move || asked.find(&wanted)).await?,
+    };
     found.filter(|card| sees(owner, card)).ok_or_else(|| {
         let cards = cards(owner, &**provider);
         let mut known: Vec<&str> =

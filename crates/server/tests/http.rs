@@ -9,7 +9,7 @@ use std::time::Duration;
 use ingle_protocol::Fault;
 use ingle_server::{Config, Error, Key, Limits, Progress, Slot, Stop, bind};
 use serde_json::json;
-use support::{CHAT, Script, World, chat, config, keys, parse, read_until, start, until};
+use support::{CHAT, Script, TINY, World, chat, config, keys, parse, read_until, start, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -92,6 +92,8 @@ async fn refusals_have_openais_shape() {
         ("POST", CHAT, JSON, &chat("break", ""), 500, "", "it broke later"),
         ("POST", CHAT, JSON, &chat("vanish", ""), 500, "", "stopped before"),
         ("POST", CHAT, JSON, &chat("bug", ""), 500, "", "a bug"),
+        ("POST", CHAT, JSON, &chat("bug", r#","model":"far""#), 500, "", "a bug"),
+        ("POST", CHAT, JSON, &chat("long", r#","model":"far""#), 400, "messages", "too long"),
         ("GET", CHAT, "", "", 405, "", "method"),
         ("GET", "/v2", "", "", 404, "", "no such path"),
         ("GET", "/v1/models/none", "", "", 404, "model", "no model"),
@@ -110,6 +112,27 @@ async fn refusals_have_openais_shape() {
         assert_eq!(reply.header("retry-after"), retry, "{body}");
         assert!(reply.header("x-request-id").is_some(), "{body}");
     }
+}
+
+/// A model elsewhere is not bounded by its tokens: a hundred thousand pieces come through whole, of
+/// which nobody has read one when the last is told. One of this machine promised fewer.
+#[tokio::test]
+async fn what_comes_from_elsewhere_comes_whole_however_small_its_pieces() {
+    let server = start(config()).await;
+    let check = async |model: &str, extra: &str, status: u16, pieces: usize| {
+        let extra = format!(r#","model":"{model}","max_tokens":10{extra}"#);
+        let reply = server.post(CHAT, &chat("tiny", &extra)).await;
+        let head: String = reply.body.chars().take(300).collect();
+        assert_eq!(reply.status, status, "{model}: {head}");
+        let count = match reply.header("content-type") {
+            Some("text/event-stream") => reply.body.matches(r#""content":".""#).count(),
+            _ => reply.json()["choices"][0]["message"]["content"].as_str().map_or(0, str::len),
+        };
+        assert_eq!(count, pieces, "{model}: {head}");
+    };
+    check("far", "", 200, TINY).await;
+    check("far", r#","stream":true"#, 200, TINY).await;
+    check("script", "", 500, 0).await;
 }
 
 /// Each key has an account, told by its place; only who is alone may pass others.

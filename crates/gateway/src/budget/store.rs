@@ -9,6 +9,11 @@ use super::state::{Account, Amount, Claim, Lost, Refusal, Settled, Standing, Sta
 /// Budgets, kept somewhere. May wait for that place: not to be called where nothing may wait. One
 /// that does not answer returns [`Refusal::Broken`], and nothing is sent then.
 pub trait Store: Send + Sync {
+    /// Whether its methods wait for another process or a disk.
+    fn waits(&self) -> bool {
+        true
+    }
+
     /// Holds an amount in all of these accounts, or in none, as [`State::reserve`] does.
     ///
     /// # Errors
@@ -76,6 +81,10 @@ impl Memory {
 }
 
 impl Store for Memory {
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn reserve(
         &self,
         id: &str,

@@ -57,6 +57,8 @@ pub(super) struct Ear {
     bytes: usize,
     /// Bytes since the last event ended.
     open: usize,
+    /// Events that were told, or are about to be.
+    events: usize,
     tally: Arc<Tally>,
     begun: bool,
     /// What to tell, which waits for the answer to begin.
@@ -85,6 +87,7 @@ impl Ear {
             bounds,
             bytes: 0,
             open: 0,
+            events: 0,
             tally,
             begun: false,
             held: Vec::new(),
@@ -129,6 +132,7 @@ impl Ear {
                 let events = self.hear.whole(&body)?;
                 self.hand_on(body);
                 self.heard(events);
+                self.counted()?;
                 return self.complete();
             }
         };
@@ -154,11 +158,21 @@ impl Ear {
         let events = self.hear.read(name, &data)?;
         self.hand_on(data);
         self.heard(events);
-        Ok(())
+        self.counted()
+    }
+
+    /// Whether there are not too many events.
+    fn counted(&self) -> Result<(), Fault> {
+        let most = self.bounds.events();
+        match self.events > most {
+            true => Err(wrong(format!("its answer comes in more than {most} events"))),
+            false => Ok(()),
+        }
     }
 
     fn hand_on(&mut self, data: String) {
         if self.passed {
+            self.events += 1;
             self.held.push(Event::Passed(data));
         }
     }
@@ -180,6 +194,7 @@ impl Ear {
             self.begun = true;
             self.tally.add(text);
             if !self.passed {
+                self.events += 1;
                 self.held.push(event);
             }
         }

@@ -8,13 +8,19 @@ use ingle_protocol::{Chat, Fault, Grammar, Input, Request};
 use super::Held;
 use crate::budget::{Extent, prompt_bound};
 use crate::policy::{self, AUTO, Candidate, Fact, Health, Needs, Table};
-use crate::remote::{BreakerStanding, Facts as Measured};
+use crate::remote::{Bounds, BreakerStanding, Facts as Measured};
 use crate::{ModelCard, Provider, Standing};
 
 /// Bytes of a text that make a token, about.
 const TOKEN_BYTES: u64 = 4;
 /// The context of a model elsewhere of which nothing is known, in tokens: for bounds alone.
 const CONTEXT: usize = 1 << 20;
+/// The most events of an answer from elsewhere: values that are put back cut some in two.
+const EVENTS: usize = 2 * Bounds::USUAL.events() + 8;
+/// Bytes of a request that are looked through, or copied, on the thread that it came in on: so many
+/// take less than a millisecond. What has more goes to a thread of its own.
+const LOOKED_THROUGH: u64 = 8 << 10;
+const COPIED: u64 = 256 << 10;
 /// How long a model of this machine that could not be loaded is left alone.
 const FAILED_MS: u64 = 5_000;
 
@@ -183,13 +189,38 @@ fn card(table: &Table, name: &str, candidates: &[Candidate]) -> ModelCard {
     }
 }
 
-/// What a name of the policy stands for: one model of this machine is told of as itself.
-pub(super) fn alias(
+/// The model of a name: the policy's own, this machine's, which `local` finds, or one elsewhere.
+pub(super) fn find<E>(
     held: &Held,
     name: &str,
-    local: &dyn Provider,
-) -> Result<Option<ModelCard>, Fault> {
+    local: impl Fn(&str) -> Result<Option<ModelCard>, E>,
+) -> Result<Option<ModelCard>, E> {
     let table = &held.table;
+    let found = match alias(table, name, &local)? {
+        Some(card) => Some(card),
+        None => local(name)?.or_else(|| remote_card(table, name)),
+    };
+    Ok(found.map(|card| match policy::candidates(table, &card.name) {
+        all if all.iter().all(Candidate::is_local) => card,
+        _ => ModelCard { events: EVENTS, ..card },
+    }))
+}
+
+/// Whether carrying a request out begins with more than a thread that has others to serve may do:
+/// a model of this machine encodes it, or it is long.
+pub(super) fn lingers(table: &Table, model: &str, request: &Request) -> bool {
+    let most = if table.wants_detection() { LOOKED_THROUGH } else { COPIED };
+    matches!(request.input, Input::Tokens(_))
+        || extent(request).bytes > most
+        || policy::candidates(table, model).iter().any(Candidate::is_local)
+}
+
+/// What a name of the policy stands for: one model of this machine is told of as itself.
+fn alias<E>(
+    table: &Table,
+    name: &str,
+    local: impl Fn(&str) -> Result<Option<ModelCard>, E>,
+) -> Result<Option<ModelCard>, E> {
     let alias = table.models.iter().find(|alias| alias.name == name);
     let candidates = match alias {
         Some(alias) => alias.candidates.clone(),
@@ -198,7 +229,7 @@ pub(super) fn alias(
     };
     let mut told = card(table, name, &candidates);
     for candidate in candidates.iter().filter(|it| it.is_local()) {
-        if let Some(known) = local.find(&candidate.model)? {
+        if let Some(known) = local(&candidate.model)? {
             told.context_tokens = match candidates.iter().all(Candidate::is_local) {
                 true => known.context_tokens,
                 false => told.context_tokens.max(known.context_tokens),
@@ -209,8 +240,7 @@ pub(super) fn alias(
 }
 
 /// A model that a provider elsewhere has, by its name or as `provider/model`.
-pub(super) fn remote_card(held: &Held, name: &str) -> Option<ModelCard> {
-    let table = &held.table;
+fn remote_card(table: &Table, name: &str) -> Option<ModelCard> {
     let all = policy::candidates(table, name).into_iter().filter(|it| !it.is_local());
     let served = |it: &Candidate| {
         table.provider(&it.provider).is_some_and(|provider| provider.serves(&it.model))

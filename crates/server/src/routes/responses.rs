@@ -13,7 +13,9 @@ use ingle_protocol::wire::{Ask, Kind};
 use ingle_protocol::{Fault, Input};
 use ingle_records::ResponseRecord;
 
-use super::{Outcome, admit, blocking, card, own, provider, taken, writer};
+use super::{
+    Outcome, admit, begins_at_once, blocking, card, own, provider, starting, taken, writer,
+};
 use crate::State;
 use crate::answer::{Answer, stamp};
 use crate::keys::Owner;
@@ -71,14 +73,13 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     asked.stream = true;
     let begun = record.clone().filter(|_| background).map(|record| live.begun(record));
     let (begun, here) = (begun.transpose()?, Arc::clone(&state));
+    let at_once = begun.is_none() && begins_at_once(&*provider, &card, &asked);
     let start = move || {
-        let context = card.context_tokens;
-        let answer =
-            Answer::start(Arc::clone(&here), &*provider, stamp, &asked, context, admitted)?;
+        let answer = Answer::start(Arc::clone(&here), &*provider, stamp, &asked, &card, admitted)?;
         begun.map_or(Ok(()), |record| here.responses.begin(record))?;
         Ok(answer)
     };
-    let answer = blocking(start).await?.traced(traced);
+    let answer = starting(at_once, start).await?.traced(traced);
     let task = spawn(Arc::clone(&state), answer, Arc::clone(&live), record, background);
     let reader = Reader::new(Arc::clone(&live), 0, (!background).then_some(task));
     match (streamed, background) {
@@ -90,6 +91,9 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
 
 /// The request with what it builds on.
 async fn close(state: &Arc<State>, account: &str, open: Open) -> Result<Asked, Refusal> {
+    if open.previous().is_none() && open.references().is_empty() {
+        return Ok(open.close(&[], &[])?);
+    }
     let (state, account) = (Arc::clone(state), account.to_owned());
     let work = move || Ok(close_blocking(&state, &account, open));
     blocking(work).await?

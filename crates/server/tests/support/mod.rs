@@ -38,7 +38,9 @@ pub(crate) struct World {
 
 /// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
 /// cancelled or released, `silent` waits without a word, `late`, `busy`, `long`, `bug`, `fail`,
-/// `break` and `vanish` fail in their ways, anything else is said back word by word.
+/// `break` and `vanish` fail in their ways, `tiny` is very many pieces, all told before anybody can
+/// read one; anything else is said back word by word. The model `far` is found and not listed: it is
+/// one elsewhere, whose events its tokens do not bound, and begins at once, on the caller's thread.
 pub(crate) struct Script(pub(crate) Arc<World>);
 
 impl Provider for Script {
@@ -52,6 +54,17 @@ impl Provider for Script {
             ..ModelCard::default()
         };
         [card("script"), card("owner/other")].into_iter().chain(reader::cards()).collect()
+    }
+
+    fn known(&self, name: &str) -> Option<Option<ModelCard>> {
+        (name == "far").then(|| {
+            let card = self.models().into_iter().next().expect("there are some");
+            Some(ModelCard { name: name.to_owned(), events: 1 << 20, ..card })
+        })
+    }
+
+    fn lingers(&self, model: &str, _: &Request) -> bool {
+        model != "far"
     }
 
     fn load(&self, model: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
@@ -105,7 +118,7 @@ impl Provider for Script {
         reader::encode(&self.0, encoding, &cancelled)
     }
 
-    fn send(&self, request: Request, sink: Sink) -> Result<Call, Fault> {
+    fn send(&self, request: Request, mut sink: Sink) -> Result<Call, Fault> {
         let text = match &request.input {
             Input::Chat(chat) => chat.messages.last().expect("checked").content.clone(),
             Input::Text(text) => text.clone(),
@@ -130,6 +143,12 @@ impl Provider for Script {
             _ => {}
         }
         let (call, cancelled) = Call::new();
+        if text == "tiny" {
+            let piece = || Event::Text(Piece { text: ".".to_owned(), ..Piece::default() });
+            let pieces = std::iter::repeat_with(piece).take(TINY);
+            let _ = pieces.chain([done(&request.model, 10)]).try_for_each(&mut sink);
+            return Ok(call);
+        }
         let world = Arc::clone(&self.0);
         world.running.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || {
@@ -158,6 +177,9 @@ impl Provider for Script {
         vec![Metric { name, help: "Lines.", counter: false, model: None, value: 2.0 }]
     }
 }
+
+/// Pieces of `tiny`.
+pub(crate) const TINY: usize = 100_000;
 
 fn play(world: &World, model: &str, text: &str, mut sink: Sink, cancelled: &AtomicBool) {
     let mut say = |event| sink(event) == ControlFlow::Continue(());

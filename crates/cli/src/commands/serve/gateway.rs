@@ -237,6 +237,9 @@ impl Provider for Nobody {
     fn models(&self) -> Vec<ModelCard> {
         Vec::new()
     }
+    fn known(&self, _: &str) -> Option<Option<ModelCard>> {
+        Some(None)
+    }
     fn load(&self, _: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
         nobody()
     }

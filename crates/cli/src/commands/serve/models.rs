@@ -303,6 +303,18 @@ impl Provider for Models {
         Ok(entries.iter().find(|entry| entry.name == name).map(|entry| self.card(entry)))
     }
 
+    fn known(&self, name: &str) -> Option<Option<ModelCard>> {
+        let entries = self.entries();
+        let named = |entry: &&Entry| name.is_empty() || entry.name == name;
+        match entries.iter().find(named) {
+            Some(Entry { state: State::Unread(_), .. }) => None,
+            Some(entry) => Some(Some(self.card(entry))),
+            // It may be in the store, or an adapter's.
+            None if self.any_installed || self.adapters.meant(name).is_some() => None,
+            None => Some(None),
+        }
+    }
+
     fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {
         let model = self.model(model);
         self.read(&model)?;
