@@ -80,6 +80,12 @@ static KINDS: &[Row] = &[
     (Kind::NotReady, 503, ("server_error", Some("not_ready")), "overloaded_error", "unavailable_error"),
 ];
 
+/// Every status that an error can have.
+#[cfg(test)]
+pub(super) fn statuses() -> impl Iterator<Item = u16> {
+    KINDS.iter().map(|row| row.1)
+}
+
 /// In whose words an error is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {

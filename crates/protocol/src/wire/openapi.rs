@@ -167,7 +167,7 @@ const JSON: &str = super::ask::JSON;
 
 /// What can go wrong anywhere, where there is a body, and where the path names something.
 const ANYWHERE: &[u16] = &[401, 403, 429, 500, 503];
-const WITH_BODY: &[u16] = &[400, 404, 408, 413, 415, 501, 502];
+const WITH_BODY: &[u16] = &[400, 402, 404, 408, 413, 415, 501, 502];
 const WITH_NAME: &[u16] = &[400, 404];
 
 impl Operation {
@@ -270,7 +270,8 @@ fn words(status: u16) -> &'static str {
     match status {
         400 => "The request is wrong; the message names the field and what is allowed.",
         401 => "No API key, or an unknown one.",
-        403 => "The key, or the host's name, does not allow this.",
+        402 => "A budget of the policy's has no room for it, or it costs more than may be.",
+        403 => "The key, the host's name, or the policy, does not allow this.",
         404 => "There is no such model, or nothing of that name.",
         408 => "The request did not arrive in time, or its own time was too short.",
         409 => "It cannot be done as things stand.",

@@ -247,3 +247,21 @@ fn what_a_schema_allows_is_read_and_what_it_forbids_is_refused() {
     }
     assert!(tried > 500, "{tried}");
 }
+
+/// What a caller can be told is written down: every status of an error that a request for answers
+/// can meet, in words of its own. A wrong method or path is no operation's, and what is there
+/// twice or runs is that of records.
+#[test]
+fn every_error_of_a_question_is_documented() {
+    let document = build();
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/chat", "/v1/responses"] {
+        let told = &document["paths"][path]["post"]["responses"];
+        let statuses =
+            crate::wire::errors::statuses().filter(|status| ![405, 409].contains(status));
+        for status in statuses {
+            let text = told[status.to_string()]["description"].as_str().unwrap_or_default();
+            let plain = text == words(0);
+            assert!(!text.is_empty() && plain == (status == 500), "{path}: {status}: {text:?}");
+        }
+    }
+}
