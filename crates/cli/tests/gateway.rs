@@ -59,6 +59,9 @@ fn answer(socket: std::net::TcpStream, notes: &Mutex<Vec<String>>) {
     let body = String::from_utf8(body).expect("UTF-8");
     let asked: Value = serde_json::from_str(&body).expect("JSON");
     notes.lock().expect("not poisoned").push(body);
+    if let Some(input) = asked["input"].as_str() {
+        return write(&socket, "application/json", &response(input));
+    }
     let said = asked["messages"].as_array().expect("messages").last().expect("one").clone();
     let usage = json!({ "prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200 });
     let text = if asked["stream"] == true {
@@ -81,13 +84,32 @@ fn answer(socket: std::net::TcpStream, notes: &Mutex<Vec<String>>) {
         answer.to_string()
     };
     let kind = if asked["stream"] == true { "text/event-stream" } else { "application/json" };
+    write(&socket, kind, &text);
+}
+
+fn write(mut socket: &std::net::TcpStream, kind: &str, text: &str) {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
         text.len()
     );
-    let mut socket = socket;
     let _ = socket.write_all(format!("{head}{text}").as_bytes());
+}
+
+/// A response of OpenAI's, with something in it that nobody here knows.
+fn response(text: &str) -> String {
+    let part = json!({ "type": "output_text", "text": text, "annotations": [] });
+    let item = json!({ "type": "message", "id": "msg_1", "role": "assistant", "content": [part] });
+    json!({
+        "id": "resp_far",
+        "object": "response",
+        "status": "completed",
+        "model": "m",
+        "output": [item],
+        "usage": { "input_tokens": 100, "output_tokens": 100, "total_tokens": 200 },
+        "odd": [1],
+    })
+    .to_string()
 }
 
 /// A folder with a policy, and where its ledger is.
@@ -260,4 +282,36 @@ fn what_is_spent_is_never_more_than_may_be() {
     let server = place.serve(&text);
     assert_eq!(ask(&server).status, 402);
     assert_eq!(echo.heard().len(), 2);
+}
+
+/// A response that is not to be kept goes to OpenAI's server with its own bytes, and comes back with
+/// all that is in it; one that is to be kept here is this server's own.
+#[test]
+fn a_response_is_passed_on_unless_it_is_kept_here() {
+    let (echo, place) = (Echo::start(), Place::new("responses"));
+    let key = place.0.join("key");
+    std::fs::write(&key, "sk-of-a-test").expect("a file");
+    let kind = format!("kind = \"openai\"\nkey = \"file:{}\"", key.display());
+    let text = policy(&echo.url, "1").replace("kind = \"compatible\"", &kind);
+    let server = place.serve(&text);
+    let ask = |store: &str| {
+        let body = format!(r#"{{"model":"auto", "input":"hi","max_output_tokens":100{store}}}"#);
+        let said = server.ask("POST", "/v1/responses", &body);
+        assert_eq!(said.status, 200, "{}", said.body);
+        said.json()
+    };
+    let said = ask(r#","store":false"#);
+    assert_eq!((&said["id"], &said["odd"]), (&json!("resp_far"), &json!([1])), "{said}");
+    assert_eq!((&said["model"], &said["ingle"]["cost_micros"]), (&json!("auto"), &json!(1100)));
+    let sent = r#"{"model":"m", "input":"hi","max_output_tokens":100,"store":false}"#;
+    assert_eq!(echo.heard(), [sent]);
+    let said = ask("");
+    let text = &said["output"][0]["content"][0]["text"];
+    assert_eq!((text, &said["odd"]), (&json!("hi"), &Value::Null), "{said}");
+    assert!(echo.heard()[1].contains("messages"), "{:?}", echo.heard());
+    let id = said["id"].as_str().expect("an id");
+    assert_eq!(
+        server.ask("GET", &format!("/v1/responses/{id}"), "").json()["output"],
+        said["output"]
+    );
 }

@@ -120,12 +120,15 @@ async fn passable<A: Ask>(
     let (body, _room) = body(&state, request).await?;
     let asked = read(&body)?;
     let alone = asked.requests().len() == 1 && asked.choices() == 1;
-    let wanted = state.slot.provider().is_some_and(|provider| provider.wanted().verbatim);
-    let owner = match String::from_utf8(body.into()) {
-        Ok(body) if alone && wanted => owner.passing(Verbatim { format, body }),
-        _ => owner,
-    };
+    let owner = if alone { passing(&state, &owner, format, body) } else { None }.unwrap_or(owner);
     answer(state, owner, asked).await
+}
+
+/// Who asks, with the request's own bytes, where a provider may want them.
+fn passing(state: &State, owner: &Owner, format: Spoken, body: Bytes) -> Option<Owner> {
+    state.slot.provider().filter(|provider| provider.wanted().verbatim)?;
+    let body = String::from_utf8(body.into()).ok()?;
+    Some(owner.passing(Verbatim { format, body }))
 }
 
 /// Who asks, and what.

@@ -16,7 +16,7 @@ use ingle_protocol::{Event, Usage};
 use tokio::time::{Instant, timeout};
 
 use super::backoff::retry_after;
-use super::ear::{Ear, Tally};
+use super::ear::{Ear, Heard, Tally};
 use super::failure::Failure;
 use super::keys::Secret;
 use super::kinds::Cut;
@@ -189,12 +189,13 @@ async fn ask(asking: &Asking) -> Result<(Ear, Incoming, Conn, bool), Failure> {
         }
         let after = wait_wanted(&head.headers, now_ms);
         let key = upstream.key.as_ref();
-        return Err(Failure::status(upstream.kind.format, status, after, &text, key));
+        return Err(Failure::status(spoken.format, status, after, &text, key));
     }
     let stream = form(&head.headers, spoken.stream, upstream.kind.cut)?;
     let passed = spoken.passed && stream == spoken.stream;
     let tally = Arc::clone(&record.tally);
-    let mut ear = Ear::new(upstream.kind, stream, passed, upstream.bounds, tally);
+    let heard = Heard { format: spoken.format, cut: upstream.kind.cut, stream, passed };
+    let mut ear = Ear::new(heard, upstream.bounds, tally);
     let mut read = false;
     while !ear.begun() {
         read = read_more(&mut body, &mut ear).await?;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingle_protocol::wire::speak::{self, Hear};
-use ingle_protocol::{Blame, CallPart, Event, Fault, Receipt, Retry};
+use ingle_protocol::{Blame, CallPart, Event, Fault, Format, Receipt, Retry};
 
 use super::Bounds;
 use super::amazon;
-use super::kinds::{Cut, Kind};
+use super::kinds::Cut;
 
 /// Events of a caller's own format that are held back, at most, until the answer proper begins.
 const HELD_MAX: usize = 64;
@@ -47,6 +47,17 @@ enum Cutting {
     Whole(Vec<u8>),
 }
 
+/// What an answer is that is to be heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) format: Format,
+    pub(super) cut: Cut,
+    /// In pieces, or whole.
+    pub(super) stream: bool,
+    /// Whether it is handed on as it comes.
+    pub(super) passed: bool,
+}
+
 /// Who listens to one answer.
 pub(super) struct Ear {
     hear: Box<dyn Hear + Send>,
@@ -68,20 +79,15 @@ pub(super) struct Ear {
 
 impl Ear {
     /// For an answer in pieces, or a whole one.
-    pub(super) fn new(
-        kind: &Kind,
-        stream: bool,
-        passed: bool,
-        bounds: Bounds,
-        tally: Arc<Tally>,
-    ) -> Self {
-        let cutting = match (stream, kind.cut) {
+    pub(super) fn new(heard: Heard, bounds: Bounds, tally: Arc<Tally>) -> Self {
+        let Heard { format, cut, stream, passed } = heard;
+        let cutting = match (stream, cut) {
             (false, _) => Cutting::Whole(Vec::new()),
             (true, Cut::Amazon) => Cutting::Amazon(amazon::Frames::new(bounds.event_bytes)),
-            (true, _) => Cutting::Frames(speak::Frames::new(kind.format)),
+            (true, _) => Cutting::Frames(speak::Frames::new(format)),
         };
         Self {
-            hear: speak::hear(kind.format, stream),
+            hear: speak::hear(format, stream),
             cutting,
             passed,
             bounds,

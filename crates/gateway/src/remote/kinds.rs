@@ -20,6 +20,9 @@ pub struct Kind {
     pub path: &'static str,
     /// The path for an answer in pieces.
     pub stream_path: &'static str,
+    /// What else it speaks, and where: a caller's own body in such a format is passed on, and
+    /// nothing is written in it here.
+    pub also: &'static [(Format, &'static str)],
     /// How it wants its key.
     pub auth: Auth,
     /// Whether it can be asked without one.
@@ -104,6 +107,7 @@ const COMPATIBLE: Kind = Kind {
     url: "",
     path: CHAT,
     stream_path: CHAT,
+    also: &[],
     auth: Auth::Bearer,
     keyless: true,
     headers: &[],
@@ -117,6 +121,7 @@ pub const KINDS: &[Kind] = &[
         name: "openai",
         title: "OpenAI",
         url: "https://api.openai.com/v1",
+        also: &[(Format::Responses, "/responses")],
         keyless: false,
         body: Body::Hosted,
         ..COMPATIBLE
@@ -233,6 +238,11 @@ mod tests {
             assert_eq!(names, 1, "{}", kind.name);
             assert!(kind.path.starts_with('/') && kind.stream_path.starts_with('/'));
             assert!(kind.url.is_empty() || kind.url.starts_with("http"), "{}", kind.name);
+            for (format, path) in kind.also {
+                // One path serves both ways, and is cut as the kind's own stream is.
+                assert!(path.starts_with('/') && !path.contains('{'), "{}", kind.name);
+                assert!(*format != kind.format && kind.cut == Cut::Events, "{}", kind.name);
+            }
             let lines = kind.cut == Cut::Lines;
             assert_eq!(lines, kind.format == Format::Ollama, "{}", kind.name);
             // Who does not tell the model in the body tells it in the path.

@@ -81,13 +81,14 @@ fn header_of(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Strin
 }
 
 /// The path of a request for a model, escaped.
-fn path(place: &Place, model: &str, stream: bool) -> Result<String, String> {
+fn path(place: &Place, model: &str, spoken: &Spoken) -> Result<String, String> {
     if model.is_empty() || model.len() > MODEL_MAX {
         return Err(format!("a model's name has 1 to {MODEL_MAX} bytes"));
     }
     let Upstream { kind, project, region, .. } = &place.upstream;
     let escape = |text: &str| percent_encode(text.as_bytes(), ESCAPED).to_string();
-    let path = if stream { kind.stream_path } else { kind.path };
+    let usual = if spoken.stream { kind.stream_path } else { kind.path };
+    let path = spoken.path.unwrap_or(usual);
     let filled = path
         .replace("{project}", &escape(project))
         .replace("{region}", &escape(region))
@@ -104,7 +105,7 @@ pub(super) fn request(
     token: Option<&Secret>,
     now_ms: u64,
 ) -> Result<Request<Bytes>, String> {
-    let path = path(place, model, spoken.stream)?;
+    let path = path(place, model, spoken)?;
     let body = Bytes::copy_from_slice(spoken.body.as_bytes());
     let mut headers = HeaderMap::new();
     let kind = place.upstream.kind;

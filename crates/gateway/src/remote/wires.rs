@@ -12,6 +12,10 @@ use super::kinds::{Body, Kind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spoken {
     pub(super) body: String,
+    /// What it is written in, and what its answer is.
+    pub(super) format: Format,
+    /// Where it goes, unless that is where its kind of provider answers usually.
+    pub(super) path: Option<&'static str>,
     /// Whether it asks for an answer in pieces.
     pub(super) stream: bool,
     /// Whether it is the caller's own, so that the answer is handed on as it comes.
@@ -26,8 +30,9 @@ pub(super) fn speak(
     most: Option<u32>,
 ) -> Result<Spoken, Fault> {
     let own = request.origin.as_ref().and_then(|origin| origin.verbatim.as_deref());
-    let mut spoken = match own.filter(|own| passes(kind, own)) {
-        Some(own) => pass(kind, own, model, most)?,
+    let passed = own.and_then(|own| Some((own, passes(kind, own.format)?)));
+    let mut spoken = match passed {
+        Some((own, path)) => Spoken { path, ..pass(kind, own, model, most)? },
         None => write(kind, request, model, most)?,
     };
     if let Body::Anthropic { version, streams } = kind.body {
@@ -42,10 +47,13 @@ pub(super) fn speak(
     Ok(spoken)
 }
 
-/// Whether a caller's own body can go to a kind of provider. Gemini's does not tell whether its
-/// answer is to come in pieces.
-fn passes(kind: &Kind, own: &Verbatim) -> bool {
-    own.format == kind.format && kind.format != Format::Gemini
+/// Whether a caller's own body in a format can go to a kind of provider, and by which path where
+/// that is not the usual one. Gemini's does not tell whether its answer is to come in pieces.
+fn passes(kind: &Kind, own: Format) -> Option<Option<&'static str>> {
+    if own == kind.format {
+        return (own != Format::Gemini).then_some(None);
+    }
+    kind.also.iter().find(|(format, _)| *format == own).map(|(_, path)| Some(*path))
 }
 
 fn write(kind: &Kind, request: &Request, model: &str, most: Option<u32>) -> Result<Spoken, Fault> {
@@ -62,7 +70,7 @@ fn write(kind: &Kind, request: &Request, model: &str, most: Option<u32>) -> Resu
     }
     let manner = Manner { stream: true, hosted: kind.body == Body::Hosted };
     let body = speak::write_as(kind.format, &capped, model, manner)?;
-    Ok(Spoken { body, stream: true, passed: false })
+    Ok(Spoken { body, format: kind.format, path: None, stream: true, passed: false })
 }
 
 fn pass(kind: &Kind, own: &Verbatim, model: &str, most: Option<u32>) -> Result<Spoken, Fault> {
@@ -70,7 +78,7 @@ fn pass(kind: &Kind, own: &Verbatim, model: &str, most: Option<u32>) -> Result<S
     if let Some(most) = most {
         body = speak::cap(own.format, &body, most, kind.body == Body::Hosted)?;
     }
-    Ok(Spoken { body, stream: streams(own)?, passed: true })
+    Ok(Spoken { body, format: own.format, path: None, stream: streams(own)?, passed: true })
 }
 
 /// Whether a caller's own body asks for an answer in pieces: Ollama's does unless it says no.

@@ -47,6 +47,14 @@ const CLAUDE: [&str; 6] = [
     r#"{"type":"message_stop"}"#,
 ];
 
+const RESPONSE_END: &str = r#""id":"resp_1","object":"response","status":"completed","model":"o","output":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}],"usage":{"input_tokens":7,"output_tokens":3}"#;
+
+const RESPONSE: [&str; 3] = [
+    r#"{"type":"response.created","response":{"id":"resp_1","model":"o","status":"in_progress"}}"#,
+    r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"hi"}"#,
+    r#"{"type":"response.completed","response":{"id":"resp_1","model":"o","status":"completed","output":[],"usage":{"input_tokens":7,"output_tokens":3}}}"#,
+];
+
 fn claude() -> React {
     let name = |data: &str| data.split('"').nth(3).unwrap_or_default().to_owned();
     let event = |data: &str| format!("event: {}\ndata: {data}\n\n", name(data)).into_bytes();
@@ -227,44 +235,57 @@ async fn a_token_is_asked_for_once() {
     assert_eq!(outcome.route[0].reason, "Google gives its service account no token: 400");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_in_the_providers_own_format_goes_out_as_it_came() {
-    let own = |format, body: &str| Request {
+/// A request with the bytes that its caller sent, in a format.
+fn own(format: Format, body: &str) -> Request {
+    Request {
         origin: Some(Arc::new(Origin {
             verbatim: Some(Arc::new(Verbatim { format, body: body.into() })),
             ..Origin::default()
         })),
         ..request()
-    };
-    let check =
-        async |provider: Upstream, request: Request, most, reaction, body: &str, told: &str| {
-            let stage = Arc::new(Stage::default());
-            stage.script("host", [reaction]);
-            let remote = remote(&stage, vec![provider]);
-            let one = Try { provider: "a".into(), model: "m".into(), max_tokens: most };
-            let plan = Plan { tries: vec![one], ..Plan::default() };
-            let heard = call(&remote, request, plan).await;
-            let seen = stage.seen.lock().expect("no panic").remove("host").expect("it was asked").1;
-            assert_eq!(String::from_utf8_lossy(&seen), body);
-            assert_eq!(heard.told, told, "{:?}", heard.outcome.fault);
-            assert_eq!((heard.outcome.end, heard.outcome.usage.completion_tokens), (End::Stop, 3));
-        };
+    }
+}
+
+/// What a provider is sent of a request, by which path, and what is told of its answer.
+async fn passed(
+    provider: Upstream,
+    (request, most): (Request, Option<u32>),
+    reaction: React,
+    (path, body): (&str, &str),
+    told: &str,
+) {
+    let stage = Arc::new(Stage::default());
+    stage.script("host", [reaction]);
+    let remote = remote(&stage, vec![provider]);
+    let one = Try { provider: "a".into(), model: "m".into(), max_tokens: most };
+    let plan = Plan { tries: vec![one], ..Plan::default() };
+    let heard = call(&remote, request, plan).await;
+    let seen = stage.seen.lock().expect("no panic").remove("host").expect("it was asked");
+    assert!(seen.0.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{}", seen.0);
+    assert_eq!(String::from_utf8_lossy(&seen.1), body);
+    assert_eq!(heard.told, told, "{:?}", heard.outcome.fault);
+    assert_eq!((heard.outcome.end, heard.outcome.usage.completion_tokens), (End::Stop, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_in_the_providers_own_format_goes_out_as_it_came() {
     let messages = r#"{"model":"auto","max_tokens":64,"metadata":{"x":1.0},"stream":true}"#;
     let told: String = CLAUDE.iter().map(|data| format!("[{data}]")).collect();
     let anthropic = || of("anthropic", "https://host");
     let sent = messages.replace("auto", "m");
     let request = || own(Format::Messages, messages);
-    check(anthropic(), request(), None, claude(), &sent, &told).await;
-    check(anthropic(), request(), Some(99), claude(), &sent, &told).await;
+    let path = "/v1/messages";
+    passed(anthropic(), (request(), None), claude(), (path, &sent), &told).await;
+    passed(anthropic(), (request(), Some(99)), claude(), (path, &sent), &told).await;
     let less = sent.replace("64", "9");
-    check(anthropic(), request(), Some(9), claude(), &less, &told).await;
+    passed(anthropic(), (request(), Some(9)), claude(), (path, &less), &told).await;
 
     // A whole answer is handed on whole.
     let whole = r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn","usage":{"input_tokens":7,"output_tokens":3},"new":1}"#;
     let asked = r#"{"model":"m","max_tokens":64}"#;
     let told = format!("[{whole}]");
     let request = own(Format::Messages, asked);
-    check(anthropic(), request, None, status(200, "", whole), asked, &told).await;
+    passed(anthropic(), (request, None), status(200, "", whole), (path, asked), &told).await;
 
     // In another format it is written anew.
     let stage = Arc::new(Stage::default());
@@ -273,6 +294,32 @@ async fn a_body_in_the_providers_own_format_goes_out_as_it_came() {
     assert_eq!(heard.told, "one two three");
     let body = stage.seen.lock().expect("no panic").remove("host").expect("it was asked").1;
     assert!(!String::from_utf8_lossy(&body).contains("metadata"));
+}
+
+/// OpenAI's server speaks two formats, by two paths.
+#[tokio::test(start_paused = true)]
+async fn a_response_goes_to_openai_as_it_came() {
+    let asked = r#"{"model":"auto","input":"say","stream":true,"reasoning":{"new":1}}"#;
+    let sent = r#"{"model":"m","input":"say","stream":true,"reasoning":{"new":1},"store":false}"#;
+    let events: Vec<String> = RESPONSE.iter().map(|data| format!("data: {data}\n\n")).collect();
+    let parts: Vec<&[u8]> = events.iter().map(String::as_bytes).collect();
+    let told: String = RESPONSE.iter().map(|data| format!("[{data}]")).collect();
+    let (path, openai) = ("/v1/responses", || of("openai", "https://host/v1"));
+    let request = own(Format::Responses, asked);
+    passed(openai(), (request, None), streamed(SSE, &parts), (path, sent), &told).await;
+    let asked = r#"{"model":"auto","input":"say","store":false}"#;
+    let sent = r#"{"model":"m","input":"say","store":false,"max_output_tokens":9}"#;
+    let whole = format!("{{{RESPONSE_END}}}");
+    let (request, told) = (own(Format::Responses, asked), format!("[{whole}]"));
+    passed(openai(), (request, Some(9)), status(200, "", &whole), (path, sent), &told).await;
+
+    // Who speaks OpenAI's chat need not speak this.
+    let chat = own(Format::Responses, asked);
+    let stage = Arc::new(Stage::default());
+    let remote = remote(&stage, vec![of("compatible", "https://host/v1")]);
+    assert_eq!(call(&remote, chat, plan(&["a"])).await.told, "one two three");
+    let head = stage.seen.lock().expect("no panic").remove("host").expect("it was asked").0;
+    assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{head}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,11 +10,12 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use ingle_protocol::wire::responses::{self, Asked, Open};
 use ingle_protocol::wire::{Ask, Kind};
-use ingle_protocol::{Fault, Input};
+use ingle_protocol::{Fault, Format, Input};
 use ingle_records::ResponseRecord;
 
 use super::{
-    Outcome, admit, begins_at_once, blocking, card, own, provider, starting, taken, writer,
+    Outcome, admit, answer, begins_at_once, blocking, body, card, own, passing, provider, starting,
+    taken, writer,
 };
 use crate::State;
 use crate::answer::{Answer, stamp};
@@ -45,10 +46,21 @@ fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refusal> {
 }
 
 async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
-    let (owner, open) = taken(responses::read_open, &state, request).await?;
+    let owner = Owner::of(&request)?;
+    let (body, room) = body(&state, request).await?;
+    let open = responses::read_open(&body)?;
     let account = owner.home().to_owned();
+    let alone = stands_alone(&open);
     let mut asked = close(&state, &account, open).await?;
     asked.set_store(keeps(&state, &asked)?);
+    if alone
+        && asked.store == Some(false)
+        && !asked.background
+        && let Some(owner) = passing(&state, &owner, Format::Responses, body)
+    {
+        return answer(state, owner, asked).await;
+    }
+    drop(room);
     own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
     let card = writer(card(&owner, &provider, &asked.request.model).await?)?;
@@ -89,9 +101,15 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     }
 }
 
+/// Whether a request builds on nothing that this server keeps. If nothing of it is to be kept
+/// either, a provider that speaks the format may get it as it came.
+fn stands_alone(open: &Open) -> bool {
+    open.previous().is_none() && open.references().is_empty()
+}
+
 /// The request with what it builds on.
 async fn close(state: &Arc<State>, account: &str, open: Open) -> Result<Asked, Refusal> {
-    if open.previous().is_none() && open.references().is_empty() {
+    if stands_alone(&open) {
         return Ok(open.close(&[], &[])?);
     }
     let (state, account) = (Arc::clone(state), account.to_owned());

@@ -1,5 +1,6 @@
 //! A caller's own body for another server that speaks the same format: the model's name, what has
-//! to be told of the answer, and a lower limit on it are the only bytes that change. Absent: what
+//! to be told of the answer, that it is not to be kept, and a lower limit on it are the only bytes
+//! that change. Absent: what
 //! the body asks for, which was read, and decided on, before.
 
 use serde_json::{Map, Value};
@@ -11,8 +12,9 @@ use crate::{Fault, Format, Verbatim};
 
 /// A caller's own body with nothing changed but its `model`, which becomes `model`, and, in a
 /// chat's stream, `stream_options.include_usage`, which becomes true, since without it nobody
-/// learns what the answer cost. All else stays as it was written, byte for byte. (Gemini's path
-/// names the model: its body stays as it is.)
+/// learns what the answer cost; and a response's `store`, where it is not given, which becomes false:
+/// nobody asked that it be kept elsewhere. All else stays as it was written, byte for byte. (Gemini's
+/// path names the model: its body stays as it is.)
 ///
 /// # Errors
 /// Where the body is no JSON object, or one with a key given twice.
@@ -25,6 +27,10 @@ pub fn pass(verbatim: &Verbatim, model: &str) -> Result<String, Fault> {
     let streamed = map.get("stream") == Some(&Value::Bool(true));
     if verbatim.format == Format::Chat && streamed {
         return set(&body, &["stream_options", "include_usage"], "true");
+    }
+    let unsaid = map.get("store").is_none_or(Value::is_null);
+    if verbatim.format == Format::Responses && unsaid {
+        return set(&body, &["store"], "false");
     }
     Ok(body)
 }
@@ -93,7 +99,9 @@ mod tests {
             (Chat, r#"{"stream":true,"stream_options":null}"#, r#"{"stream":true,"stream_options":{"include_usage":true},"model":"b\""}"#),
             (Chat, r#"{"stream":false,"model":"a"}"#, r#"{"stream":false,"model":"b\""}"#),
             (Messages, r#"{"stream":true,"model":"a","system":[{"cache_control":{"type":"ephemeral"}}]}"#, r#"{"stream":true,"model":"b\"","system":[{"cache_control":{"type":"ephemeral"}}]}"#),
-            (Responses, r#"{"input":[{"model":"a"}],"model":"a"}"#, r#"{"input":[{"model":"a"}],"model":"b\""}"#),
+            (Responses, r#"{"input":[{"model":"a"}],"model":"a"}"#, r#"{"input":[{"model":"a"}],"model":"b\"","store":false}"#),
+            (Responses, r#"{"stream":true,"store":null,"model":"a"}"#, r#"{"stream":true,"store":false,"model":"b\""}"#),
+            (Responses, r#"{"store":false,"model":"a","new":[1.0]}"#, r#"{"store":false,"model":"b\"","new":[1.0]}"#),
             (Ollama, r#"{"model":"a:latest"}"#, r#"{"model":"b\""}"#),
             (Gemini, r#"{"contents":[]}"#, r#"{"contents":[]}"#),
         ];
