@@ -263,6 +263,48 @@ fn what_may_not_leave_stays_whatever_becomes_of_the_policy() {
     assert_eq!(ends, ["refused", "refused", "refused", "refused", "stop"], "{listed:?}");
 }
 
+/// Settings and policy are exchanged together: where the settings cannot hold, the old policy does,
+/// too.
+#[test]
+fn a_policy_does_not_change_beside_settings_that_are_refused() {
+    let (echo, place) = (Echo::start(), Place::new("together"));
+    let text = policy(&echo.url, "1");
+    let log = |name: &str| {
+        let path = place.0.join(name);
+        let text = format!("access_log = {:?}\n", path.to_str().expect("UTF-8"));
+        std::fs::write(place.0.join("ingle.toml"), text).expect("a file");
+    };
+    log("access.log");
+    let config = place.0.join("ingle.toml").to_str().expect("UTF-8").to_owned();
+    let policy = place.policy(&text);
+    let server = Server::start(&[
+        "--config",
+        &config,
+        "--no-local",
+        "--policy",
+        &policy,
+        "--ledger",
+        &place.ledger(),
+    ]);
+    let status = || server.ask("POST", "/v1/chat/completions", &chat("hi", false)).status;
+    let metric = |name: &str| {
+        let body = server.ask("GET", "/metrics", "").body;
+        let line = body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        line.unwrap_or(0.0)
+    };
+    assert_eq!(status(), 200);
+    log("no such folder/access.log");
+    until(|| metric("ingle_server_config_stale") == 1.0);
+    let failed = "ingle_server_config_reload_failures_total";
+    let before = metric(failed);
+    place.policy(&text.replace("providers = [\"far\"]", "local_only = true"));
+    until(|| metric(failed) > before);
+    assert_eq!(status(), 200, "the old policy holds as the old settings do");
+    log("other.log");
+    until(|| metric("ingle_server_config_stale") == 0.0);
+    assert_eq!(status(), 403);
+}
+
 #[test]
 fn what_is_spent_is_never_more_than_may_be() {
     let (echo, place) = (Echo::start(), Place::new("budget"));

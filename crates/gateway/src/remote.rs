@@ -40,7 +40,7 @@ pub use outcome::{Attempt, Ended, Outcome, Times};
 use crate::Metric;
 
 /// One provider as its user set it up: a name, a kind, where it is and how it is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// What a plan calls it by; no two have the same.
     pub name: String,
@@ -261,6 +261,15 @@ impl Remote {
         world: World,
     ) -> Result<Self, Fault> {
         Ok(Self { shared: Arc::new(state::Shared::new(handle, upstreams, world)?) })
+    }
+
+    /// The same with other providers. What was learnt of those whose settings are what they were goes
+    /// with them: how they are, what they answer now, connections.
+    ///
+    /// # Errors
+    /// As [`Remote::new`] has them.
+    pub fn after(&self, upstreams: Vec<Upstream>) -> Result<Self, Fault> {
+        Ok(Self { shared: Arc::new(self.shared.after(upstreams)?) })
     }
 
     /// Starts a call: tries a plan's candidates in their order. Returns at once; everything else

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const KEY_MAX: u64 = 64 << 10;
 
 /// A key. It shows nothing of itself.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl fmt::Debug for Secret {

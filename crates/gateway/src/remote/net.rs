@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::Uri;
@@ -114,7 +114,8 @@ pub trait Dial: fmt::Debug + Send + Sync {
 /// Connections over the network.
 #[derive(Clone)]
 pub struct Net {
-    tls: Result<TlsConnector, String>,
+    /// Made when the first connection wants it: reading whom a system trusts takes time.
+    tls: Arc<OnceLock<Result<TlsConnector, String>>>,
     proxy: Option<Arc<Proxy>>,
 }
 
@@ -125,15 +126,10 @@ impl fmt::Debug for Net {
 }
 
 impl Net {
-    /// Connections whose TLS trusts whom this system trusts. What is wrong with that is told when a
-    /// connection is wanted.
+    /// Connections whose TLS trusts whom this system trusts. That is read, and what is wrong with it
+    /// told, when a connection first wants it.
     pub fn new(proxy: Option<Proxy>) -> Self {
-        use rustls_platform_verifier::BuilderVerifierExt;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(BuilderVerifierExt::with_platform_verifier)
-            .map(|builder| builder.with_no_client_auth());
-        Self::with(config.map_err(|error| error.to_string()), proxy)
+        Self { tls: Arc::default(), proxy: proxy.map(Arc::new) }
     }
 
     /// Connections whose TLS trusts these certificates alone, as PEM.
@@ -155,13 +151,32 @@ impl Net {
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(&error))?;
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self::with(Ok(config), proxy))
+        let tls = OnceLock::from(Ok(TlsConnector::from(Arc::new(config))));
+        Ok(Self { tls: Arc::new(tls), proxy: proxy.map(Arc::new) })
     }
 
-    fn with(config: Result<ClientConfig, String>, proxy: Option<Proxy>) -> Self {
-        let tls = config.map(|config| TlsConnector::from(Arc::new(config)));
-        Self { tls, proxy: proxy.map(Arc::new) }
+    /// What connections are encrypted with.
+    async fn tls(&self) -> io::Result<TlsConnector> {
+        let made = match self.tls.get() {
+            Some(made) => made.clone(),
+            None => {
+                let tls = Arc::clone(&self.tls);
+                let make = move || tls.get_or_init(as_the_system).clone();
+                tokio::task::spawn_blocking(make).await.map_err(io::Error::other)?
+            }
+        };
+        made.map_err(io::Error::other)
     }
+}
+
+/// TLS that trusts whom this system trusts.
+fn as_the_system() -> Result<TlsConnector, String> {
+    use rustls_platform_verifier::BuilderVerifierExt;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map(|builder| builder.with_no_client_auth());
+    config.map(|config| TlsConnector::from(Arc::new(config))).map_err(|error| error.to_string())
 }
 
 impl Dial for Net {
@@ -185,7 +200,7 @@ impl Net {
         if !target.tls {
             return Ok(Link { stream: Box::new(socket), local });
         }
-        let tls = self.tls.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+        let tls = self.tls().await?;
         let name = ServerName::try_from(target.host.clone())
             .map_err(|_| io::Error::other("its host is no name that a certificate can have"))?;
         Ok(Link { stream: Box::new(tls.connect(name, socket).await?), local })

@@ -28,14 +28,17 @@ const LANES_MAX: usize = 1024;
 pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) world: World,
-    pub(super) pool: Pool,
-    places: BTreeMap<String, Arc<Place>>,
+    pub(super) pool: Arc<Pool>,
+    places: Places,
     start: Instant,
 }
 
 /// A provider and what is known of it.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// As its user set it up.
+    given: Upstream,
+    /// The same, with what its key says.
     pub(super) upstream: Upstream,
     pub(super) target: Target,
     /// The path of its address.
@@ -144,16 +147,20 @@ impl Shared {
             let _entered = handle.enter();
             Instant::now()
         };
-        let mut places = BTreeMap::new();
-        for upstream in upstreams {
-            let name = upstream.name.clone();
-            let place = Place::new(upstream)
-                .map_err(|why| Fault::ours(format!("the provider `{name}`: {why}")))?;
-            if places.insert(name.clone(), Arc::new(place)).is_some() {
-                return Err(Fault::ours(format!("two providers are called `{name}`")));
-            }
-        }
-        Ok(Self { handle, world, pool: Pool::default(), places, start })
+        let places = places(upstreams, &BTreeMap::new())?;
+        Ok(Self { handle, world, pool: Arc::default(), places, start })
+    }
+
+    /// The same with other providers; those that did not change stay who they are.
+    pub(super) fn after(&self, upstreams: Vec<Upstream>) -> Result<Self, Fault> {
+        Ok(Self {
+            handle: self.handle.clone(),
+            world: self.world.clone(),
+            pool: Arc::clone(&self.pool),
+            places: places(upstreams, &self.places)?,
+            // Breakers and limits count from it.
+            start: self.start,
+        })
     }
 
     /// Milliseconds since it was made, for breakers.
@@ -241,6 +248,26 @@ impl Shared {
     }
 }
 
+type Places = BTreeMap<String, Arc<Place>>;
+
+/// A place for each provider, its own where it had one before and is what it was.
+fn places(upstreams: Vec<Upstream>, before: &Places) -> Result<Places, Fault> {
+    let mut places = Places::new();
+    for upstream in upstreams {
+        let name = upstream.name.clone();
+        let place = match before.get(&name).filter(|place| place.given == upstream) {
+            Some(place) => Arc::clone(place),
+            None => Place::new(upstream)
+                .map(Arc::new)
+                .map_err(|why| Fault::ours(format!("the provider `{name}`: {why}")))?,
+        };
+        if places.insert(name.clone(), place).is_some() {
+            return Err(Fault::ours(format!("two providers are called `{name}`")));
+        }
+    }
+    Ok(places)
+}
+
 /// A metric's name, what it counts, whether it only grows, and its value.
 type Row = (&'static str, &'static str, bool, fn(&Facts) -> Option<f64>);
 
@@ -277,6 +304,7 @@ impl Place {
             (Auth::Google, Some(key)) => Some(Account::read(key)?),
             _ => None,
         };
+        let given = upstream.clone();
         let own = account.as_ref().map_or("", |account| account.project.as_str());
         let upstream = Upstream {
             project: if upstream.project.is_empty() { own.to_owned() } else { upstream.project },
@@ -287,6 +315,7 @@ impl Place {
         }
         let most = upstream.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
+            given,
             upstream,
             target,
             base,

@@ -30,11 +30,25 @@ impl Held {
         handle: tokio::runtime::Handle,
         world: World,
     ) -> Result<Self, Fault> {
-        let elsewhere = table.providers.iter().filter(|it| it.name != crate::policy::LOCAL);
-        let upstreams: Vec<Upstream> = elsewhere.map(upstream).collect::<Result<_, Fault>>()?;
-        let remote = Remote::new(handle, upstreams, world)?;
+        let remote = Remote::new(handle, upstreams(&table)?, world)?;
         Ok(Self { table, version: version.into(), remote })
     }
+
+    /// Another policy after this one. Providers whose rows and keys are the same go on as they are,
+    /// with what is known of them and their connections.
+    ///
+    /// # Errors
+    /// As [`Held::new`] has them.
+    pub fn after(&self, table: Table, version: impl Into<String>) -> Result<Self, Fault> {
+        let remote = self.remote.after(upstreams(&table)?)?;
+        Ok(Self { table, version: version.into(), remote })
+    }
+}
+
+/// Those of a policy's providers that are elsewhere.
+fn upstreams(table: &Table) -> Result<Vec<Upstream>, Fault> {
+    let elsewhere = table.providers.iter().filter(|it| it.name != crate::policy::LOCAL);
+    elsewhere.map(upstream).collect()
 }
 
 /// A provider as the table has it, as who asks it wants it.

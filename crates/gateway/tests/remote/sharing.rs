@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_gateway::remote::{BreakerSettings, BreakerStanding, Upstream};
+use ingle_gateway::remote::{BreakerSettings, BreakerStanding, Remote, Secret, Upstream};
 use ingle_protocol::{End, Retry};
 use tokio::time::{Instant, sleep};
 
@@ -220,4 +220,37 @@ async fn times_are_measured() {
     let names: Vec<&str> = remote.metrics().iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), 7);
     assert_eq!(remote.metrics()[0].model.as_deref(), Some("a/m"));
+}
+
+/// Other providers come, and who is among them as before keeps what was learnt, and connections.
+#[tokio::test(start_paused = true)]
+async fn who_did_not_change_goes_on_after_a_change() {
+    let stage = Arc::new(Stage::default());
+    let breaker = BreakerSettings { consecutive: 1, cooldown_ms: 10_000, ..Default::default() };
+    let ill = Upstream { retries: 0, breaker, ..provider("b") };
+    let before = remote(&stage, vec![provider("a"), ill.clone(), provider("c")]);
+    stage.script("b", [failing()]);
+    for name in ["a", "b", "c"] {
+        call(&before, request(), plan(&[name])).await;
+    }
+    sleep(Duration::from_secs(2)).await;
+    stage.log();
+    let known = |remote: &Remote, name: &str| {
+        let facts = remote.facts().into_iter().find(|facts| facts.provider == name);
+        facts.map(|facts| (facts.tries, facts.breaker))
+    };
+    let changed = Upstream { retries: 7, ..provider("c") };
+    let after = before.after(vec![provider("a"), ill, changed]).expect("the settings are right");
+    let open = BreakerStanding::Open { until_ms: 8_000 };
+    assert_eq!(known(&after, "a"), Some((1, BreakerStanding::Closed)));
+    assert_eq!(known(&after, "b"), Some((1, open)), "on the clock that it was opened by");
+    assert_eq!(known(&after, "c"), None, "another one is not known");
+    call(&after, request(), plan(&["a"])).await;
+    assert_eq!(stage.log(), "a ask", "over the connection that was there");
+    assert_eq!(known(&before, "a"), known(&after, "a"), "it is one provider");
+
+    // Another key is another provider: what it may do is not known.
+    let other = Upstream { key: Some(Secret::new("sk-another")), ..provider("a") };
+    let other = after.after(vec![other]).expect("the settings are right");
+    assert_eq!((known(&other, "a"), known(&other, "b")), (None, None));
 }

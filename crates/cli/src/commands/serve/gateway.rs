@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -106,11 +106,22 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Table, String)> {
     Ok((table, version))
 }
 
+/// The policy that these settings name, as its file says now; the one that lets nothing leave where
+/// they name none.
+fn policy_of(args: &GatewayArgs) -> anyhow::Result<(Table, String)> {
+    match &args.policy {
+        Some(path) => read(path),
+        None => Ok((Table::default(), NO_POLICY.to_owned())),
+    }
+}
+
 /// What is needed to put a gateway before models, and to give it another policy.
 pub(crate) struct Door {
     args: GatewayArgs,
     ledger: Option<Arc<Ledger>>,
     handle: tokio::runtime::Handle,
+    /// What holds, or will as soon as there is a gateway.
+    held: Mutex<Held>,
     gateway: OnceLock<Arc<Gateway>>,
 }
 
@@ -123,27 +134,38 @@ impl Door {
         handle: tokio::runtime::Handle,
     ) -> anyhow::Result<Self> {
         let ledger = args.open(folder)?.map(Arc::new);
-        let door = Self { args, ledger, handle, gateway: OnceLock::new() };
-        door.held()?;
-        Ok(door)
-    }
-
-    /// What the policy's file says now.
-    fn held(&self) -> anyhow::Result<Held> {
-        let (table, version) = match &self.args.policy {
-            Some(path) => read(path)?,
-            None => (Table::default(), NO_POLICY.to_owned()),
-        };
+        let (table, version) = policy_of(&args)?;
         let variable = |name: &str| std::env::var(name).ok();
         let proxy = Proxy::from_env(&variable).map_err(Usage)?;
         let world = World::new(Arc::new(Net::new(proxy)));
-        let handle = self.handle.clone();
-        Held::new(table, version, handle, world).map_err(|fault| Usage(fault.to_string()).into())
+        let held = Held::new(table, version, handle.clone(), world)
+            .map_err(|fault| Usage(fault.to_string()))?;
+        Ok(Self { args, ledger, handle, held: Mutex::new(held), gateway: OnceLock::new() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the policy's file says now, to be held; nothing holds it yet.
+    pub(super) fn read(&self) -> anyhow::Result<Held> {
+        let (table, version) = policy_of(&self.args)?;
+        let held = self.held().after(table, version);
+        held.map_err(|fault| Usage(fault.to_string()).into())
+    }
+
+    /// Has this hold from now on.
+    pub(super) fn hold(&self, held: Held) {
+        let mut holds = self.held();
+        *holds = held;
+        if let Some(gateway) = self.gateway.get() {
+            gateway.hold(holds.clone());
+        }
     }
 
     /// The gateway before these models.
     pub(super) fn before(&self, local: Arc<dyn Provider>) -> anyhow::Result<Arc<dyn Provider>> {
-        let held = self.held()?;
+        let held = self.held().clone();
         let spent = self.spent(&held.table)?;
         let store: Arc<dyn Accounts> = match &self.args.budgets {
             Some(place) => {
@@ -166,15 +188,11 @@ impl Door {
             handle: self.handle.clone(),
             now_ms: Arc::new(now_ms),
         });
-        Ok(Arc::clone(self.gateway.get_or_init(|| Arc::new(gateway))) as _)
-    }
-
-    /// Has the policy's file hold as it is now. Where it is wrong, the one before goes on.
-    pub(super) fn reload(&self) -> anyhow::Result<()> {
-        if let Some(gateway) = self.gateway.get() {
-            gateway.hold(self.held()?);
-        }
-        Ok(())
+        // Another policy may have come meanwhile.
+        let holds = self.held();
+        let gateway = self.gateway.get_or_init(|| Arc::new(gateway));
+        gateway.hold(holds.clone());
+        Ok(Arc::clone(gateway) as _)
     }
 
     /// What was spent of budgets whose time is not over, out of the ledger.

@@ -78,8 +78,10 @@ impl Watch {
             Ok((settings, config))
         };
         let (settings, config) = read().inspect_err(|_: &anyhow::Error| self.control.broken())?;
-        self.door.reload().inspect_err(|_| self.control.broken())?;
+        let held = self.door.read().inspect_err(|_| self.control.broken())?;
         self.control.apply(config)?;
+        // All that could be wrong was found: both hold, or neither.
+        self.door.hold(held);
         if let Some(models) = self.models.get() {
             models.fleet().keep(settings.args.keep_alive);
         }
