@@ -32,6 +32,9 @@ pub(super) use start::{Named, Start};
 use super::model::{ModelArgs, PrefixArgs};
 use crate::ui::{self, Ui, Usage};
 
+/// The most threads that serve requests, and those beside models of this machine.
+const SERVING_MAX: usize = 16;
+const SERVING_BESIDE_MODELS: usize = 2;
 /// The most bytes of a file of keys.
 const KEYS_MAX: u64 = 1 << 20;
 
@@ -201,7 +204,7 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     // The flag's handler has to be there before the runtime adds its own behind it.
     ui::hand_over();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(serving_threads(args.no_local, available_parallelism()))
         .enable_all()
         .build()
         .context("no threads for the server")?;
@@ -247,6 +250,19 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
         models.finish();
     }
     outcome
+}
+
+/// Threads that serve requests, of so many cores. A model of this machine computes on all of them,
+/// and its threads wait for one another, so that each which has to make way holds up all: then few
+/// serve, which is enough to hand tokens on. Where nothing is computed here the cores are theirs; on
+/// one core a second thread would do nothing but take turns.
+fn serving_threads(no_local: bool, cores: usize) -> usize {
+    cores.clamp(1, if no_local { SERVING_MAX } else { SERVING_BESIDE_MODELS })
+}
+
+/// The cores that this process may use.
+fn available_parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What is to be served, and how.
@@ -387,4 +403,19 @@ fn config(settings: &Settings) -> anyhow::Result<Config> {
         },
         ..Config::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_for_models_where_there_are_any() {
+        let check = |no_local, cores, expect| assert_eq!(serving_threads(no_local, cores), expect);
+        check(false, 1, 1);
+        check(false, 64, 2);
+        check(true, 1, 1);
+        check(true, 6, 6);
+        check(true, 64, 16);
+    }
 }
