@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use ingle_gateway::budget::{
-    Account, Amount, Memory, Place as Shared, Redis, State, Store as Accounts,
+    Account, Amount, Memory, Place as Shared, Rates, Redis, State, Store as Accounts,
 };
 use ingle_gateway::policy::{self, Table};
 use ingle_gateway::remote::World;
@@ -23,6 +23,7 @@ use ingle_protocol::{
 };
 
 use super::super::ledger::now_ms;
+use super::spending::{self, Step};
 use crate::ui::{self, Usage};
 
 /// The version that a ledger has of no policy.
@@ -46,8 +47,9 @@ pub(crate) struct GatewayArgs {
     #[arg(long, conflicts_with = "ledger")]
     pub(super) no_ledger: bool,
 
-    /// A Redis server that keeps the policy's budgets, `redis://host:port`, for several servers
-    /// that share them [default: this process, which begins by what the ledger tells]
+    /// A Redis server that keeps the policy's budgets and what keys use in a minute,
+    /// `redis://host:port`, for several servers that share them [default: this process, which begins
+    /// by what the ledger tells]
     #[arg(long, value_name = "URL", env = "INGLE_BUDGETS", hide_env_values = true)]
     #[arg(requires = "policy")]
     pub(super) budgets: Option<Shared>,
@@ -110,6 +112,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Table, String)> {
 pub(crate) struct Door {
     args: GatewayArgs,
     ledger: Option<Arc<Ledger>>,
+    shared: Option<Arc<Redis>>,
     handle: tokio::runtime::Handle,
     gateway: OnceLock<Arc<Gateway>>,
 }
@@ -123,9 +126,15 @@ impl Door {
         handle: tokio::runtime::Handle,
     ) -> anyhow::Result<Self> {
         let ledger = args.open(folder)?.map(Arc::new);
-        let door = Self { args, ledger, handle, gateway: OnceLock::new() };
+        let shared = args.budgets.as_ref().map(Redis::open).transpose()?.map(Arc::new);
+        let door = Self { args, ledger, shared, handle, gateway: OnceLock::new() };
         door.held()?;
         Ok(door)
+    }
+
+    /// Who keeps what keys use in a minute, where that is shared as budgets are.
+    pub(super) fn rates(&self) -> Option<Arc<dyn Rates>> {
+        self.shared.clone().map(|shared| shared as _)
     }
 
     /// What the policy's file says now.
@@ -145,18 +154,25 @@ impl Door {
     pub(super) fn before(&self, local: Arc<dyn Provider>) -> anyhow::Result<Arc<dyn Provider>> {
         let held = self.held()?;
         let spent = self.spent(&held.table)?;
-        let store: Arc<dyn Accounts> = match &self.args.budgets {
-            Some(place) => {
-                let shared = Redis::open(place)?;
+        let store: Arc<dyn Accounts> = match &self.shared {
+            Some(shared) => {
+                if let Some(ledger) = &self.ledger {
+                    spending::told(&**shared, &shared.open_calls()?, ledger)?;
+                }
                 // What it has forgotten the ledger knows.
                 shared.restore(&spent, now_ms())?;
-                Arc::new(shared)
+                spending::look(Arc::clone(shared) as _, &self.handle, now_ms);
+                Arc::clone(shared) as _
             }
             None => Arc::new(Memory::new(State::recover(spent, [], |_| false).0)),
         };
-        let book: Arc<dyn Book> = match &self.ledger {
-            Some(ledger) => Arc::new(Pages(Arc::clone(ledger))),
-            None => Arc::new(Forgetful),
+        let (store, book): (Arc<dyn Accounts>, Arc<dyn Book>) = match &self.ledger {
+            Some(ledger) => {
+                let step = Step::before(store, self.shared.is_some(), self.handle.clone());
+                let step = Arc::new(step);
+                (Arc::clone(&step) as _, Arc::new(Pages { ledger: Arc::clone(ledger), step }))
+            }
+            None => (store, Arc::new(Forgetful)),
         };
         let gateway = Gateway::new(Parts {
             local,
@@ -193,8 +209,11 @@ impl Door {
     }
 }
 
-/// The ledger as a gateway's book.
-struct Pages(Arc<Ledger>);
+/// The ledger as a gateway's book, which budgets are in step with.
+pub(super) struct Pages {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) step: Arc<Step>,
+}
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
 fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
@@ -212,15 +231,17 @@ impl Book for Pages {
             micros: amount.micros,
             tokens: amount.tokens,
         });
-        tell(self.0.begin(worst, &reserved.collect::<Vec<_>>()), kept);
+        let kept = self.step.begins(&worst.id, kept);
+        tell(self.ledger.begin(worst, &reserved.collect::<Vec<_>>()), kept);
     }
 
     fn end(&self, entry: &Entry, kept: Kept) {
-        tell(self.0.end(entry), kept);
+        let kept = self.step.ends(&entry.id, kept);
+        tell(self.ledger.end(entry), kept);
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
-        tell(self.0.note(entry), kept);
+        tell(self.ledger.note(entry), kept);
     }
 }
 
