@@ -17,8 +17,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,9 +175,16 @@ enum Got {
     Cut,
 }
 
-/// Sends a request; `Err` where nobody listens.
+/// Sends a request.
 fn send(address: &str, key: &str, body: &str) -> std::io::Result<BufReader<TcpStream>> {
-    let mut socket = TcpStream::connect(address)?;
+    send_over(TcpStream::connect(address)?, key, body)
+}
+
+fn send_over(
+    mut socket: TcpStream,
+    key: &str,
+    body: &str,
+) -> std::io::Result<BufReader<TcpStream>> {
     write!(
         socket,
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
@@ -202,8 +209,14 @@ fn first_piece(reader: &mut BufReader<TcpStream>) -> bool {
 
 /// Asks, and reads all; one that goes away reads the beginning alone.
 fn ask(address: &str, key: &str, what: &str, number: u64, streamed: bool) -> Got {
-    let body = chat(what, number, streamed);
-    let Ok(mut reader) = send(address, key, &body) else { return Got::Cut };
+    match send(address, key, &chat(what, number, streamed)) {
+        Ok(reader) => heard(reader, what, streamed),
+        Err(_) => Got::Cut,
+    }
+}
+
+/// What comes of a request that was sent.
+fn heard(mut reader: BufReader<TcpStream>, what: &str, streamed: bool) -> Got {
     if what == "leave" {
         first_piece(&mut reader);
         return Got::Cut;
@@ -288,8 +301,15 @@ struct Scene {
 }
 
 impl Scene {
-    fn address(&self, which: u64) -> String {
-        self.addresses[which as usize % 2].read().expect("no panic").clone()
+    /// One of the servers, once it listens: the other may have been killed.
+    fn connect(&self, which: u64) -> TcpStream {
+        loop {
+            let address = self.addresses[which as usize % 2].read().expect("no panic").clone();
+            match TcpStream::connect(address) {
+                Ok(socket) => return socket,
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        }
     }
 
     /// One caller's calls, and what each got: its number, whether the slow key's, and that.
@@ -299,8 +319,10 @@ impl Scene {
             let chance = chance(number);
             let (what, streamed) = kind(chance);
             let slow = (chance / 64).is_multiple_of(3);
-            let address = self.address(chance / 1_024);
-            let got = ask(&address, &self.keys[usize::from(slow)], what, number, streamed);
+            let socket = self.connect(chance / 1_024);
+            let key = &self.keys[usize::from(slow)];
+            let sent = send_over(socket, key, &chat(what, number, streamed));
+            let got = sent.map_or(Got::Cut, |reader| heard(reader, what, streamed));
             self.done.fetch_add(1, Ordering::SeqCst);
             (number, slow, got)
         };
@@ -313,7 +335,7 @@ fn kill(server: Server, scene: &Scene, number: u64, again: impl FnOnce() -> Serv
     let mut server = server;
     let mut reader =
         send(server.address(), &scene.keys[0], &chat("endless", number, true)).expect("it listens");
-    first_piece(&mut reader);
+    assert!(first_piece(&mut reader), "there is room for one more");
     server.signal("KILL");
     assert!(!server.wait().success());
     drop(server);
@@ -361,24 +383,26 @@ fn agree(entries: &[Entry], got: &[(u64, bool, Got)]) -> (u64, usize) {
     (all, lost.count())
 }
 
+/// One of all money, and one of the slow key's tokens.
+fn budgets() -> String {
+    format!(
+        r#"[budgets.all]
+        scope = "all"
+        per = "forever"
+        usd = "0.{MICROS:06}"
+        [budgets.tokens]
+        scope = "key"
+        of = ["slow"]
+        per = "forever"
+        tokens = {TOKENS}"#
+    )
+}
+
 #[test]
 fn two_servers_spend_one_budget_and_one_is_killed() {
     let Some(kept) = redis("spend") else { return };
     let (upstream, place) = (Upstream::start(), Place::new("spend"));
-    place.policy(
-        &upstream.url,
-        &format!(
-            r#"[budgets.all]
-            scope = "all"
-            per = "forever"
-            usd = "0.{MICROS:06}"
-            [budgets.tokens]
-            scope = "key"
-            of = ["slow"]
-            per = "forever"
-            tokens = {TOKENS}"#
-        ),
-    );
+    place.policy(&upstream.url, &budgets());
     let rate = PER_MINUTE.to_string();
     let keys = [place.key("free", &[]), place.key("slow", &["--requests-per-minute", &rate])];
     let serve = |ledger: &str| place.serve(ledger, &["--budgets", &kept.url]);
@@ -392,7 +416,7 @@ fn two_servers_spend_one_budget_and_one_is_killed() {
         let watching = scope.spawn(move || watch(store, ended));
         let all: Vec<_> = (0..THREADS).map(|it| scope.spawn(move || scene.calls(it))).collect();
         for round in 1..=2 {
-            support::until(|| scene.done.load(Ordering::SeqCst) > round * THREADS * CALLS / 5);
+            support::until(|| scene.done.load(Ordering::SeqCst) > round * THREADS * CALLS / 10);
             let again = || serve("other.sqlite");
             let number = THREADS * CALLS + round;
             other = other.take().map(|other| kill(other, scene, number, again));
@@ -477,7 +501,7 @@ fn rotate(name: &str, more: &[&str]) {
     let limited = place.key("limited", &limit);
     let mut server = place.serve("ledger.sqlite", more);
     let address = server.address().to_owned();
-    let mut running = send(&address, &limited, &chat("say", 10, true)).expect("it listens");
+    let mut running = send(&address, &limited, &chat("long", 10, true)).expect("it listens");
     assert!(first_piece(&mut running));
     // One of about 1,000 micro-dollars at worst fits beside what this takes, and no two.
     for number in [300, 299, 298] {

@@ -95,6 +95,9 @@ fn answer(mut socket: TcpStream, seen: &Mutex<BTreeSet<u64>>) {
     drop(stream(&mut socket, what, &usage));
 }
 
+/// For how many milliseconds a stream pauses.
+const PAUSES: [(&str, u64); 2] = [("endless", 60_000), ("long", 5_000)];
+
 /// A stream of some pieces, with a pause behind the first; one that is cut ends there.
 fn stream(socket: &mut TcpStream, what: &str, usage: &Value) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
@@ -106,7 +109,7 @@ fn stream(socket: &mut TcpStream, what: &str, usage: &Value) -> std::io::Result<
     if what == "cut" {
         return Ok(());
     }
-    let pause = if what == "endless" { 60_000 } else { 20 };
+    let pause = PAUSES.iter().find(|row| row.0 == what).map_or(20, |row| row.1);
     thread::sleep(Duration::from_millis(pause));
     let rest = [piece.to_string(), end.to_string(), last.to_string(), "[DONE]".to_owned()];
     rest.iter().try_for_each(|event| socket.write_all(format!("data: {event}\n\n").as_bytes()))

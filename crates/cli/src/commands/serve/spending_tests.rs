@@ -431,7 +431,8 @@ mod lives {
         for entry in entries.iter().filter(|entry| entry.end == End::Stop) {
             *ended.entry(cost(entry)).or_default() += 1;
         }
-        for (number, micros) in heard.iter().filter(|heard| heard.1 == price(heard.0)) {
+        for (number, micros) in heard {
+            assert_eq!(*micros, price(*number), "seed {seed}: what the other server said");
             let entry = ended.get_mut(micros).filter(|count| **count > 0);
             *entry.unwrap_or_else(|| panic!("seed {seed}: call {number} has no entry")) -= 1;
         }
