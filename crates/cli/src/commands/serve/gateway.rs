@@ -170,7 +170,8 @@ impl Door {
             Some(ledger) => {
                 let step = Step::before(store, self.shared.is_some(), self.handle.clone());
                 let step = Arc::new(step);
-                (Arc::clone(&step) as _, Arc::new(Pages { ledger: Arc::clone(ledger), step }))
+                let pages = Pages::new(ledger, &step);
+                (step as _, Arc::new(pages))
             }
             None => (store, Arc::new(Forgetful)),
         };
@@ -211,8 +212,14 @@ impl Door {
 
 /// The ledger as a gateway's book, which budgets are in step with.
 pub(super) struct Pages {
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) step: Arc<Step>,
+    ledger: Arc<Ledger>,
+    step: Arc<Step>,
+}
+
+impl Pages {
+    pub(super) fn new(ledger: &Arc<Ledger>, step: &Arc<Step>) -> Self {
+        Self { ledger: Arc::clone(ledger), step: Arc::clone(step) }
+    }
 }
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
