@@ -2,7 +2,7 @@
 //! settled after it, so that what is settled and what is reserved never exceed a limit together. A
 //! state machine of plain values: time is an argument. Absent: what a call costs (`prices`), whose
 //! budgets it falls in (`policy`), and where they are kept (`store`, and `redis` for
-//! several processes).
+//! several processes). `rate` is what may be had in a minute.
 //!
 //! The worst case is a true bound as long as two things are so. A prompt has no more tokens than
 //! [`prompt_bound`] says; and who sends the call on sends the `max_tokens` with it that it was
@@ -10,6 +10,7 @@
 //! is not believed: what is charged is the reservation, and the rest is reported.
 
 mod place;
+mod rate;
 mod redis;
 mod state;
 mod store;
@@ -17,11 +18,12 @@ mod window;
 
 pub use self::redis::{Redis, SHARED_CLAIMS_MAX, SHARED_MAX, open};
 pub use place::{BadPlace, Place};
+pub use rate::{Bucket, Rates, Taken, left};
 pub use state::{
     ACCOUNTS_MAX, Account, Amount, Claim, Limit, Lost, OPEN_MAX, Open, Refusal, Settled, Standing,
     State,
 };
-pub use store::{Memory, Store};
+pub use store::{Memory, Store, call_of};
 pub use window::{Period, Window};
 
 /// Tokens of a message that none of its bytes is in: marks, and its role.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingle_gateway::budget::Rates;
 use ingle_records::{BatchLimits, ChainLimits, FileLimits, Records, ResponseLimits};
 
 use crate::access::AccessLog;
@@ -46,6 +47,8 @@ pub struct Config {
     pub store: bool,
     /// Where each request is logged, if anywhere.
     pub access_log: Option<AccessLog>,
+    /// Who keeps what keys use in a minute, where several servers share that; else this one does.
+    pub rates: Option<Arc<dyn Rates>>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -66,6 +69,7 @@ impl Default for Config {
             manager: Manager::default(),
             store: true,
             access_log: None,
+            rates: None,
             limits: Limits::default(),
         }
     }

@@ -32,7 +32,7 @@ impl Control {
     }
 
     /// Puts a configuration in force, but for its address, certificate, collector, records, service
-    /// manager and bound on connections, which stay as they are.
+    /// manager, bound on connections and shared limits, which stay as they are.
     ///
     /// # Errors
     /// It contradicts itself, or its access log cannot be opened; the old one holds.
@@ -117,7 +117,8 @@ impl Live {
         before: Option<&Self>,
         lost: &Arc<AtomicU64>,
     ) -> Result<Self, Error> {
-        let accounts = Accounts::new(&config.keys, before.map(|before| &before.accounts));
+        let known = before.map(|before| &before.accounts);
+        let accounts = Accounts::sharing(&config.keys, known, config.rates.as_ref());
         let open = before.and_then(|before| before.log.clone());
         let log = match &config.access_log {
             None => None,

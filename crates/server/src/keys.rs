@@ -15,13 +15,14 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ingle_gateway::budget::Rates;
 use ingle_protocol::{Origin, Verbatim};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::Error;
 use crate::access::Visit;
-use crate::meter::Meter;
+use crate::meter::{Meter, Place};
 use crate::scopes::Scope;
 
 /// The longest key, in bytes; what is longer is hashed for nobody.
@@ -229,7 +230,7 @@ impl Owner {
     }
 
     /// What its key has used; each key has its own.
-    pub(crate) fn meter(&self) -> &Meter {
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.account.meter
     }
 
@@ -288,12 +289,27 @@ pub(crate) struct Accounts {
     owners: Vec<Owner>,
     numbers: BTreeMap<String, u32>,
     next: u32,
+    /// Where what they use in a minute is kept, for as long as the server lives.
+    place: Arc<Place>,
 }
 
 impl Accounts {
-    /// Those of these keys. Whoever was there keeps the number and what was used; numbers of those
-    /// who are gone are not given again, since the engine may still hold an account of theirs.
+    /// The same, where what keys use in a minute is this process's own.
+    #[cfg(test)]
     pub(crate) fn new(keys: &[Key], before: Option<&Self>) -> Self {
+        Self::sharing(keys, before, None)
+    }
+
+    /// Those of these keys. Whoever was there keeps the number; numbers of those who are gone are
+    /// not given again, since the engine may still hold an account of theirs. What was used in a
+    /// minute stays with a key's name, so that a key whose secret was replaced begins nothing anew.
+    pub(crate) fn sharing(
+        keys: &[Key],
+        before: Option<&Self>,
+        rates: Option<&Arc<dyn Rates>>,
+    ) -> Self {
+        let place = before.map(|before| Arc::clone(&before.place));
+        let place = place.unwrap_or_else(|| Arc::new(Place::new(rates.cloned())));
         let mut next = before.map_or(0, |before| before.next);
         let mut numbers = BTreeMap::new();
         let everyone = keys.is_empty().then_some(None);
@@ -307,17 +323,19 @@ impl Accounts {
                     next - 1
                 })
             });
-            let meter = before.and_then(|before| before.meter(key.as_ref()?));
-            let meter = meter.unwrap_or_else(|| Arc::new(Meter::new()));
+            let name = key.as_ref().map_or("", |key| &key.name);
+            let meter = before.and_then(|before| before.meter(name));
+            let meter = meter.unwrap_or_else(|| Arc::new(Meter::new(&place, name)));
             let account = Arc::new(Account { number, home, key, meter });
             Owner { account, visit: None, origin: None }
         });
         let owners = owners.collect();
-        Self { owners, numbers, next }
+        Self { owners, numbers, next, place }
     }
 
-    fn meter(&self, key: &Key) -> Option<Arc<Meter>> {
-        let held = |owner: &&Owner| owner.key().is_some_and(|held| held.hash == key.hash);
+    /// What the key of this name has used.
+    fn meter(&self, name: &str) -> Option<Arc<Meter>> {
+        let held = |owner: &&Owner| owner.key().is_some_and(|held| held.name == name);
         self.owners.iter().find(held).map(|owner| Arc::clone(&owner.account.meter))
     }
 
@@ -418,6 +436,28 @@ mod tests {
             let fresh = third.owners[0].number();
             assert!(!first.numbers.values().chain(&numbers).any(|used| *used == fresh), "{fresh}");
         }
+    }
+
+    /// A key whose secret was replaced goes on with what it used; another one begins anew, whatever
+    /// its secret is.
+    #[test]
+    fn what_was_used_stays_with_the_name_of_a_key() {
+        let key = |name: &str, secret: &[u8]| Key {
+            requests_per_minute: NonZeroU32::new(2),
+            ..Key::new(name, KeyHash::of(b"some salt", secret))
+        };
+        let before = Accounts::new(&[key("a", b"first-key")], None);
+        let old = before.find(b"first-key").expect("is there").clone();
+        assert!(old.take_request().is_ok());
+        let keys = [key("a", b"second-key"), key("b", b"first-key")];
+        let after = Accounts::new(&keys, Some(&before));
+        let (rotated, other) = (after.find(b"second-key"), after.find(b"first-key"));
+        let (rotated, other) = (rotated.expect("is there"), other.expect("is there"));
+        assert_eq!((rotated.name(), other.name()), ("a", "b"));
+        // What runs under the old secret counts with the new one.
+        assert!(old.take_request().is_ok());
+        assert!(rotated.take_request().is_err());
+        assert!(other.take_request().is_ok());
     }
 
     #[test]

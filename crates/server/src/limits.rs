@@ -7,16 +7,19 @@
 //! answers as they were, what is missing owed and what is left given back. Of an answer that is
 //! broken off, the prompt counts by the guess and each piece that was sent as a token; one that
 //! the engine refused counts nothing. Texts that are read count as prompts do, with no answer.
+//!
+//! Where a key's limits cannot be looked up, its requests are refused.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use ingle_gateway::budget;
 use ingle_protocol::wire::{Ask, Dialect, Kind, rfc3339};
 use ingle_protocol::{Chat, Encoding, Fault, Input, Tool, Written};
 
 use crate::keys::Owner;
-use crate::meter::Bucket;
+use crate::meter::Of;
 use crate::refusal::Refusal;
 use crate::tally::Tally;
 
@@ -38,8 +41,7 @@ pub(crate) struct Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(per_minute) = self.owner.key().and_then(|key| key.tokens_per_minute) {
-            let (now, mut buckets) = self.owner.meter().now();
-            buckets.tokens.settle(now, self.taken, self.used, per_minute);
+            self.owner.meter().settle(Of::Tokens, self.taken, self.used, per_minute);
         }
     }
 }
@@ -50,9 +52,22 @@ impl Owner {
         let Some(per_minute) = self.key().and_then(|key| key.requests_per_minute) else {
             return Ok(());
         };
-        let (now, mut buckets) = self.meter().now();
-        let took = buckets.requests.take(now, 1, per_minute);
-        took.map_err(|wait| refusal(wait, &format!("made {per_minute} requests a minute")))
+        self.take(Of::Requests, 1, per_minute, || format!("made {per_minute} requests a minute"))
+    }
+
+    /// Takes so many, or says what there was of them.
+    fn take(
+        &self,
+        of: Of,
+        count: u64,
+        per_minute: NonZeroU32,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Refusal> {
+        match self.meter().take(of, count, per_minute) {
+            Ok(None) => Ok(()),
+            Ok(Some(wait)) => Err(refusal(wait, &what())),
+            Err(error) => Err(unknown(&error)),
+        }
     }
 
     /// Takes the tokens that an answer may need.
@@ -69,11 +84,8 @@ impl Owner {
         let mut taken = 0;
         if let Some(per_minute) = self.key().and_then(|key| key.tokens_per_minute) {
             taken = needed();
-            let (now, mut buckets) = self.meter().now();
-            let took = buckets.tokens.take(now, taken, per_minute);
-            took.map_err(|wait| {
-                let what = format!("used its {per_minute} tokens a minute, and this takes {taken}");
-                refusal(wait, &what)
+            self.take(Of::Tokens, taken, per_minute, || {
+                format!("used its {per_minute} tokens a minute, and this takes {taken}")
             })?;
         }
         Ok(Reserved { owner: self.clone(), taken, used: 0 })
@@ -82,14 +94,12 @@ impl Owner {
     /// Tells where its key stands, in the words of a protocol.
     pub(crate) fn tell(&self, dialect: Dialect, headers: &mut HeaderMap) {
         let Some(key) = self.key() else { return };
-        let (now, buckets) = self.meter().now();
         let names = if dialect == Dialect::Anthropic { &ANTHROPIC } else { &OPENAI };
-        let rows =
-            [(key.requests_per_minute, buckets.requests), (key.tokens_per_minute, buckets.tokens)];
-        drop(buckets);
-        for (names, (limit, bucket)) in names.iter().zip(rows) {
+        let rows = [(key.requests_per_minute, Of::Requests), (key.tokens_per_minute, Of::Tokens)];
+        for (names, (limit, of)) in names.iter().zip(rows) {
             let Some(limit) = limit else { continue };
-            for (name, value) in names.iter().zip(values(dialect, now, bucket, limit)) {
+            let full_in = self.meter().full_in(of);
+            for (name, value) in names.iter().zip(values(dialect, full_in, limit)) {
                 if let Ok(value) = HeaderValue::from_str(&value) {
                     headers.insert(HeaderName::from_static(name), value);
                 }
@@ -102,6 +112,17 @@ fn refusal(wait: Duration, what: &str) -> Refusal {
     let wait_s = wait.as_secs_f64().ceil().max(1.0);
     let message = format!("this key has {what}: try again in {wait_s} s");
     Refusal::of(Kind::Limit, Fault::busy(wait, message))
+}
+
+/// How soon what could not be looked up may be tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the place that keeps limits says nothing is for its operator alone.
+fn unknown(error: &budget::Refusal) -> Refusal {
+    tracing::warn!(%error, "a key's limits cannot be looked up, and its request is refused");
+    let message = "what this key has used in this minute cannot be looked up now, so nothing is \
+                   begun: try again soon; whoever runs this server finds why in its log";
+    Fault::not_ready(LOOK_AGAIN, message).into()
 }
 
 /// Limit, what is left of it, and when all of it is there again: of requests, of tokens.
@@ -122,8 +143,7 @@ const ANTHROPIC: [[&str; 3]; 2] = [
     ],
 ];
 
-fn values(dialect: Dialect, now: u64, bucket: Bucket, limit: NonZeroU32) -> [String; 3] {
-    let full_in = bucket.full_in(now);
+fn values(dialect: Dialect, full_in: Duration, limit: NonZeroU32) -> [String; 3] {
     let reset = match dialect {
         Dialect::Anthropic => {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + full_in;
@@ -132,7 +152,7 @@ fn values(dialect: Dialect, now: u64, bucket: Bucket, limit: NonZeroU32) -> [Str
         _ if full_in < Duration::from_secs(1) => format!("{}ms", full_in.as_millis()),
         _ => format!("{}s", full_in.as_secs_f64().ceil()),
     };
-    [limit.to_string(), bucket.left(now, limit).to_string(), reset]
+    [limit.to_string(), budget::left(full_in, limit).to_string(), reset]
 }
 
 /// Tokens that an answer may need: by the rule above.

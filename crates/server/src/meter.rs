@@ -1,96 +1,187 @@
-//! How much a key has used of what it may in a minute, in requests and in tokens: two buckets that
-//! hold a minute's worth each and fill evenly. Time is an argument.
+//! What keys have used of what they may in a minute, in requests and in tokens, as whoever keeps
+//! their buckets says: this process, or a place that several share. A key's buckets go by its name,
+//! so that they are the same after its secret was replaced, and in every process.
 //!
-//! A bucket is told by when it is full again (the generic cell rate algorithm, ITU-T I.371): what
-//! is taken moves that time on, and what would move it more than a minute ahead does not fit. So a
-//! key that changes its limit keeps what it owes, as a time. What was taken and not used is given
-//! back; what was used beyond is owed, and the bucket then stays empty for longer.
+//! A place that is shared is asked off the async threads, by so many at once; who finds more asking
+//! is refused. What it said last is remembered for the headers that tell a key where it stands.
+//! Absent: what a bucket does (`gateway::budget`), and what it is taken for (`limits`).
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const MINUTE_NS: u64 = 60_000_000_000;
+use ingle_gateway::budget::{Bucket, Rates, Refusal, Taken};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Nanoseconds on a clock of the caller's.
-type Now = u64;
+/// Buckets of this process that are held before those that are full are forgotten: that is what
+/// one that nobody knows is, too.
+const BUCKETS: usize = 4096;
+/// Who may wait for a shared place at once.
+const ASKING: usize = 64;
 
-/// A bucket.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Bucket {
-    full_at: Now,
+/// What flows in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Requests,
+    Tokens,
 }
 
-impl Bucket {
-    /// Takes so many, or says how long that has to wait. More than there can ever be is taken as
-    /// all there can be.
-    pub(crate) fn take(
-        &mut self,
-        now: Now,
-        count: u64,
-        per_minute: NonZeroU32,
-    ) -> Result<(), Duration> {
-        let count = count.min(per_minute.get().into());
-        let full_at = self.full_at.max(now).saturating_add(time_of(count, per_minute, true));
-        match full_at.saturating_sub(now.saturating_add(MINUTE_NS)) {
-            0 => self.full_at = full_at,
-            over => return Err(Duration::from_nanos(over)),
-        }
-        Ok(())
-    }
-
-    /// So many were taken and so many were used.
-    pub(crate) fn settle(&mut self, now: Now, taken: u64, used: u64, per_minute: NonZeroU32) {
-        let taken = taken.min(per_minute.get().into());
-        self.full_at = if used > taken {
-            self.full_at.max(now).saturating_add(time_of(used - taken, per_minute, true))
-        } else {
-            self.full_at.saturating_sub(time_of(taken - used, per_minute, false))
-        };
-    }
-
-    /// How many can be taken now.
-    pub(crate) fn left(&self, now: Now, per_minute: NonZeroU32) -> u64 {
-        let missing = u128::from(self.full_at.saturating_sub(now)) * u128::from(per_minute.get());
-        let missing = missing.div_ceil(MINUTE_NS.into());
-        u64::from(per_minute.get()).saturating_sub(u64::try_from(missing).unwrap_or(u64::MAX))
-    }
-
-    /// How long until it is full.
-    pub(crate) fn full_in(&self, now: Now) -> Duration {
-        Duration::from_nanos(self.full_at.saturating_sub(now))
-    }
-}
-
-/// In what time so many flow in; rounded against whoever takes.
-fn time_of(count: u64, per_minute: NonZeroU32, up: bool) -> u64 {
-    let (ns, rate) = (u128::from(count) * u128::from(MINUTE_NS), u128::from(per_minute.get()));
-    u64::try_from(if up { ns.div_ceil(rate) } else { ns / rate }).unwrap_or(u64::MAX)
-}
-
-/// What a key has used, and the clock it goes by.
+/// Buckets of this process, by its own clock.
 #[derive(Debug)]
-pub(crate) struct Meter {
+struct Own {
     clock: Instant,
-    buckets: Mutex<Buckets>,
+    buckets: Mutex<BTreeMap<String, Bucket>>,
 }
 
-/// A bucket each.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Buckets {
-    pub(crate) requests: Bucket,
-    pub(crate) tokens: Bucket,
-}
-
-impl Meter {
-    pub(crate) fn new() -> Self {
+impl Own {
+    fn new() -> Self {
         Self { clock: Instant::now(), buckets: Mutex::default() }
     }
 
-    /// The time now, and the buckets.
-    pub(crate) fn now(&self) -> (Now, MutexGuard<'_, Buckets>) {
-        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        (u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX), buckets)
+    /// Changes a bucket at the time that it is now.
+    fn with<T>(&self, name: &str, change: impl FnOnce(&mut Bucket, u64) -> T) -> T {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_us = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if buckets.len() >= BUCKETS && !buckets.contains_key(name) {
+            buckets.retain(|_, bucket| !bucket.full_in(now_us).is_zero());
+        }
+        match buckets.get_mut(name) {
+            Some(bucket) => change(bucket, now_us),
+            None => change(buckets.entry(name.to_owned()).or_default(), now_us),
+        }
+    }
+}
+
+impl Rates for Own {
+    fn take(&self, bucket: &str, count: u64, per_minute: NonZeroU32) -> Result<Taken, Refusal> {
+        Ok(self.with(bucket, |bucket, now_us| {
+            let wait = bucket.take(now_us, count, per_minute).err();
+            Taken { wait, full_in: bucket.full_in(now_us) }
+        }))
+    }
+
+    fn settle(
+        &self,
+        bucket: &str,
+        taken: u64,
+        used: u64,
+        per_minute: NonZeroU32,
+    ) -> Result<Duration, Refusal> {
+        Ok(self.with(bucket, |bucket, now_us| {
+            bucket.settle(now_us, taken, used, per_minute);
+            bucket.full_in(now_us)
+        }))
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+}
+
+/// Where all of a server's buckets are kept, and how many ask there now.
+#[derive(Debug)]
+pub(crate) struct Place {
+    rates: Arc<dyn Rates>,
+    asking: AtomicUsize,
+}
+
+/// One of those who ask, until it is dropped.
+struct Asking<'a>(&'a AtomicUsize);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// The one that was given, or this process.
+    pub(crate) fn new(rates: Option<Arc<dyn Rates>>) -> Self {
+        let rates = rates.unwrap_or_else(|| Arc::new(Own::new()));
+        Self { rates, asking: AtomicUsize::new(0) }
+    }
+
+    /// Asks, where that may wait off the async threads.
+    fn ask<T>(&self, ask: impl FnOnce(&dyn Rates) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        if !self.rates.waits() {
+            return ask(&*self.rates);
+        }
+        let before = self.asking.fetch_add(1, Ordering::Relaxed);
+        let _asking = Asking(&self.asking);
+        if before >= ASKING {
+            return Err(Refusal::Broken(format!("{ASKING} requests ask for their limits at once")));
+        }
+        let many = |handle: Handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread;
+        match Handle::try_current().is_ok_and(many) {
+            true => tokio::task::block_in_place(|| ask(&*self.rates)),
+            false => ask(&*self.rates),
+        }
+    }
+}
+
+/// What a bucket's place said last: in what time it is full, and when that was said.
+type Heard = Option<(Duration, Instant)>;
+
+/// A key's buckets.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    place: Arc<Place>,
+    names: [String; 2],
+    heard: Mutex<[Heard; 2]>,
+}
+
+impl Meter {
+    /// Those of the key of that name.
+    pub(crate) fn new(place: &Arc<Place>, key: &str) -> Self {
+        let names = ["requests", "tokens"].map(|what| format!("{what}:{key}"));
+        Self { place: Arc::clone(place), names, heard: Mutex::default() }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, [Heard; 2]> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, of: Of, full_in: Duration) {
+        self.heard()[of as usize] = Some((full_in, Instant::now()));
+    }
+
+    /// Takes so many, or says for how long that has to wait.
+    pub(crate) fn take(
+        &self,
+        of: Of,
+        count: u64,
+        per_minute: NonZeroU32,
+    ) -> Result<Option<Duration>, Refusal> {
+        let name = &self.names[of as usize];
+        let Taken { wait, full_in } =
+            self.place.ask(|rates| rates.take(name, count, per_minute))?;
+        self.hear(of, full_in);
+        Ok(wait)
+    }
+
+    /// So many were taken and so many used. Does not wait where that could take a while; what a
+    /// place does not take back is missing for a minute at most.
+    pub(crate) fn settle(self: &Arc<Self>, of: Of, taken: u64, used: u64, per_minute: NonZeroU32) {
+        let meter = Arc::clone(self);
+        let settle = move || {
+            let name = &meter.names[of as usize];
+            match meter.place.rates.settle(name, taken, used, per_minute) {
+                Ok(full_in) => meter.hear(of, full_in),
+                Err(error) => tracing::warn!(%error, "what a key did not use is not given back"),
+            }
+        };
+        match Handle::try_current() {
+            Ok(handle) if self.place.rates.waits() => drop(handle.spawn_blocking(settle)),
+            _ => settle(),
+        }
+    }
+
+    /// In what time a bucket is full, as far as this process has heard.
+    pub(crate) fn full_in(&self, of: Of) -> Duration {
+        let heard = self.heard()[of as usize];
+        heard.map_or(Duration::ZERO, |(full_in, at)| full_in.saturating_sub(at.elapsed()))
     }
 }
 
@@ -98,100 +189,67 @@ impl Meter {
 mod tests {
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
-
     fn rate(per_minute: u32) -> NonZeroU32 {
         NonZeroU32::new(per_minute).expect("not 0")
     }
 
-    #[test]
-    fn a_minutes_worth_and_then_as_it_flows_in() {
-        let (mut bucket, rate) = (Bucket::default(), rate(60));
-        assert_eq!(bucket.take(0, 60, rate), Ok(()));
-        assert_eq!((bucket.left(0, rate), bucket.full_in(0)), (0, Duration::from_secs(60)));
-        assert_eq!(bucket.take(0, 1, rate), Err(Duration::from_secs(1)));
-        assert_eq!(bucket.take(SECOND, 2, rate), Err(Duration::from_secs(1)));
-        assert_eq!(bucket.take(SECOND, 1, rate), Ok(()));
-        assert_eq!(bucket.left(11 * SECOND, rate), 10);
-        assert_eq!(bucket.take(3600 * SECOND, 61, rate), Ok(()), "more than it holds is all");
-        assert_eq!(bucket.left(3600 * SECOND, rate), 0, "and time spent away is not saved up");
-    }
+    /// A place that does not answer.
+    #[derive(Debug)]
+    struct Away;
 
-    #[test]
-    fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
-        let (mut bucket, rate) = (Bucket::default(), rate(600));
-        bucket.take(0, 500, rate).expect("full");
-        bucket.settle(0, 500, 100, rate);
-        assert_eq!(bucket.left(0, rate), 500);
-        bucket.take(0, 500, rate).expect("there are as many");
-        bucket.settle(0, 500, 800, rate);
-        assert_eq!(bucket.left(0, rate), 0);
-        assert_eq!(bucket.take(0, 1, rate), Err(Duration::from_millis(30_100)));
-        assert_eq!(bucket.left(31 * SECOND, rate), 10);
-        // Given back later than the bucket was full: it holds no more than it can.
-        let mut bucket = Bucket::default();
-        bucket.take(0, 600, rate).expect("full");
-        bucket.settle(59 * SECOND, 600, 0, rate);
-        assert_eq!(bucket.left(59 * SECOND, rate), 600);
-        bucket.take(59 * SECOND, 600, rate).expect("full");
-        assert!(bucket.take(59 * SECOND, 1, rate).is_err());
-    }
-
-    #[test]
-    fn no_number_is_too_large() {
-        let mut bucket = Bucket::default();
-        for per_minute in [1, u32::MAX] {
-            let rate = rate(per_minute);
-            let _ = bucket.take(u64::MAX, u64::MAX, rate);
-            bucket.settle(u64::MAX, 0, u64::MAX, rate);
-            let _ = (bucket.left(0, rate), bucket.full_in(0));
-            bucket.settle(0, u64::MAX, 0, rate);
+    impl Rates for Away {
+        fn take(&self, _: &str, _: u64, _: NonZeroU32) -> Result<Taken, Refusal> {
+            Err(Refusal::Broken("away".to_owned()))
+        }
+        fn settle(&self, _: &str, _: u64, _: u64, _: NonZeroU32) -> Result<Duration, Refusal> {
+            Err(Refusal::Broken("away".to_owned()))
+        }
+        fn waits(&self) -> bool {
+            true
         }
     }
 
-    /// Against a model in exact fractions, over random lives: never more is granted than has flowed
-    /// in, nor is anything refused that is there.
     #[test]
-    fn it_is_the_bucket_that_it_says() {
-        let mut seed = 7_u64;
-        let mut draw = move |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) % below
+    fn buckets_go_by_the_name_of_their_key() {
+        let place = Arc::new(Place::new(None));
+        let meter = |key| Arc::new(Meter::new(&place, key));
+        let take = |meter: &Meter, of, count| {
+            meter.take(of, count, rate(60)).expect("it answers").is_none()
         };
-        for _ in 0..200 {
-            let per_minute = 1 + draw(5000);
-            let rate = rate(per_minute as u32);
-            let (mut bucket, mut now) = (Bucket::default(), 0);
-            // In units of a token times a minute's nanoseconds.
-            let unit = i128::from(MINUTE_NS);
-            let most = i128::from(per_minute) * unit;
-            let mut level = most;
-            let mut taken: Option<u64> = None;
-            for _ in 0..300 {
-                let passed = draw(2 * SECOND);
-                now += passed;
-                level = most.min(level + i128::from(passed) * i128::from(per_minute));
-                let slack = 700 * i128::from(per_minute);
-                match taken.take() {
-                    Some(count) => {
-                        let used = draw(2 * count + 1);
-                        bucket.settle(now, count, used, rate);
-                        level = most.min(level + (i128::from(count) - i128::from(used)) * unit);
-                    }
-                    None => {
-                        let count = 1 + draw(per_minute);
-                        let fits = bucket.take(now, count, rate).is_ok();
-                        let cost = i128::from(count) * unit;
-                        assert!(if fits { level + slack >= cost } else { level < cost + slack });
-                        if fits {
-                            level -= cost;
-                            taken = Some(count);
-                        }
-                    }
-                }
-                let left = i128::from(bucket.left(now, rate)) * unit;
-                assert!(left <= level.max(0) + slack && left + unit + slack > level);
-            }
+        let (one, other) = (meter("a"), meter("b"));
+        assert!(take(&one, Of::Requests, 60) && !take(&one, Of::Requests, 59));
+        assert!(take(&other, Of::Requests, 60) && take(&one, Of::Tokens, 60));
+        // The same key, of another life of the configuration.
+        let again = meter("a");
+        assert!(!take(&again, Of::Requests, 59));
+        again.settle(Of::Tokens, 60, 0, rate(60));
+        assert!(take(&one, Of::Tokens, 60));
+        assert!(one.full_in(Of::Requests) > Duration::from_secs(50));
+        assert_eq!(other.full_in(Of::Tokens), Duration::ZERO, "nothing was heard of it");
+    }
+
+    #[test]
+    fn full_buckets_are_forgotten() {
+        let own = Own::new();
+        for number in 0..BUCKETS {
+            own.take(&number.to_string(), 0, rate(1)).expect("it answers");
         }
+        own.take("0", 1, rate(1)).expect("it answers");
+        own.take("one more", 1, rate(1)).expect("it answers");
+        assert_eq!(own.buckets.lock().expect("no panic").len(), 2);
+        assert!(own.take("0", 1, rate(1)).expect("it answers").wait.is_some());
+    }
+
+    #[test]
+    fn who_does_not_hear_takes_nothing_and_few_wait() {
+        let place = Arc::new(Place::new(Some(Arc::new(Away))));
+        let meter = Arc::new(Meter::new(&place, "a"));
+        assert!(matches!(meter.take(Of::Requests, 1, rate(9)), Err(Refusal::Broken(_))));
+        meter.settle(Of::Tokens, 9, 1, rate(9));
+        assert_eq!(meter.full_in(Of::Requests), Duration::ZERO);
+        place.asking.store(ASKING, Ordering::Relaxed);
+        let refused = meter.take(Of::Requests, 1, rate(9)).expect_err("too many").to_string();
+        assert!(refused.contains("64 requests ask"), "{refused}");
+        assert_eq!(place.asking.load(Ordering::Relaxed), ASKING);
     }
 }

@@ -6,6 +6,7 @@ mod models;
 mod ops;
 mod reload;
 mod settings;
+mod spending;
 mod start;
 
 use std::ffi::OsString;
@@ -211,6 +212,7 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
     let no_local = args.no_local;
     let folder = args.records.as_deref();
     let door = Arc::new(Door::new(args.gateway.clone(), folder, runtime.handle().clone())?);
+    let config = Config { rates: door.rates(), ..config };
     let start = start(args, Arc::clone(&door), ui)?;
     let loaded = Arc::clone(&start.loaded);
     let outcome = runtime.block_on(async {

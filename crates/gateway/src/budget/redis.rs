@@ -12,13 +12,14 @@
 //! it is restarted or [`Redis::restore`] told the server what was spent.
 
 mod pool;
+mod rates;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redis::{Script, Value};
+use redis::{Connection, RedisResult, Script, Value};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use self::pool::{Pool, broken};
@@ -88,6 +89,9 @@ struct Scripts {
     expire: Script,
     standings: Script,
     restore: Script,
+    open: Script,
+    take: Script,
+    give: Script,
 }
 
 impl Redis {
@@ -106,6 +110,9 @@ impl Redis {
             expire: step!("redis/expire.lua"),
             standings: step!("redis/standings.lua"),
             restore: step!("redis/restore.lua"),
+            open: step!("redis/held.lua"),
+            take: step!("redis/take.lua"),
+            give: step!("redis/give.lua"),
         };
         let (known, asked) = (Mutex::new(known), AtomicU64::new(0));
         Ok(Self { pool, known, scripts, name, asked })
@@ -154,6 +161,28 @@ impl Redis {
         Ok(())
     }
 
+    /// What is held there, by whomever: ids, and the time in milliseconds since 1970 when each was
+    /// reserved. What begins or ends while this runs may be left out.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn open_calls(&self) -> Result<Vec<(String, u64)>, Refusal> {
+        let mut all = Vec::new();
+        while all.len() < OPEN_MAX {
+            let said = [all.len().to_string(), STEP_MAX.to_string()];
+            let reply = self.ask(&self.scripts.open, &said)?;
+            reply.done()?;
+            let some = reply.list(reply.at(2)?)?;
+            for pair in some.chunks_exact(2) {
+                all.push((reply.text(&pair[0])?.to_owned(), reply.count(&pair[1])?));
+            }
+            if some.len() < 2 * STEP_MAX {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,14 +204,24 @@ impl Redis {
         Err(self.broken(&format!("the name {start:?}… has more than {NAME_BYTES_MAX} bytes")))
     }
 
-    /// Takes a step.
+    /// Takes a step that is the same when it is taken twice.
     fn ask(&self, script: &Script, said: &[String]) -> Result<Reply<'_>, Refusal> {
+        self.step(true, script, said)
+    }
+
+    /// Takes a step that is not: at most once.
+    fn once(&self, script: &Script, said: &[String]) -> Result<Reply<'_>, Refusal> {
+        self.step(false, script, said)
+    }
+
+    fn step(&self, again: bool, script: &Script, said: &[String]) -> Result<Reply<'_>, Refusal> {
         let known = self.known().clone();
-        let values: Vec<Value> = self.pool.ask(|connection| {
+        let work = |connection: &mut Connection| -> RedisResult<Vec<Value>> {
             let mut call = script.key(KEYS);
             call.arg(&known.mark).arg(known.steps).arg(said);
             call.invoke(connection)
-        })?;
+        };
+        let values = if again { self.pool.ask(work)? } else { self.pool.once(work)? };
         let reply = Reply { place: self.pool.place(), values };
         if reply.word()? == "lost" {
             return Err(self.broken(

@@ -6,6 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use super::state::{Account, Amount, Claim, Lost, Refusal, Settled, Standing, State};
 
+/// The call that a reservation is of: an id is the call's own, and behind a space which try it is.
+pub fn call_of(id: &str) -> &str {
+    id.split_once(' ').map_or(id, |(call, _)| call)
+}
+
 /// Budgets, kept somewhere. May wait for that place: not to be called where nothing may wait. One
 /// that does not answer returns [`Refusal::Broken`], and nothing is sent then.
 pub trait Store: Send + Sync {

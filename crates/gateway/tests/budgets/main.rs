@@ -3,6 +3,7 @@
 
 mod life;
 mod proxy;
+mod rates;
 mod server;
 mod shared;
 mod spenders;
@@ -47,6 +48,7 @@ fn processes_do_not_spend_the_same_money() {
         Ok(server) => {
             spenders::all_live(&server);
             spenders::one_is_killed(&server);
+            rates::processes(&server);
         }
         Err(why) => println!("\n!!! NOT CHECKED: processes that share budgets: {why}\n"),
     }

@@ -7,6 +7,7 @@ use ingle_gateway::budget::{
 };
 
 use crate::proxy::Wire;
+use crate::rates;
 use crate::server::{PASSWORD, Server};
 use crate::suite::{account, amount, claim, standing};
 
@@ -27,6 +28,11 @@ pub(crate) const PROMISES: &[Promise] = &[
     ("what others wrote there is noticed", others),
     ("what is forgotten while it runs is noticed", flushed),
     ("a ledger restores what is forgotten", restored),
+    ("what is held is told", held),
+    ("a minute's worth is as in memory", rates::as_in_memory),
+    ("a bucket that is full takes no room", rates::full_is_forgotten),
+    ("who cannot know takes nothing", rates::fails_closed),
+    ("lost answers let no more through", rates::lost_answers),
 ];
 
 /// How a server dies, with its settings.
@@ -283,6 +289,21 @@ fn restored(server: &Server) {
     let key = "{ingle:budgets:1}:account:0-86400000:a";
     let left: i64 = server.ask(&["PTTL", key]);
     assert!(left > 86_400_000, "{left}");
+}
+
+fn held(server: &Server) {
+    let store = server.open();
+    assert_eq!(store.open_calls(), Ok(Vec::new()));
+    let claims = [forever("a", None)];
+    let mut expect = Vec::new();
+    for number in 0..1_100 {
+        let id = format!("{number:04} far/m");
+        store.reserve(&id, amount(1, 1), &claims, number).expect("room");
+        expect.push((id, number));
+    }
+    assert_eq!(server.open().open_calls(), Ok(expect), "whoever asks, in several steps");
+    store.expire(u64::MAX).expect("it answers");
+    assert_eq!(store.open_calls(), Ok(Vec::new()));
 }
 
 fn remembers(server: &mut Server) {

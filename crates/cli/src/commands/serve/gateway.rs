@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use ingle_gateway::budget::{
-    Account, Amount, Memory, Place as Shared, Redis, State, Store as Accounts,
+    Account, Amount, Memory, Place as Shared, Rates, Redis, State, Store as Accounts,
 };
 use ingle_gateway::policy::{self, Table};
 use ingle_gateway::remote::World;
@@ -23,6 +23,7 @@ use ingle_protocol::{
 };
 
 use super::super::ledger::now_ms;
+use super::spending::{self, Step};
 use crate::ui::{self, Usage};
 
 /// The version that a ledger has of no policy.
@@ -46,8 +47,9 @@ pub(crate) struct GatewayArgs {
     #[arg(long, conflicts_with = "ledger")]
     pub(super) no_ledger: bool,
 
-    /// A Redis server that keeps the policy's budgets, `redis://host:port`, for several servers
-    /// that share them [default: this process, which begins by what the ledger tells]
+    /// A Redis server that keeps the policy's budgets and what keys use in a minute,
+    /// `redis://host:port`, for several servers that share them [default: this process, which begins
+    /// by what the ledger tells]
     #[arg(long, value_name = "URL", env = "INGLE_BUDGETS", hide_env_values = true)]
     #[arg(requires = "policy")]
     pub(super) budgets: Option<Shared>,
@@ -119,6 +121,7 @@ fn policy_of(args: &GatewayArgs) -> anyhow::Result<(Table, String)> {
 pub(crate) struct Door {
     args: GatewayArgs,
     ledger: Option<Arc<Ledger>>,
+    shared: Option<Arc<Redis>>,
     handle: tokio::runtime::Handle,
     /// What holds, or will as soon as there is a gateway.
     held: Mutex<Held>,
@@ -134,13 +137,20 @@ impl Door {
         handle: tokio::runtime::Handle,
     ) -> anyhow::Result<Self> {
         let ledger = args.open(folder)?.map(Arc::new);
+        let shared = args.budgets.as_ref().map(Redis::open).transpose()?.map(Arc::new);
         let (table, version) = policy_of(&args)?;
         let variable = |name: &str| std::env::var(name).ok();
         let proxy = Proxy::from_env(&variable).map_err(Usage)?;
         let world = World::new(Arc::new(Net::new(proxy)));
         let held = Held::new(table, version, handle.clone(), world)
             .map_err(|fault| Usage(fault.to_string()))?;
-        Ok(Self { args, ledger, handle, held: Mutex::new(held), gateway: OnceLock::new() })
+        let (held, gateway) = (Mutex::new(held), OnceLock::new());
+        Ok(Self { args, ledger, shared, handle, held, gateway })
+    }
+
+    /// Who keeps what keys use in a minute, where that is shared as budgets are.
+    pub(super) fn rates(&self) -> Option<Arc<dyn Rates>> {
+        self.shared.clone().map(|shared| shared as _)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -167,18 +177,26 @@ impl Door {
     pub(super) fn before(&self, local: Arc<dyn Provider>) -> anyhow::Result<Arc<dyn Provider>> {
         let held = self.held().clone();
         let spent = self.spent(&held.table)?;
-        let store: Arc<dyn Accounts> = match &self.args.budgets {
-            Some(place) => {
-                let shared = Redis::open(place)?;
+        let store: Arc<dyn Accounts> = match &self.shared {
+            Some(shared) => {
+                if let Some(ledger) = &self.ledger {
+                    spending::told(&**shared, &shared.open_calls()?, ledger)?;
+                }
                 // What it has forgotten the ledger knows.
                 shared.restore(&spent, now_ms())?;
-                Arc::new(shared)
+                spending::look(Arc::clone(shared) as _, &self.handle, now_ms);
+                Arc::clone(shared) as _
             }
             None => Arc::new(Memory::new(State::recover(spent, [], |_| false).0)),
         };
-        let book: Arc<dyn Book> = match &self.ledger {
-            Some(ledger) => Arc::new(Pages(Arc::clone(ledger))),
-            None => Arc::new(Forgetful),
+        let (store, book): (Arc<dyn Accounts>, Arc<dyn Book>) = match &self.ledger {
+            Some(ledger) => {
+                let step = Step::before(store, self.shared.is_some(), self.handle.clone());
+                let step = Arc::new(step);
+                let pages = Pages::new(ledger, &step);
+                (step as _, Arc::new(pages))
+            }
+            None => (store, Arc::new(Forgetful)),
         };
         let gateway = Gateway::new(Parts {
             local,
@@ -211,8 +229,17 @@ impl Door {
     }
 }
 
-/// The ledger as a gateway's book.
-struct Pages(Arc<Ledger>);
+/// The ledger as a gateway's book, which budgets are in step with.
+pub(super) struct Pages {
+    ledger: Arc<Ledger>,
+    step: Arc<Step>,
+}
+
+impl Pages {
+    pub(super) fn new(ledger: &Arc<Ledger>, step: &Arc<Step>) -> Self {
+        Self { ledger: Arc::clone(ledger), step: Arc::clone(step) }
+    }
+}
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
 fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
@@ -230,15 +257,17 @@ impl Book for Pages {
             micros: amount.micros,
             tokens: amount.tokens,
         });
-        tell(self.0.begin(worst, &reserved.collect::<Vec<_>>()), kept);
+        let kept = self.step.begins(&worst.id, kept);
+        tell(self.ledger.begin(worst, &reserved.collect::<Vec<_>>()), kept);
     }
 
     fn end(&self, entry: &Entry, kept: Kept) {
-        tell(self.0.end(entry), kept);
+        let kept = self.step.ends(&entry.id, kept);
+        tell(self.ledger.end(entry), kept);
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
-        tell(self.0.note(entry), kept);
+        tell(self.ledger.note(entry), kept);
     }
 }
 

@@ -15,6 +15,24 @@ local function step() return redis.call('HINCRBY', at .. 'memory', 'steps', 1) e
 local function minus(text) return text == '0' and '0' or '-' .. text end
 local function least(a, b) return tonumber(a) < tonumber(b) and a or b end
 
+local function rate(name) return at .. 'rate:' .. name end
+
+-- Microseconds since 1970.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Keeps when a bucket is full, until it is.
+local function fill(key, full, now)
+  if full <= now then
+    redis.call('DEL', key)
+  else
+    local keep = string.format('%.0f', math.ceil((full - now) / 1000) + 1)
+    redis.call('SET', key, string.format('%.0f', full), 'PX', keep)
+  end
+end
+
 local function standing(name)
   return redis.call('HMGET', account(name), 'spent_micros', 'spent_tokens', 'held_micros',
     'held_tokens', 'calls')

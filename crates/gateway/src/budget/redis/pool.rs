@@ -68,6 +68,22 @@ impl Pool {
         &self,
         work: impl Fn(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, Refusal> {
+        self.attempt(true, work)
+    }
+
+    /// The same, for what would not be the same when it is done twice: it is asked once at most.
+    pub(super) fn once<T>(
+        &self,
+        work: impl Fn(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, Refusal> {
+        self.attempt(false, work)
+    }
+
+    fn attempt<T>(
+        &self,
+        again: bool,
+        work: impl Fn(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, Refusal> {
         loop {
             let mut busy = self.take()?;
             let connection = busy.connection.as_mut().expect("it was just made or kept");
@@ -87,6 +103,9 @@ impl Pool {
             let mut idle = self.idle();
             idle.made -= idle.connections.len();
             idle.connections.clear();
+            if !again {
+                return Err(broken(&self.place, &told(&error)));
+            }
         }
     }
 

@@ -1,0 +1,478 @@
+//! Budgets and ledgers in step: each step of one call, and lives by chance in which programs die.
+
+use ingle_gateway::budget::{Limit, Memory, Period};
+use ingle_protocol::{Cost, Fault, Usage};
+
+use super::*;
+
+#[path = "../../../tests/support/seller.rs"]
+mod seller;
+
+fn amount(micros: u64) -> Amount {
+    Amount { micros, tokens: micros / 10 }
+}
+
+fn claims() -> [Claim; 1] {
+    let account = Account { name: "all".into(), window: Period::Forever.window(0) };
+    [Claim { account, limit: Limit { micros: Some(100), tokens: None } }]
+}
+
+fn entry(id: &str) -> Entry {
+    Entry { id: id.into(), ..Entry::default() }
+}
+
+/// Spent and held.
+fn stands(store: &dyn Store) -> (u64, u64) {
+    let [claim] = claims();
+    let standing = store.standings(&[claim.account]).expect("it answers")[0];
+    (standing.spent.micros, standing.reserved.micros)
+}
+
+/// A ledger that keeps nothing before it is told to.
+struct Scene {
+    step: Arc<Step>,
+    line: Mutex<Vec<Kept>>,
+    told: Arc<Mutex<Vec<bool>>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (store, handle) = (Arc::new(Memory::default()), runtime.handle().clone());
+        let step = Arc::new(Step::before(store, false, handle));
+        Self { step, line: Mutex::default(), told: Arc::default(), _runtime: runtime }
+    }
+
+    fn kept(&self) -> Kept {
+        let told = Arc::clone(&self.told);
+        Box::new(move |kept| told.lock().expect("no panic").push(kept.is_ok()))
+    }
+
+    fn begin(&self, id: &str, micros: u64) {
+        let reserved = self.step.reserve(id, amount(micros), &claims(), 5);
+        reserved.expect("room");
+        let kept = self.step.begins(call_of(id), self.kept());
+        self.line.lock().expect("no panic").push(kept);
+    }
+
+    fn end(&self, id: &str) {
+        let kept = self.step.ends(id, self.kept());
+        self.line.lock().expect("no panic").push(kept);
+    }
+
+    /// Says of the one that has waited for longest whether it was kept.
+    fn next(&self, kept: bool) {
+        let next = self.line.lock().expect("no panic").remove(0);
+        next(if kept { Ok(()) } else { Err(Fault::ours("the disk is full")) });
+    }
+}
+
+#[test]
+fn what_a_call_holds_is_given_up_once_the_ledger_has_its_end() {
+    for (written, spent) in [(true, 30), (false, 90)] {
+        let scene = Scene::new();
+        let step = &scene.step;
+        scene.begin("a far/m", 90);
+        scene.next(true);
+        step.sent("a far/m").expect("it is open");
+        let settled = step.settle("a far/m", Some(amount(30))).expect("it is open");
+        assert_eq!((settled.charged, settled.beyond), (amount(30), amount(0)));
+        assert!(step.settle("a far/m", None).is_err(), "it has ended");
+        assert_eq!(stands(&**step), (0, 90), "were it to die now");
+        assert!(step.reserve("b", amount(20), &claims(), 5).is_err());
+        scene.end("a");
+        assert_eq!(stands(&**step), (0, 90), "or now");
+        scene.next(written);
+        assert_eq!(stands(&**step), (spent, 0));
+        assert_eq!(*scene.told.lock().expect("no panic"), [true, written]);
+    }
+}
+
+#[test]
+fn what_the_ledger_does_not_know_is_given_up_at_once() {
+    let scene = Scene::new();
+    let step = &scene.step;
+    step.reserve("near", amount(50), &claims(), 5).expect("room");
+    assert!(step.settle("near", Some(amount(70))).expect("it is open").beyond == amount(20));
+    assert_eq!(stands(&**step), (50, 0));
+    step.reserve("none", amount(50), &claims(), 5).expect("room");
+    step.release("none").expect("it is open");
+    assert_eq!(stands(&**step), (50, 0));
+    // One that could not be announced.
+    scene.begin("a far/m", 50);
+    scene.next(false);
+    step.settle("a far/m", Some(amount(0))).expect("it is open");
+    assert_eq!(stands(&**step), (50, 0));
+    assert_eq!(*scene.told.lock().expect("no panic"), [false]);
+}
+
+#[test]
+fn a_call_that_is_tried_again_settles_all_of_its_tries_at_its_end() {
+    let scene = Scene::new();
+    let step = &scene.step;
+    scene.begin("a far/m", 30);
+    scene.next(true);
+    step.settle("a far/m", Some(amount(10))).expect("it is open");
+    step.reserve("a other/m", amount(40), &claims(), 5).expect("room for both");
+    assert_eq!(stands(&**step), (0, 70));
+    // Under an id that it had: that one ends now.
+    step.reserve("a far/m", amount(20), &claims(), 5).expect("room");
+    assert_eq!(stands(&**step), (10, 60));
+    step.release("a far/m").expect("it is open");
+    step.settle("a other/m", Some(amount(25))).expect("it is open");
+    scene.end("a");
+    scene.next(true);
+    assert_eq!(stands(&**step), (35, 0));
+    let known = step.known();
+    assert!(known.held.is_empty() && known.announced.is_empty(), "{known:?}");
+}
+
+#[test]
+fn what_the_dead_hold_is_charged_as_the_ledger_has_it() {
+    let check = |end: End, micros: Option<u64>, held: &[u64], spent: u64| {
+        let store = Memory::default();
+        let ids: Vec<String> = (0..held.len()).map(|at| format!("a {at}")).collect();
+        for (id, held) in ids.iter().zip(held) {
+            store.reserve(id, amount(*held), &claims(), 5).expect("room");
+        }
+        let ids: Vec<&str> = ids.iter().map(String::as_str).chain(["a gone"]).collect();
+        let usage = Usage { prompt_tokens: 2, completion_tokens: 1, ..Usage::default() };
+        let cost = Cost { micros, ..Cost::default() };
+        charge(&store, &Entry { end, cost, usage, ..entry("a") }, &ids).expect("it answers");
+        assert_eq!(stands(&store), (spent, 0), "{end:?} {micros:?} {held:?}");
+    };
+    check(End::Stop, Some(30), &[90], 30);
+    check(End::Stop, Some(30), &[20, 40], 30);
+    check(End::Stop, Some(0), &[20, 40], 0);
+    check(End::Stop, None, &[40], 40);
+    check(End::Cancelled, Some(30), &[20], 20);
+    check(End::Lost, Some(60), &[20, 40], 60);
+}
+
+/// Programs that share budgets, each with a ledger of its own, and die at any step.
+mod lives {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::ops::ControlFlow;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+    use std::thread;
+
+    use ingle_gateway::Provider;
+    use ingle_gateway::policy::Table;
+    use ingle_gateway::remote::World;
+    use ingle_gateway::remote::net::Net;
+    use ingle_gateway::route::{Book, Gateway, Held, Parts};
+    use ingle_ledger::{Options, Place};
+    use ingle_protocol::{Chat, Event, Input, Message, Request, Sink};
+
+    use super::super::super::gateway::{Nobody, Pages};
+    use super::seller::{Upstream, price};
+    use super::*;
+
+    /// Of all calls of a life together.
+    const MICROS: u64 = 8_000;
+    const LIVES: u64 = 6;
+    const ROUNDS: u64 = 3;
+    const THREADS: u64 = 4;
+    const CALLS: u64 = 6;
+    /// Calls before this one are too cheap to bring a budget to its end.
+    const FIRST: u64 = 200;
+
+    /// How many steps a program still takes. The last one is taken and not heard of, and none after
+    /// it is.
+    #[derive(Debug)]
+    struct Fuse(AtomicI64);
+
+    impl Fuse {
+        /// Whether a step is taken, and whether what came of it is heard.
+        fn step(&self) -> (bool, bool) {
+            let left = self.0.fetch_sub(1, Ordering::SeqCst);
+            (left > 0, left > 1)
+        }
+
+        fn burnt(&self) -> bool {
+            self.0.load(Ordering::SeqCst) <= 0
+        }
+    }
+
+    /// Shared budgets, as a program that may die reaches them.
+    struct Reach {
+        fuse: Arc<Fuse>,
+        shared: Arc<Memory>,
+    }
+
+    impl Reach {
+        fn go<T>(&self, act: impl FnOnce(&Memory) -> Result<T, Refusal>) -> Result<T, Refusal> {
+            let dead = || Refusal::Broken("this program is dead".to_owned());
+            let (taken, heard) = self.fuse.step();
+            let came = if taken { act(&self.shared) } else { Err(dead()) };
+            if heard { came } else { Err(dead()) }
+        }
+    }
+
+    impl Store for Reach {
+        fn reserve(
+            &self,
+            id: &str,
+            amount: Amount,
+            claims: &[Claim],
+            now_ms: u64,
+        ) -> Result<(), Refusal> {
+            self.go(|shared| shared.reserve(id, amount, claims, now_ms))
+        }
+        fn sent(&self, id: &str) -> Result<(), Refusal> {
+            self.go(|shared| shared.sent(id))
+        }
+        fn settle(&self, id: &str, took: Option<Amount>) -> Result<Settled, Refusal> {
+            self.go(|shared| shared.settle(id, took))
+        }
+        fn release(&self, id: &str) -> Result<(), Refusal> {
+            self.go(|shared| shared.release(id))
+        }
+        fn expire(&self, before_ms: u64) -> Result<Vec<Lost>, Refusal> {
+            self.go(|shared| shared.expire(before_ms))
+        }
+        fn standings(&self, accounts: &[Account]) -> Result<Vec<Standing>, Refusal> {
+            self.shared.standings(accounts)
+        }
+    }
+
+    /// Its ledger, likewise.
+    struct Mortal {
+        fuse: Arc<Fuse>,
+        pages: Pages,
+    }
+
+    impl Mortal {
+        fn go(&self, kept: Kept, act: impl FnOnce(&Pages, Kept)) {
+            let (taken, heard) = self.fuse.step();
+            let fuse = Arc::clone(&self.fuse);
+            let told = move |written| {
+                if heard && !fuse.burnt() {
+                    kept(written);
+                }
+            };
+            if taken {
+                act(&self.pages, Box::new(told));
+            }
+        }
+    }
+
+    impl Book for Mortal {
+        fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
+            self.go(kept, |pages, kept| pages.begin(worst, held, kept));
+        }
+        fn end(&self, entry: &Entry, kept: Kept) {
+            self.go(kept, |pages, kept| pages.end(entry, kept));
+        }
+        fn note(&self, entry: &Entry, kept: Kept) {
+            self.go(kept, |pages, kept| pages.note(entry, kept));
+        }
+    }
+
+    /// A gateway, its ledger, and what is left of its life.
+    struct Program {
+        runtime: tokio::runtime::Runtime,
+        gateway: Gateway,
+        fuse: Arc<Fuse>,
+        ledger: Arc<Ledger>,
+        path: PathBuf,
+    }
+
+    fn now_ms() -> u64 {
+        crate::commands::ledger::now_ms()
+    }
+
+    fn opened(path: &Path, shared: &Memory) -> Ledger {
+        let place: Place = path.to_str().expect("UTF-8").parse().expect("a place");
+        let ledger = Ledger::open(&place, &Options::default()).expect("a ledger");
+        let state = shared.snapshot();
+        let open: Vec<(String, u64)> =
+            state.open().map(|(id, open)| (id.clone(), open.at_ms)).collect();
+        told(shared, &open, &ledger).expect("both answer");
+        ledger
+    }
+
+    impl Program {
+        /// One that goes on with a ledger.
+        fn start(path: PathBuf, shared: &Arc<Memory>, policy: &str, steps: i64) -> Self {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let handle = runtime.handle().clone();
+            let ledger = Arc::new(opened(&path, shared));
+            let fuse = Arc::new(Fuse(AtomicI64::new(steps)));
+            let reach = Reach { fuse: Arc::clone(&fuse), shared: Arc::clone(shared) };
+            let step = Arc::new(Step::before(Arc::new(reach), false, handle.clone()));
+            let pages = Pages::new(&ledger, &step);
+            let table = Table::read("policy.toml", policy).expect("a policy");
+            let world = World::new(Arc::new(Net::new(None)));
+            let held = Held::new(table, "1".to_owned(), handle.clone(), world);
+            let gateway = Gateway::new(Parts {
+                local: Arc::new(Nobody),
+                held: held.expect("a policy that holds"),
+                store: step,
+                book: Arc::new(Mortal { fuse: Arc::clone(&fuse), pages }),
+                handle,
+                now_ms: Arc::new(now_ms),
+            });
+            Self { runtime, gateway, fuse, ledger, path }
+        }
+
+        /// Ends it where it is. What it wrote is another ledger's beginning, whose process is dead.
+        fn die(self, round: u64) -> PathBuf {
+            self.fuse.0.store(0, Ordering::SeqCst);
+            // What is in line is written; nothing comes after it.
+            self.ledger.recover().expect("it is written to");
+            let next = self.path.with_extension(format!("{round}.sqlite"));
+            let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+            std::fs::copy(&self.path, &next).expect("a file");
+            if log(&self.path).exists() {
+                std::fs::copy(log(&self.path), log(&next)).expect("a file");
+            }
+            self.runtime.shutdown_background();
+            next
+        }
+
+        /// What a call's receipt says that it cost, if its caller heard that.
+        fn ask(&self, what: &str, number: u64) -> Option<u64> {
+            let message = Message {
+                role: "user".to_owned(),
+                content: format!("{what} {number}"),
+                ..Message::default()
+            };
+            let request = Request {
+                model: "auto".to_owned(),
+                input: Input::Chat(Chat { messages: vec![message], ..Chat::default() }),
+                max_tokens: Some(40),
+                ..Request::default()
+            };
+            let (tell, told) = sync_channel(64);
+            let sink: Sink = Box::new(move |event| match tell.try_send(event) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            });
+            let _call = self.gateway.send(request, sink).ok()?;
+            loop {
+                match told.recv_timeout(Duration::from_millis(5)) {
+                    Ok(Event::Done(receipt)) => return Some(receipt.cost_micros),
+                    Ok(Event::Text(_)) if what == "leave" => return None,
+                    Ok(Event::Failed(_)) | Err(RecvTimeoutError::Disconnected) => return None,
+                    Ok(_) => {}
+                    Err(RecvTimeoutError::Timeout) if self.fuse.burnt() => return None,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+        }
+    }
+
+    /// Numbers that are the same each time, and look like chance (splitmix64).
+    fn chance(of: u64) -> u64 {
+        let mut it = of.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        it ^ (it >> 31)
+    }
+
+    const KINDS: [&str; 10] =
+        ["say", "say", "say", "say", "say", "say", "leave", "leave", "flaky", "cut"];
+
+    /// What callers of two programs heard: the numbers of their calls, and what each cost.
+    fn round(programs: &[Program; 2], seed: u64, round: u64) -> Vec<(u64, u64)> {
+        let calls = |caller: u64| {
+            let first = FIRST + (round * THREADS + caller) * CALLS;
+            let one = |number: u64| {
+                let chance = chance(seed << 32 | number);
+                let what = KINDS[(chance % 10) as usize];
+                let program = &programs[(chance / 64 % 2) as usize];
+                program.ask(what, number).map(|micros| (number, micros))
+            };
+            (first..first + CALLS).filter_map(one).collect::<Vec<_>>()
+        };
+        let calls = &calls;
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..THREADS).map(|it| scope.spawn(move || calls(it))).collect();
+            all.into_iter().flat_map(|it| it.join().expect("no panic")).collect()
+        })
+    }
+
+    fn policy(url: &str) -> String {
+        format!(
+            "default_class = \"open\"\n[providers.far]\nkind = \"compatible\"\nurl = \"{url}\"\n\
+             retries = 1\n[models.auto]\ncandidates = [\"far/m\"]\n[classes.open]\n\
+             providers = [\"far\"]\n[prices.\"far/m\"]\ninput_per_million = 1\n\
+             output_per_million = 10\n[budgets.all]\nscope = \"all\"\nper = \"forever\"\n\
+             usd = \"0.{MICROS:06}\"\n"
+        )
+    }
+
+    /// What two ledgers say is what was spent, each receipt has its entry, and all of it is within
+    /// the budget.
+    fn agree(shared: &Memory, ledgers: &[Ledger; 2], heard: &[(u64, u64)], seed: u64) -> usize {
+        let mut entries = Vec::new();
+        for ledger in ledgers {
+            let mut reader = ledger.reader().expect("it is read");
+            let all = reader.entries(0, u64::MAX).map(|stored| stored.expect("it is read").entry);
+            entries.extend(all);
+        }
+        let cost = |entry: &Entry| entry.cost.micros.expect("it has a price");
+        let ids: BTreeSet<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(ids.len(), entries.len(), "seed {seed}: a call has one entry");
+        let sum: u64 = entries.iter().map(cost).sum();
+        let account = Account { name: "all".into(), window: Period::Forever.window(0) };
+        let standing = shared.standings(&[account]).expect("it answers")[0];
+        assert_eq!(standing.spent.micros, sum, "seed {seed}: {entries:#?}");
+        assert!(sum <= MICROS, "seed {seed}: {sum}");
+        let mut ended: BTreeMap<u64, usize> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| entry.end == End::Stop) {
+            *ended.entry(cost(entry)).or_default() += 1;
+        }
+        for (number, micros) in heard {
+            assert_eq!(*micros, price(*number), "seed {seed}: what the other server said");
+            let entry = ended.get_mut(micros).filter(|count| **count > 0);
+            *entry.unwrap_or_else(|| panic!("seed {seed}: call {number} has no entry")) -= 1;
+        }
+        entries.iter().filter(|entry| entry.end == End::Lost).count()
+    }
+
+    fn life(folder: &Path, seed: u64) -> (usize, usize, u64) {
+        let upstream = Upstream::start();
+        let (policy, shared) = (policy(&upstream.url), Arc::new(Memory::default()));
+        let mut paths = ["one", "other"].map(|name| folder.join(format!("{name}-{seed}.sqlite")));
+        let mut heard = Vec::new();
+        for at in 0..ROUNDS {
+            let steps = |which: u64| match chance(seed * 100 + at * 10 + which) {
+                long if long.is_multiple_of(3) => i64::MAX / 2,
+                short => (short / 3 % 70) as i64 + 1,
+            };
+            let [one, other] = paths;
+            let programs = [(one, 0), (other, 1)]
+                .map(|(path, which)| Program::start(path, &shared, &policy, steps(which)));
+            heard.extend(round(&programs, seed, at));
+            paths = programs.map(|program| program.die(at));
+        }
+        let ledgers = paths.map(|path| opened(&path, &shared));
+        let lost = agree(&shared, &ledgers, &heard, seed);
+        let account = Account { name: "all".into(), window: Period::Forever.window(0) };
+        let spent = shared.standings(&[account]).expect("it answers")[0].spent.micros;
+        (heard.len(), lost, spent)
+    }
+
+    /// Whole answers, callers that go away, upstreams that fail and cut, retries, and two programs
+    /// that die at any step, again and again.
+    #[test]
+    fn what_is_spent_is_what_ledgers_say_whoever_dies() {
+        let name = format!("ingle-spending-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let lives: Vec<_> = (0..LIVES).map(|seed| life(&folder, seed)).collect();
+        std::fs::remove_dir_all(&folder).expect("it was made");
+        let receipts: usize = lives.iter().map(|life| life.0).sum();
+        let lost: usize = lives.iter().map(|life| life.1).sum();
+        assert!(receipts > 30 && lost > 0, "{lives:?}");
+    }
+}
