@@ -18,10 +18,11 @@ mod recover;
 mod rows;
 mod table;
 
-pub use decide::{accounts, candidates, decide};
+pub use budgets::over;
+pub use decide::{accounts, candidates, decide, is_name, may_use, named, shown};
 pub use place::Wrong;
 pub use read::{EXAMPLE, POLICY_MAX};
-pub use recover::{charged, version};
+pub use recover::{again, charged, version};
 pub use table::{
     AUTO, Alias, Budget, Candidate, Class, KeyFrom, Kind, LOCAL, Limits, Over, Provider, Rule,
     Scope, Table, Weights,
@@ -205,7 +206,8 @@ pub struct Choice {
     pub max_tokens: Option<u64>,
     /// What one try takes at worst.
     pub amount: Amount,
-    /// Tries at most, where it is retried and hedged: each may be charged.
+    /// Tries at most, where it is retried and hedged: each may be charged. Fewer than its provider
+    /// is given where budgets have no room for these.
     pub tries: u32,
     /// In which accounts; empty where no budget counts it, and nothing need be reserved.
     pub claims: Vec<Claim>,

@@ -259,6 +259,7 @@ impl Owner {
             key: key.name.clone(),
             team: key.owner.clone().unwrap_or_default(),
             classes: key.classes.iter().cloned().collect(),
+            models: key.models.as_ref().map(|models| models.iter().cloned().collect()),
             ..Origin::default()
         }
     }
@@ -458,6 +459,16 @@ mod tests {
         assert!(old.take_request().is_ok());
         assert!(rotated.take_request().is_err());
         assert!(other.take_request().is_ok());
+    }
+
+    #[test]
+    fn requests_carry_what_their_key_may_use() {
+        let mut keys = chosen(&["aaaaaaaa", "bbbbbbbb"]);
+        keys[1].models = Some(["m".to_owned(), "far/n".to_owned()].into());
+        let accounts = Accounts::new(&keys, None);
+        let told = |at: usize| accounts.owners[at].origin().models.clone();
+        assert_eq!(told(0), None);
+        assert_eq!(told(1).as_deref(), Some(&["far/n".to_owned(), "m".to_owned()][..]));
     }
 
     #[test]

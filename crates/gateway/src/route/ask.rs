@@ -240,7 +240,10 @@ fn alias<E>(
 }
 
 /// A model that a provider elsewhere has, by its name or as `provider/model`.
-fn remote_card(table: &Table, name: &str) -> Option<ModelCard> {
+pub(super) fn remote_card(table: &Table, name: &str) -> Option<ModelCard> {
+    if !policy::is_name(name) {
+        return None;
+    }
     let all = policy::candidates(table, name).into_iter().filter(|it| !it.is_local());
     let served = |it: &Candidate| {
         table.provider(&it.provider).is_some_and(|provider| provider.serves(&it.model))
