@@ -1,12 +1,22 @@
 """What tools that prove something ask of a server, and what an upstream of theirs answers.
 
 Bodies of all surfaces with a text in any of the places that can carry one; answers of three
-protocols; a chat template for models of random weights, which have none.
+protocols; a server in a folder of its own; a chat template for models of random weights, which
+have none. Absent: what is proved.
 """
 
 import base64
 import json
+import os
+import pathlib
+import signal
 import struct
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+START_S = 300  # seconds that a server has to come up
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 
@@ -285,3 +295,73 @@ def templated(gguf):
     row = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(PLAIN)) + PLAIN
     head = gguf[:16] + struct.pack("<Q", rows + 1) + row + gguf[24:at]
     return head + bytes(-len(head) % 32) + gguf[data:]
+
+
+def binary(given):
+    """The program: the one that was named, or the one that is built now."""
+    if given:
+        return pathlib.Path(given)
+    subprocess.run(["cargo", "build", "--release", "-p", "ingle-cli"], cwd=ROOT, check=True,
+                   stdout=sys.stderr)
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "ingle"
+
+
+class Ingle:
+    """A server with all that is its own in a folder: keys, ledger, records, what it tells."""
+
+    def __init__(self, ingle, folder):
+        self.ingle, self.folder = str(ingle), folder
+        self.keys_file, self.ledger = folder / "keys.toml", folder / "ledger.sqlite"
+        self.out, self.process, self.port = folder / "out", None, None
+
+    def key(self, name, *more):
+        """A new key of this name."""
+        command = [self.ingle, "key", "create", name, "--file", self.keys_file, "--json",
+                   "--scopes", "infer,read,models,metrics", *more]
+        made = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if made.returncode:
+            sys.exit(f"no key could be made: {made.stderr}")
+        return json.loads(made.stdout)["key"]
+
+    def start(self, *more):
+        command = [self.ingle, "serve", "--port", "0", "--json", "--ledger", self.ledger,
+                   "--records", self.folder / "records", "--keys-file", self.keys_file,
+                   "--access-log", self.folder / "access", *more]
+        free = {key: value for key, value in os.environ.items()
+                if not key.lower().endswith("_proxy") and not key.startswith("INGLE_API")}
+        free["PROOF_KEY"] = "sk-of-nobody"
+        with open(self.out, "ab") as out, open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=log,
+                                            env=free)
+        until = time.monotonic() + START_S
+        while not (ready := self.events("ready")):
+            if self.process.poll() is not None or time.monotonic() > until:
+                told = (self.folder / "log").read_text()[-2000:]
+                sys.exit(f"the server did not start: {told}")
+            time.sleep(0.05)
+        self.port = int(ready[0]["url"].rsplit(":", 1)[1])
+
+    def events(self, name):
+        """What it told on standard output, of one kind."""
+        lines = self.out.read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event.get("event") == name]
+
+    def entries(self):
+        """What the ledger has, whether it is whole, and why not."""
+        place = ["--ledger", str(self.ledger)]
+        whole = subprocess.run([self.ingle, "audit", "verify", *place], capture_output=True,
+                               text=True)
+        listed = subprocess.run([self.ingle, "audit", "list", "--since", "2020-01-01", *place],
+                                capture_output=True, text=True)
+        rows = [json.loads(line) for line in listed.stdout.splitlines()]
+        why = whole.stderr + listed.stderr
+        return rows, whole.returncode == 0 and listed.returncode == 0, why
+
+    def stop(self):
+        """Ends it in order; whether it did."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60) == 0
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return False

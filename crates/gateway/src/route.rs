@@ -10,6 +10,7 @@ mod ask;
 mod flight;
 mod held;
 mod keep;
+mod rests;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -86,6 +87,7 @@ struct Way {
     local: Arc<dyn Provider>,
     held: RwLock<Arc<Held>>,
     detector: Detector,
+    rests: rests::Rests,
     store: Arc<dyn Store>,
     book: Arc<dyn Book>,
     handle: tokio::runtime::Handle,
@@ -133,7 +135,7 @@ impl Way {
         };
         let facts = policy::Facts {
             now_ms,
-            candidates: ask::facts(&*self.local, held, &request.model, now_ms)?,
+            candidates: ask::facts(&*self.local, held, &self.rests, &request.model, now_ms)?,
             accounts: accounts.into_iter().zip(standings).collect(),
         };
         Ok(policy::decide(table, &ask, &facts))
@@ -181,8 +183,8 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let Parts { local, held, store, book, handle, now_ms } = parts;
         let held = RwLock::new(Arc::new(held));
-        let detector = Detector::new();
-        Self { way: Arc::new(Way { local, held, detector, store, book, handle, now_ms }) }
+        let (detector, rests) = (Detector::new(), rests::Rests::default());
+        Self { way: Arc::new(Way { local, held, detector, rests, store, book, handle, now_ms }) }
     }
 
     /// Another policy from now on. Calls under way end by the one that they began with.
