@@ -85,7 +85,8 @@ fn policy(urls: &[String]) -> String {
     let kinds = [("a", "compatible", "/v1"), ("b", "anthropic", ""), ("c", "ollama", "")];
     for ((name, kind, base), url) in kinds.iter().zip(urls) {
         text += &format!(
-            "[providers.{name}]\nkind = \"{kind}\"\nurl = \"{url}{base}\"\nkey = \"env:PROOF_KEY\"\n\
+            "[providers.{name}]\nkind = \"{kind}\"\nurl = \"{url}{base}\"\n\
+             key = \"env:PROOF_KEY\"\n\
              try_timeout_ms = 2000\nidle_timeout_ms = 500\ntotal_timeout_ms = 8000\nretries = 1\n\
              [prices.\"{name}/m\"]\ninput_per_million = 1\noutput_per_million = 10\n"
         );

@@ -1,5 +1,5 @@
-//! What is confidential stays on this machine: by key, path, header, workspace or what stands in it,
-//! at every surface and in every place that can carry a text, also while the configuration is
+//! What is confidential stays on this machine: by key, path, header, workspace or what stands in
+//! it, at every surface and in every place that can carry a text, also while the configuration is
 //! broken, the detector cannot tell, and this machine's model is down. Public requests go out
 //! between the others, so that a test of what arrives can fail. `tools/prove-private` asks more of
 //! them, and counts packets.
@@ -18,7 +18,7 @@ use support::{run, tiny};
 /// What is found in a text, spaced so that it hides.
 const FOUND: [&str; 7] = [
     "her card is 4111 1111-1111.1111",
-    "card: 4\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1\u{200b}1",
+    "card: 4\u{200b}111 11\u{200b}11\u{200b}1111 111\u{200b}1",
     "Pay to GB82 WEST 1234 5698 7654 32 today",
     "IBAN: gb82west12345698765432",
     "jane.doe [at] example.com",

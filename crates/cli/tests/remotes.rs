@@ -1,7 +1,7 @@
 //! Two real servers behind one that has no model: another of its kind, and litellm's proxy before
 //! that. Chats, streams, tools and usage come through both, what nobody here knows of an answer's
-//! fields too, and each call has its receipt. Without `litellm` on the path its part is skipped, and
-//! says so.
+//! fields too, and each call has its receipt. Without `litellm` on the path its part is skipped,
+//! and says so.
 #![cfg(unix)]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
@@ -34,7 +34,8 @@ impl Litellm {
     fn start(place: &Place, url: &str) -> Option<Self> {
         Command::new("litellm").arg("--version").output().ok()?;
         let config = format!(
-            "model_list:\n  - model_name: small\n    litellm_params:\n      model: openai/smollm2\n      \
+            "model_list:\n  - model_name: small\n    litellm_params:\n      \
+             model: openai/smollm2\n      \
              api_base: {url}/v1\n      api_key: none\nlitellm_settings:\n  telemetry: false\n\
              general_settings:\n  dangerously_permit_weak_or_unset_master_key: true\n"
         );
