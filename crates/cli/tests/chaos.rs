@@ -234,7 +234,7 @@ fn settled(server: &Server, ledger: &str, all: &Seen) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), rows.len(), "each has an id of its own");
-    let mut receipts = BTreeMap::new();
+    let mut receipts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for row in &rows {
         let at = |name: &str| row[name].as_str().expect("a text").to_owned();
         *receipts.entry((at("path"), at("asked"))).or_default() += 1;

@@ -219,7 +219,7 @@ impl World {
         let (rules, ledger) = (place.path("policy.toml"), place.path("ledger.sqlite"));
         let log = place.path("access");
         let flags = [
-            &model,
+            model.as_str(),
             "--policy",
             &rules,
             "--ledger",
