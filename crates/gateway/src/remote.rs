@@ -12,6 +12,7 @@ mod breaker;
 mod call;
 mod ear;
 mod failure;
+mod keyring;
 mod keys;
 pub mod kinds;
 mod measure;

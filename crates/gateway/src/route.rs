@@ -10,6 +10,7 @@ mod ask;
 mod flight;
 mod held;
 mod keep;
+mod rests;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -86,6 +87,7 @@ struct Way {
     local: Arc<dyn Provider>,
     held: RwLock<Arc<Held>>,
     looker: Looker,
+    rests: rests::Rests,
     store: Arc<dyn Store>,
     book: Arc<dyn Book>,
     handle: tokio::runtime::Handle,
@@ -151,7 +153,7 @@ impl Way {
         };
         let facts = policy::Facts {
             now_ms,
-            candidates: ask::facts(&*self.local, held, &request.model, now_ms)?,
+            candidates: ask::facts(&*self.local, held, &self.rests, &request.model, now_ms)?,
             accounts: accounts.into_iter().zip(standings).collect(),
         };
         Ok(policy::decide(table, &ask, &facts))
@@ -214,7 +216,8 @@ impl Gateway {
         let looker = Looker::default();
         looker.ready(&held.table);
         let held = RwLock::new(Arc::new(held));
-        Self { way: Arc::new(Way { local, held, looker, store, book, handle, now_ms }) }
+        let rests = rests::Rests::default();
+        Self { way: Arc::new(Way { local, held, looker, rests, store, book, handle, now_ms }) }
     }
 
     /// Another policy from now on. Calls under way end by the one that they began with.

@@ -4,6 +4,7 @@
 pub(crate) mod certificate;
 pub(crate) mod packages;
 pub(crate) mod server;
+pub(crate) mod upstream;
 
 use std::io::Write;
 use std::path::PathBuf;

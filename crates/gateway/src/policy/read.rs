@@ -247,7 +247,8 @@ fn key_from(key: &Spanned<String>) -> Read<KeyFrom> {
     };
     let from = from.filter(|(_, place)| !place.is_empty()).map(|(from, _)| from);
     // What stands there may be a key, and is not repeated.
-    let told = "says where a key is, and is none: \"env:NAME\", \"file:PATH\" or \"keyring:NAME\"";
+    let told = "says where a key is, and is none: \"env:NAME\", \"file:PATH\" or \
+                \"keyring:SERVICE/USER\"";
     from.ok_or_else(|| At::new(key, told))
 }
 

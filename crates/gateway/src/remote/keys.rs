@@ -1,13 +1,21 @@
 //! Keys of providers: where they are read from, and a type that shows them to nobody. A key's
-//! memory is overwritten when it is dropped. Absent: the system's keyring, whose libraries on Linux
-//! need a message bus and a session that servers do not have; a reference to it is refused, and
-//! says what to do.
+//! memory is overwritten when it is dropped. They are read when a policy is, not for each call.
+//! Absent: how the system's keyring is asked (`keyring`).
 
 use std::fmt;
 use std::path::Path;
 
 use ingle_protocol::Fault;
 use zeroize::Zeroizing;
+
+use super::keyring;
+
+/// What a reference looks like.
+const HOW: &str = "it is written env:NAME, file:PATH or keyring:SERVICE/USER";
+/// Where a variable's text is found.
+type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Where the keyring's key of a service and a user is found.
+type Keyring<'a> = &'a dyn Fn(&str, &str) -> Result<Zeroizing<String>, String>;
 
 /// A key is no longer than this, in bytes; the JSON file of a service account has about 2,400.
 const KEY_MAX: u64 = 64 << 10;
@@ -29,22 +37,21 @@ impl Secret {
         Self(Zeroizing::new(text.trim().to_owned()))
     }
 
-    /// Reads a key from where a reference says: `env:NAME` or `file:PATH`. A file that others may
-    /// read is warned of. May read a file.
+    /// Reads a key from where a reference says: `env:NAME`, `file:PATH`, or
+    /// `keyring:SERVICE/USER` (`keyring:USER` for the service `ingle`). A file that others may read
+    /// is warned of. May read a file, and wait for the keyring, for half a minute at most.
     ///
     /// # Errors
     /// A fault of ours that names the reference, never the key.
     pub fn read(reference: &str) -> Result<Self, Fault> {
-        Self::read_with(reference, &|name| std::env::var(name).ok())
+        Self::read_with(reference, &|name| std::env::var(name).ok(), &keyring::read)
     }
 
-    /// [`Secret::read`], with the environment as an argument.
-    ///
-    /// # Errors
-    /// As [`Secret::read`] has them.
-    pub fn read_with(
+    /// [`Secret::read`], with the environment and the keyring as arguments.
+    fn read_with(
         reference: &str,
-        variable: &dyn Fn(&str) -> Option<String>,
+        variable: Variable<'_>,
+        ring: Keyring<'_>,
     ) -> Result<Self, Fault> {
         let wrong = |why: String| Fault::ours(format!("the key {:?}: {why}", name(reference)));
         let secret = match reference.split_once(':') {
@@ -52,13 +59,15 @@ impl Secret {
                 .map(Self::new)
                 .ok_or_else(|| wrong(format!("the variable {name} is not set, or is no text")))?,
             Some(("file", path)) => read_file(Path::new(path)).map_err(wrong)?,
-            Some(("keyring", _)) => {
-                let instead = "the system's keyring is not read by this build: let a service put \
-                               the key into a file that only this user may read, and name it \
-                               file:PATH";
-                return Err(wrong(instead.to_owned()));
+            Some(("keyring", name)) => {
+                let (service, user) = keyring::place(name).map_err(wrong)?;
+                let text = ring(service, user).map_err(wrong)?;
+                if text.len() as u64 > KEY_MAX {
+                    return Err(wrong(format!("it is longer than {KEY_MAX} bytes")));
+                }
+                Self::new(text.as_str())
             }
-            _ => return Err(wrong("it is written env:NAME or file:PATH".to_owned())),
+            _ => return Err(wrong(HOW.to_owned())),
         };
         if secret.text().is_empty() {
             return Err(wrong("it is empty".to_owned()));
@@ -130,8 +139,14 @@ mod tests {
             "A" => Some(" sk-1234567890 ".to_owned()),
             _ => Some(String::new()),
         };
+        let ring = |service: &str, user: &str| match (service, user) {
+            ("ingle", "a") => Ok(Zeroizing::new("sk-of-the-ring\n".to_owned())),
+            ("work", "long") => Ok(Zeroizing::new("k".repeat(70_000))),
+            ("work", "empty") => Ok(Zeroizing::new(String::new())),
+            _ => Err("the keyring has no key".to_owned()),
+        };
         let check = |reference: &str, expect: Result<&str, &str>| {
-            let read = Secret::read_with(reference, &variable);
+            let read = Secret::read_with(reference, &variable, &ring);
             match (read, expect) {
                 (Ok(secret), Ok(text)) => assert_eq!(secret.text(), text),
                 (Err(fault), Err(part)) => {
@@ -146,8 +161,13 @@ mod tests {
         check("env:EMPTY", Err("it is empty"));
         check("file:/nowhere/key", Err("cannot be read"));
         check(&format!("file:{}", folder.display()), Err("it is no file"));
-        check("keyring:openai", Err("is not read by this build"));
-        check("sk-proj-secret", Err("the key \"…\": it is written env:NAME or file:PATH"));
+        check("keyring:a", Ok("sk-of-the-ring"));
+        check("keyring:ingle/a", Ok("sk-of-the-ring"));
+        check("keyring:work/a", Err("the key \"keyring:work/a\": the keyring has no key"));
+        check("keyring:work/long", Err("longer than 65536 bytes"));
+        check("keyring:work/empty", Err("it is empty"));
+        check("keyring:work/", Err("keyring:SERVICE/USER"));
+        check("sk-proj-secret", Err("the key \"…\": it is written env:NAME, file:PATH or keyring"));
         std::fs::remove_dir_all(&folder).expect("the folder is ours");
 
         let secret = Secret::new("AKID12345678:wJalr/secret");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ingle_protocol::{Chat, Fault, Grammar, Input, Request};
 
 use super::Held;
+use super::rests::Rests;
 use crate::budget::{Extent, prompt_bound};
 use crate::policy::{self, AUTO, Candidate, Fact, Health, Needs, Table};
 use crate::remote::{Bounds, BreakerStanding, Facts as Measured};
@@ -21,8 +22,6 @@ const EVENTS: usize = 2 * Bounds::USUAL.events() + 8;
 /// take less than a millisecond. What has more goes to a thread of its own.
 const LOOKED_THROUGH: u64 = 8 << 10;
 const COPIED: u64 = 256 << 10;
-/// How long a model of this machine that could not be loaded is left alone.
-const FAILED_MS: u64 = 5_000;
 
 /// What a request needs of who answers it.
 pub fn needs(request: &Request) -> Needs {
@@ -99,6 +98,7 @@ fn of_chat(chat: &Chat) -> Extent {
 pub(super) fn facts(
     local: &dyn Provider,
     held: &Held,
+    rests: &Rests,
     model: &str,
     now_ms: u64,
 ) -> Result<BTreeMap<Candidate, Fact>, Fault> {
@@ -112,7 +112,7 @@ pub(super) fn facts(
     for candidate in all {
         if candidate.is_local() {
             if let Some(card) = local.find(&candidate.model)? {
-                let known = of_card(&card, now_ms);
+                let known = of_card(&card, rests, now_ms);
                 let Fact { health, in_flight, .. } = known;
                 let bare = Fact { health, in_flight, ..Fact::default() };
                 facts.insert(candidate, if alone { bare } else { known });
@@ -128,10 +128,10 @@ pub(super) fn facts(
 }
 
 /// What a model of this machine can do: it enforces all grammars, and sees nothing.
-fn of_card(card: &ModelCard, now_ms: u64) -> Fact {
-    let health = match card.standing {
-        Standing::Failed => Health::Resting { until_ms: now_ms.saturating_add(FAILED_MS) },
-        _ => Health::Well,
+fn of_card(card: &ModelCard, rests: &Rests, now_ms: u64) -> Fact {
+    let health = match rests.until(&card.name, card.standing == Standing::Failed, now_ms) {
+        Some(until_ms) => Health::Resting { until_ms },
+        None => Health::Well,
     };
     Fact {
         context_tokens: (card.context_tokens > 0).then_some(card.context_tokens as u64),

@@ -62,7 +62,8 @@ impl Watch {
             }
             let files = self.settings.files.clone();
             self.control.reloading(monotonic_micros());
-            let outcome = self.read();
+            // Files, and maybe a keyring that waits for its user: not on a thread of requests'.
+            let outcome = tokio::task::block_in_place(|| self.read());
             self.control.reloaded();
             self.tell(&outcome);
             // As it was before it was read: what changed meanwhile is read again.
