@@ -174,7 +174,7 @@ pub struct Attend {
     pub v: Buffer,
     /// `[tokens, heads × dim]`
     pub y: Buffer,
-    /// Where this step's keys and values are stored and the earlier ones found.
+    /// Where this step's keys and values are stored and the earlier ones found, where causal.
     pub cache: Cache,
     /// Query heads.
     pub heads: usize,
@@ -282,7 +282,8 @@ pub enum Op {
         /// Which elements rotate together.
         pairing: Pairing,
     },
-    /// Stores this step's keys and values, then attends.
+    /// Stores this step's keys and values, then attends; where not causal a span is a whole
+    /// sequence, and nothing is stored.
     Attend(Attend),
     /// `y = cap · tanh(y / cap)`, element by element (Gemma 2's logits).
     Cap {

@@ -1,13 +1,14 @@
 //! Activations as the integer kernels want them: 16-bit integers with a scale per 32 columns, kept
 //! as two signed bytes (`256·high + low`), because the byte products of two terms cost what one
 //! product of 16-bit integers costs, and need no widening of the weights. Who can do with 8 bits
-//! keeps the high bytes alone, at half the cost.
+//! has them in one byte, at half the cost.
 //!
 //! A kernel goes through the blocks of columns and, within a block, through the rows, so that is
 //! their order in memory too: neighbours are used one after another, whatever the row's width.
 //! Absent: how a row comes about; that is the business of whoever runs the op.
 
 use super::pack::{BLOCK, Line};
+use super::prepare::TOGETHER;
 use std::ops::Range;
 
 /// Rows that stand together, and that a part of a product takes at most: those of a block stay in
@@ -16,6 +17,8 @@ pub(crate) const PART_ROWS: usize = 64;
 
 /// The largest quantised activation: both its bytes stay in range.
 pub(crate) const ACT_MAX: f32 = 127.0 * 256.0;
+/// The same where it has one byte.
+pub(crate) const BYTE_MAX: f32 = 127.0;
 
 /// What belongs to 32 quantised values of a row.
 #[repr(C, align(32))]
@@ -29,14 +32,30 @@ pub(crate) struct Scale {
     pub(crate) ints: [i32; 3],
 }
 
+/// 32 quantised values of a row, of one byte each.
+pub(crate) type Bytes = [i8; BLOCK];
+
+/// What belongs to them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ByteScale {
+    /// What one unit of them is worth.
+    pub(crate) scale: f32,
+    /// -128 times their sum: what a sum of products begins with where weights are stored 128 too
+    /// large.
+    pub(crate) start: i32,
+}
+const _: () = assert!(size_of::<Bytes>() <= 64 && size_of::<ByteScale>() <= size_of::<Scale>());
+
 /// Rows of activations, quantised for the integer kernels and as floats for the others.
 #[derive(Debug, Default)]
 pub(crate) struct Acts {
     /// `[row][col]`
     x: Vec<f32>,
-    /// `[part of 64 rows][block][row]` of 32 high bytes and 32 low bytes.
+    /// `[part of 64 rows][block][row]` of 32 high bytes and 32 low bytes; or, where activations have
+    /// one byte, `[8 rows][block][row]` of [`Bytes`].
     lines: Vec<Line>,
-    /// `[part of 64 rows][block][row]`
+    /// The same of [`Scale`] or [`ByteScale`].
     scales: Vec<Scale>,
 }
 
@@ -92,7 +111,7 @@ pub(crate) struct View {
     cols: usize,
     /// Floats that there is room for.
     room: usize,
-    /// Whether the high bytes are all that is kept of integers.
+    /// Whether integers have one byte.
     high: bool,
 }
 
@@ -120,9 +139,9 @@ pub(crate) struct Part {
     pub(crate) lines: *const Line,
     /// What belongs to it.
     pub(crate) scales: *const Scale,
-    /// From one block to the next.
+    /// From one block to the next; of integers of one byte that of the first 8 rows alone.
     pub(crate) step: usize,
-    /// Whether the high bytes are all that counts.
+    /// Whether integers have one byte: [`Bytes`] and [`ByteScale`] are behind the pointers then.
     pub(crate) high: bool,
 }
 
@@ -133,20 +152,30 @@ impl View {
         Self { rows, cols, ..self }
     }
 
-    /// The same memory, for all of integers or their high bytes alone.
+    /// The same memory, for integers of two bytes or of one.
     pub(crate) fn of_high(self, high: bool) -> Self {
         Self { high, ..self }
     }
 
-    /// Whether the high bytes of integers are all that is kept.
+    /// Whether integers have one byte.
     pub(crate) fn is_high(&self) -> bool {
         self.high
     }
 
     /// Where a row's first block is, counted in blocks, and how far the next one.
     fn place(&self, row: usize) -> (usize, usize) {
-        let (part, within) = (row / PART_ROWS * PART_ROWS, row % PART_ROWS);
-        (part * (self.cols / BLOCK) + within, PART_ROWS.min(self.rows - part))
+        let each = if self.high { TOGETHER } else { PART_ROWS };
+        let (part, within) = (row / each * each, row % each);
+        (part * (self.cols / BLOCK) + within, each.min(self.rows - part))
+    }
+
+    /// The memory of a block that is counted so.
+    fn at(&self, at: usize) -> (*mut Line, *mut Scale) {
+        if self.high {
+            let lines = self.lines.cast::<Bytes>().wrapping_add(at);
+            return (lines.cast(), self.scales.cast::<ByteScale>().wrapping_add(at).cast());
+        }
+        (self.lines.wrapping_add(at), self.scales.wrapping_add(at))
     }
 
     /// A row's floats.
@@ -173,8 +202,7 @@ impl View {
     pub(crate) unsafe fn columns_mut(&self, row: usize, cols: Range<usize>) -> (&mut [f32], Place) {
         assert!(row < self.rows && cols.end <= self.cols, "row {row} of {}; a bug", self.rows);
         let (at, step) = self.place(row);
-        let at = at + cols.start / BLOCK * step;
-        let (lines, scales) = (self.lines.wrapping_add(at), self.scales.wrapping_add(at));
+        let (lines, scales) = self.at(at + cols.start / BLOCK * step);
         let x = self.x.wrapping_add(row * self.cols + cols.start);
         // SAFETY: there is room for `rows` of `cols`; the caller's promise.
         (unsafe { std::slice::from_raw_parts_mut(x, cols.len()) }, Place { lines, scales, step })
@@ -186,15 +214,9 @@ impl View {
             rows.end <= self.rows && rows.end.div_ceil(PART_ROWS) <= rows.start / PART_ROWS + 1
         );
         let (at, step) = self.place(rows.start);
-        Part {
-            rows: rows.len(),
-            x: self.x.wrapping_add(rows.start * self.cols),
-            cols: self.cols,
-            lines: self.lines.wrapping_add(at),
-            scales: self.scales.wrapping_add(at),
-            step,
-            high: self.high,
-        }
+        let (lines, scales) = self.at(at);
+        let x = self.x.wrapping_add(rows.start * self.cols);
+        Part { rows: rows.len(), x, cols: self.cols, lines, scales, step, high: self.high }
     }
 }
 
@@ -208,14 +230,16 @@ mod tests {
             let mut acts = Acts::default();
             acts.reserve(rows, cols);
             let room = acts.lines.len();
-            let view = acts.view(rows, cols);
-            let places = (0..rows).flat_map(|row| {
-                let (at, step) = view.place(row);
-                (0..cols / BLOCK).map(move |block| at + block * step)
-            });
-            let mut places: Vec<usize> = places.collect();
-            places.sort_unstable();
-            assert_eq!(places, (0..room).collect::<Vec<_>>(), "{rows} rows of {cols}");
+            for high in [false, true] {
+                let view = acts.view(rows, cols).of_high(high);
+                let places = (0..rows).flat_map(|row| {
+                    let (at, step) = view.place(row);
+                    (0..cols / BLOCK).map(move |block| at + block * step)
+                });
+                let mut places: Vec<usize> = places.collect();
+                places.sort_unstable();
+                assert_eq!(places, (0..room).collect::<Vec<_>>(), "{rows} rows of {cols}");
+            }
         }
     }
 }

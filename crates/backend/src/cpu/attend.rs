@@ -182,6 +182,19 @@ pub(crate) fn merge(sum: &mut [f32], later: &[f32]) {
     sum[dim + 1] = sum[dim + 1] * own + total * other;
 }
 
+/// What makes a row's weighted values their mean: one over the sum of weights, to which a sink adds
+/// its own. Weights stand relative to the largest score.
+pub(crate) fn share(most: f32, total: f32, sink: Option<f32>) -> f32 {
+    match sink {
+        Some(sink) if sink > most => {
+            let scale = (most - sink).exp();
+            scale / total.mul_add(scale, 1.0)
+        }
+        Some(sink) => 1.0 / (total + (sink - most).exp()),
+        None => 1.0 / total,
+    }
+}
+
 /// `p[r][j] = scale · q[r] · key[j]`, capped, for `B` blocks of keys of one stride.
 #[inline(always)]
 unsafe fn scores<S: Simd, K: Stored, const R: usize, const B: usize>(

@@ -16,6 +16,7 @@ use super::reference;
 use super::scales::{Brains, Halves, Ints};
 use super::simd::{Portable, Simd};
 use super::stored;
+use super::whole::{self, Seer, Sequence};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512, Pairs, Vnni, Vnni512};
 use crate::formats::Scales;
@@ -31,6 +32,7 @@ type Norm = unsafe fn(*const f32, &[f32], f32, *mut f32, bool);
 type LayerNorm = unsafe fn(*const f32, &[f32], Option<&[f32]>, f32, *mut f32);
 type Cap = unsafe fn(f32, &mut [f32]);
 type Keep = unsafe fn(Piece, Side, usize, &[f32], *mut u8);
+type AttendWhole = unsafe fn(&Sequence, &[Seer], &mut [Lanes]);
 type AttendRows = unsafe fn(&Keys<'_>, &[Query], usize, &mut [f32]);
 
 /// Query rows that one attention tile takes at most.
@@ -56,6 +58,8 @@ pub struct Kernels {
     pub(crate) cap: Cap,
     pub(crate) keep: Keep,
     pub(crate) attend: AttendRows,
+    /// Over sequences that are one span, with [`whole::room`].
+    pub(crate) attend_whole: AttendWhole,
 }
 
 /// Calls the tile for a layout; one line a combination of bits, offset, minima, halves, scales.
@@ -71,7 +75,7 @@ macro_rules! layouts {
                 grid.bits, plane_offset(grid), grid.mins, 32 / group, grid.scales,
             ) {
                 $(($bits, $offset, $mins, $halves, Scales::$scales) => product::tile::<
-                    $S, $kind, false, $bits, $offset, $mins, $halves,
+                    $S, $kind, $bits, $offset, $mins, $halves,
                 >($w, $at, $x, $y),)*
                 other => unreachable!("no kernel for layout {other:?}; this is a bug"),
             },
@@ -86,7 +90,7 @@ unsafe fn product<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
     // SAFETY: the caller's promise.
     unsafe {
         if x.high {
-            return product::tile::<S, Halves, true, 8, 128, false, 1>(w, at, x, y);
+            return product::bytes::<S>(w, at, x, y);
         }
         layouts!(S, w, at, x, y;
             4 8 false 1 F16 Halves,    // Q4_0
@@ -180,6 +184,11 @@ macro_rules! row {
                 // SAFETY: the caller's promise.
                 unsafe { attend::rows::<$simd>(kv, rows, segment, partial) }
             }
+            $(#[target_feature(enable = $feature)])*
+            pub(super) unsafe fn attend_whole(of: &Sequence, rows: &[Seer], room: &mut [Lanes]) {
+                // SAFETY: the caller's promise.
+                unsafe { whole::rows::<$simd>(of, rows, room) }
+            }
         }
         Kernels {
             name: $name,
@@ -196,6 +205,7 @@ macro_rules! row {
             cap: $module::cap,
             keep: $module::keep,
             attend: $module::attend,
+            attend_whole: $module::attend_whole,
         }
     }};
 }
@@ -236,7 +246,7 @@ impl Kernels {
     pub(crate) const fn reference(
         (quantise, hand_over, narrow): (Quantise, HandOver, Low),
         (gate, norm, layer_norm, cap): (Gate, Norm, LayerNorm, Cap),
-        (keep, attend): (Keep, AttendRows),
+        (keep, attend, attend_whole): (Keep, AttendRows, AttendWhole),
     ) -> Self {
         Self {
             name: "reference",
@@ -252,6 +262,7 @@ impl Kernels {
             cap,
             keep,
             attend,
+            attend_whole,
         }
     }
 

@@ -25,6 +25,7 @@ mod run;
 mod scales;
 mod simd;
 mod stored;
+mod whole;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

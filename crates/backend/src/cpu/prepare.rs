@@ -5,7 +5,7 @@
 //! Absent: rows that stay floats (`body.rs` norms and gates them), and who asks for which rows.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
-use super::acts::{ACT_MAX, Place, Scale};
+use super::acts::{ACT_MAX, BYTE_MAX, ByteScale, Bytes, Place, Scale};
 use super::body::{gated, norm_scale};
 use super::pack::{BLOCK, LANES};
 use super::simd::Simd;
@@ -26,7 +26,7 @@ pub(crate) struct Source {
     /// Whole blocks.
     pub(crate) cols: usize,
     pub(crate) way: Way,
-    /// Whether the high bytes are all that is kept.
+    /// Whether they become bytes.
     pub(crate) high: bool,
 }
 
@@ -51,9 +51,7 @@ macro_rules! blocks {
             for $row in 0..$from.rows {
                 let $at = block * BLOCK;
                 let v = $of;
-                let at = block * $to.step + $row;
-                let scale = one::<$S, $HIGH>(v, $to.lines.add(at).cast());
-                $to.scales.add(at).write(scale);
+                one::<$S, $HIGH>(v, &$to, block * $to.step + $row);
             }
         }
     };
@@ -119,23 +117,25 @@ unsafe fn pair<S: Simd>(x: *const f32) -> Pair<S> {
     unsafe { [S::load_f32(x.cast()), S::load_f32(x.add(LANES).cast())] }
 }
 
-/// 32 floats become 64 bytes and what belongs to them.
+/// 32 floats become 64 bytes, or 32, and what belongs to them, at the place of so many blocks on.
 #[inline(always)]
-unsafe fn one<S: Simd, const HIGH: bool>([low, high]: Pair<S>, to: *mut i8) -> Scale {
+unsafe fn one<S: Simd, const HIGH: bool>([low, high]: Pair<S>, to: &Place, at: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let max = S::largest(S::max(S::abs(low), S::abs(high)));
-        let inverse = if max > 0.0 { ACT_MAX / max } else { 0.0 };
-        let mut scale = max / ACT_MAX;
-        let by = S::floats(inverse);
+        let most = if HIGH { BYTE_MAX } else { ACT_MAX };
+        let inverse = if max > 0.0 { most / max } else { 0.0 };
+        let (by, scale) = (S::floats(inverse), max / most);
         let v = [S::mul(low, by), S::mul(high, by)];
-        let [first, second] = if HIGH {
-            scale *= 256.0;
-            S::split_high(v, to)
+        if HIGH {
+            let sum = S::bytes(v, to.lines.cast::<Bytes>().add(at).cast());
+            let start = sum.wrapping_mul(-128);
+            to.scales.cast::<ByteScale>().add(at).write(ByteScale { scale, start });
         } else {
-            S::split(v, to)
-        };
-        let ints = [first.wrapping_add(second), first, second];
-        Scale { scale, sums: ints.map(|sum| sum as f32 * scale), ints }
+            let [first, second] = S::split(v, to.lines.add(at).cast());
+            let ints = [first.wrapping_add(second), first, second];
+            let sums = ints.map(|sum| sum as f32 * scale);
+            to.scales.add(at).write(Scale { scale, sums, ints });
+        }
     }
 }

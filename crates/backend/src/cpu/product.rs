@@ -6,9 +6,10 @@
 //! so that their order is free, and that is where rows differ in how they are computed.
 #![allow(clippy::needless_range_loop, reason = "kernels are loops over fixed arrays, by index")]
 
-use super::acts::{Part, Scale};
+use super::acts::{ByteScale, Bytes, Part, Scale};
 use super::pack::{BLOCK, LANES, Lanes, Line, Packed, plane_lines};
-use super::scales::{Kind, Reader};
+use super::prepare::TOGETHER;
+use super::scales::{Halves, Kind, Reader};
 use super::simd::Simd;
 use crate::Format;
 
@@ -111,7 +112,6 @@ impl<S: Simd> Cursor<S> {
 #[inline(always)]
 unsafe fn add<
     S: Simd,
-    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -128,11 +128,7 @@ unsafe fn add<
     // SAFETY: the caller's promise.
     unsafe {
         let q = lines.cast::<i8>().add(half * LANES);
-        let sums: [S::Ints; R] = if HIGH {
-            S::high_sums::<BITS, R>(&w.v, 8 / HALVES, q)
-        } else {
-            S::sums::<BITS, R>(&w.v, 8 / HALVES, q)
-        };
+        let sums: [S::Ints; R] = S::sums::<BITS, R>(&w.v, 8 / HALVES, q);
         for r in 0..R {
             let x = scales.add(r);
             let mut sum = sums[r];
@@ -157,7 +153,6 @@ unsafe fn add<
 pub(crate) unsafe fn tile<
     S: Simd,
     K: Kind,
-    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -171,11 +166,11 @@ pub(crate) unsafe fn tile<
     // SAFETY: the caller's promise.
     unsafe {
         match y.len() {
-            1 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 1>(w, at, x, y),
-            2 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 2>(w, at, x, y),
-            3 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 3>(w, at, x, y),
-            4 => few::<S, K, HIGH, BITS, OFFSET, MINS, HALVES, 4>(w, at, x, y),
-            _ => many::<S, K, HIGH, BITS, OFFSET, MINS, HALVES>(w, at, x, y),
+            1 => few::<S, K, BITS, OFFSET, MINS, HALVES, 1>(w, at, x, y),
+            2 => few::<S, K, BITS, OFFSET, MINS, HALVES, 2>(w, at, x, y),
+            3 => few::<S, K, BITS, OFFSET, MINS, HALVES, 3>(w, at, x, y),
+            4 => few::<S, K, BITS, OFFSET, MINS, HALVES, 4>(w, at, x, y),
+            _ => many::<S, K, BITS, OFFSET, MINS, HALVES>(w, at, x, y),
         }
     }
 }
@@ -185,7 +180,6 @@ pub(crate) unsafe fn tile<
 unsafe fn few<
     S: Simd,
     K: Kind,
-    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -206,7 +200,7 @@ unsafe fn few<
             from.enter::<K, BITS, MINS>(block);
             for half in 0..HALVES {
                 let w = from.unpack::<K, BITS, MINS, HALVES>(half);
-                add::<S, HIGH, BITS, OFFSET, MINS, HALVES, R>(&w, half, lines, scales, &mut acc);
+                add::<S, BITS, OFFSET, MINS, HALVES, R>(&w, half, lines, scales, &mut acc);
             }
         }
         for r in 0..R {
@@ -220,7 +214,6 @@ unsafe fn few<
 unsafe fn many<
     S: Simd,
     K: Kind,
-    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -245,19 +238,19 @@ unsafe fn many<
                 while S::ROWS == 4 && row + 4 <= rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));
                     let y = y.add(row);
-                    on::<S, HIGH, BITS, OFFSET, MINS, HALVES, 4>(&w, half, lines, scales, y);
+                    on::<S, BITS, OFFSET, MINS, HALVES, 4>(&w, half, lines, scales, y);
                     row += 4;
                 }
                 while row + 2 <= rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));
                     let y = y.add(row);
-                    on::<S, HIGH, BITS, OFFSET, MINS, HALVES, 2>(&w, half, lines, scales, y);
+                    on::<S, BITS, OFFSET, MINS, HALVES, 2>(&w, half, lines, scales, y);
                     row += 2;
                 }
                 if row < rows {
                     let (lines, scales) = (lines.add(row), scales.add(row));
                     let y = y.add(row);
-                    on::<S, HIGH, BITS, OFFSET, MINS, HALVES, 1>(&w, half, lines, scales, y);
+                    on::<S, BITS, OFFSET, MINS, HALVES, 1>(&w, half, lines, scales, y);
                 }
             }
         }
@@ -268,7 +261,6 @@ unsafe fn many<
 #[inline(always)]
 unsafe fn on<
     S: Simd,
-    const HIGH: bool,
     const BITS: u8,
     const OFFSET: i32,
     const MINS: bool,
@@ -287,11 +279,81 @@ unsafe fn on<
         for r in 0..R {
             acc[r] = S::load_f32(y.add(r).cast());
         }
-        add::<S, HIGH, BITS, OFFSET, MINS, HALVES, R>(w, half, lines, scales, &mut acc);
+        add::<S, BITS, OFFSET, MINS, HALVES, R>(w, half, lines, scales, &mut acc);
         for r in 0..R {
             S::store(acc[r], y.add(r).cast());
         }
     }
+}
+
+/// As [`tile`], for weights of 8 bits whose scales are halves, and activations of one byte.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+pub(crate) unsafe fn bytes<S: Simd>(w: &Packed, at: usize, x: &Part, y: &mut [Lanes]) {
+    let blocks = w.cols / BLOCK;
+    for (chunk, y) in y.chunks_mut(TOGETHER).enumerate() {
+        let (first, step) = (chunk * TOGETHER * blocks, y.len());
+        let mut row = 0;
+        // SAFETY: the caller's promise; rows are below `y`'s.
+        unsafe {
+            let lines = x.lines.cast::<Bytes>().add(first);
+            let scales = x.scales.cast::<ByteScale>().add(first);
+            while row < step {
+                let (lines, scales) = (lines.add(row), scales.add(row));
+                let y = &mut y[row..];
+                row += match step - row {
+                    8.. if S::ROWS == 4 => few_bytes::<S, 8>(w, at, (lines, scales, step), y),
+                    4.. if S::ROWS == 4 => few_bytes::<S, 4>(w, at, (lines, scales, step), y),
+                    2.. => few_bytes::<S, 2>(w, at, (lines, scales, step), y),
+                    _ => few_bytes::<S, 1>(w, at, (lines, scales, step), y),
+                };
+            }
+        }
+    }
+}
+
+/// Rows whose sums stay in registers, of blocks that are a step apart. Weights go by, vector after
+/// vector: those of 16 rows are in the first cache. Returns `R`.
+#[inline(always)]
+unsafe fn few_bytes<S: Simd, const R: usize>(
+    w: &Packed,
+    at: usize,
+    (lines, scales, step): (*const Bytes, *const ByteScale, usize),
+    y: &mut [Lanes],
+) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut from = Cursor::<S>::at(w, at);
+        let mut acc = [S::floats(0.0); R];
+        for block in 0..w.cols / BLOCK {
+            let (lines, scales) = (lines.add(block * step), scales.add(block * step));
+            from.enter::<Halves, 8, false>(block);
+            let [scale, _] = from.scales.next::<Halves, false>();
+            let mut sums = [S::none(); R];
+            if !S::SIGNED {
+                for r in 0..R {
+                    sums[r] = S::ints(&raw const (*scales.add(r)).start);
+                }
+            }
+            for g in 0..8 {
+                let v = S::load(from.planes.add(64 * g));
+                for r in 0..R {
+                    sums[r] = S::dot::<8>(sums[r], v, lines.add(r).cast::<i8>().add(4 * g));
+                }
+            }
+            from.planes = from.planes.add(64 * plane_lines(8));
+            for r in 0..R {
+                let by = S::mul(scale, S::floats((*scales.add(r)).scale));
+                acc[r] = S::fma(S::to_floats(sums[r]), by, acc[r]);
+            }
+        }
+        for r in 0..R {
+            S::store(acc[r], y[r].0.as_mut_ptr());
+        }
+    }
+    R
 }
 
 /// As [`tile`], for weights stored as floats.

@@ -10,13 +10,14 @@ use super::pack::{LANES, Lanes};
 use super::paged::{Piece, Side};
 use super::prepare::Source;
 use super::stored::{HALF_MAX, INT_MAX};
+use super::whole::{Seer, Sequence};
 use crate::{Activation, BLOCK_TOKENS, Bytes, Format, KV_GROUP, KvType, Mixing};
 
 /// The reference's row of the kernel table.
 pub(crate) const ROW: Kernels = Kernels::reference(
     (quantise, hand_over, narrow),
     (gate, norm, layer_norm, cap),
-    (keep, attend),
+    (keep, attend, attend_whole),
 );
 
 /// The reference multiplies floats.
@@ -239,6 +240,30 @@ unsafe fn attend(kv: &Keys<'_>, rows: &[Query], segment: usize, partial: &mut [f
         }
         partial[dim] = most as f32;
         partial[dim + 1] = weights.iter().sum::<f64>() as f32;
+    }
+}
+
+unsafe fn attend_whole(of: &Sequence, rows: &[Seer], _: &mut [Lanes]) {
+    for row in rows {
+        // SAFETY: the caller gives `dim` floats of each.
+        let read = |from: *const f32, d| unsafe { f64::from(*from.add(d)) };
+        let score = |at: usize| {
+            let key = of.keys.wrapping_add(at * of.keys_stride);
+            let products = (0..of.dim).map(|d| read(row.q, d) * read(key, d));
+            let score = products.sum::<f64>() * f64::from(of.scale);
+            of.softcap.map_or(score, |cap| capped(score, cap))
+        };
+        let scores: Vec<f64> = (row.from..row.to).map(score).collect();
+        let sink = row.sink.map_or(f64::NEG_INFINITY, f64::from);
+        let most = scores.iter().fold(sink, |a, b| a.max(*b));
+        let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
+        let total = weights.iter().sum::<f64>() + (sink - most).exp();
+        for d in 0..of.dim {
+            let value = |at: usize| read(of.values.wrapping_add(at * of.values_stride), d);
+            let sum = (row.from..).zip(&weights).map(|(at, weight)| weight * value(at));
+            // SAFETY: the row's own floats.
+            unsafe { *row.y.add(d) = (sum.sum::<f64>() / total) as f32 };
+        }
     }
 }
 

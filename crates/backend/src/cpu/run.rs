@@ -20,7 +20,7 @@ use super::pool::Member;
 use super::{Counter, Cpu, Matrix, Scratch, reference};
 use crate::{Batch, Buffer, Graph, Input, Op, Pairing, Rows, Weight};
 use adapt::Working;
-use attend::Tile;
+use attend::{Kind, Tile};
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -201,8 +201,8 @@ struct Step<'a> {
     /// Of one output and of all of an op: see [`adapt::low_floats`].
     low_floats: (usize, usize),
     low_rows: *mut f32,
-    /// For each number of KV heads that an op has: what attention is cut into.
-    tiles: Vec<(usize, Vec<Tile>)>,
+    /// For each kind of attention: what it is cut into.
+    tiles: Vec<(Kind, Vec<Tile>)>,
     turns: Vec<Turn>,
 }
 // SAFETY: the pointers are to memory that `step` holds exclusively while the pool runs; who writes

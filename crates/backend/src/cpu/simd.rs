@@ -76,24 +76,6 @@ pub(crate) trait Simd: Copy {
             sums
         }
     }
-    /// `Σ w·high` of the same rows, whose low bytes do not count.
-    #[inline(always)]
-    unsafe fn high_sums<const BITS: u8, const R: usize>(
-        v: &[Self::Bytes; 8],
-        count: usize,
-        x: *const i8,
-    ) -> [Self::Ints; R] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut sums = [Self::none(); R];
-            for g in 0..count {
-                for r in 0..R {
-                    sums[r] = Self::dot::<BITS>(sums[r], v[g], x.add(64 * r + 4 * g));
-                }
-            }
-            sums
-        }
-    }
     /// The same integer in all lanes.
     unsafe fn ints(from: *const i32) -> Self::Ints;
     /// `a + b`
@@ -126,15 +108,43 @@ pub(crate) trait Simd: Copy {
         }
         sums
     }
-    /// As [`Simd::split`], where the low bytes do not count: the sums are those of the high ones.
+    /// Rounds 32 floats (of at most 127, ties to even; NaN counts as any integer) and writes them as
+    /// signed bytes. Returns their sum.
     #[inline(always)]
-    unsafe fn split_high(v: [Self::Floats; 2], to: *mut i8) -> [i32; 2] {
-        // SAFETY: the caller gives 64 bytes.
-        unsafe {
-            Self::split(v, to);
-            let sum = |from: usize| (from..from + 16).map(|i| i32::from(*to.add(i))).sum();
-            [sum(0), sum(16)]
+    unsafe fn bytes(v: [Self::Floats; 2], to: *mut i8) -> i32 {
+        let mut sum = 0;
+        for half in 0..2 {
+            let mut lanes = [0.0f32; 16];
+            // SAFETY: the caller gives 32 bytes.
+            unsafe {
+                Self::store(v[half], lanes.as_mut_ptr());
+                for (i, lane) in lanes.into_iter().enumerate() {
+                    let int = lane.round_ties_even() as i8;
+                    *to.add(16 * half + i) = int;
+                    sum += i32::from(int);
+                }
+            }
         }
+        sum
+    }
+    /// Lane `i` of vector `j` becomes lane `j` of vector `i`.
+    #[inline(always)]
+    unsafe fn transposed(v: [Self::Floats; 16]) -> [Self::Floats; 16] {
+        let (mut rows, mut cols) = ([[0.0f32; 16]; 16], [[0.0f32; 16]; 16]);
+        let mut out = v;
+        // SAFETY: 16 floats at a time.
+        unsafe {
+            for i in 0..16 {
+                Self::store(v[i], rows[i].as_mut_ptr());
+            }
+            for i in 0..16 {
+                for j in 0..16 {
+                    cols[i][j] = rows[j][i];
+                }
+                out[i] = Self::load_f32(cols[i].as_ptr().cast());
+            }
+        }
+        out
     }
     /// The largest lane; any of them where one is NaN.
     #[inline(always)]

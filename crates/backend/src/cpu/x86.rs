@@ -9,6 +9,20 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512;
 
+/// The sum of eight integers.
+///
+/// # Safety
+/// AVX2 runs here.
+#[inline(always)]
+unsafe fn folded(v: __m256i) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+        let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b01_00_11_10>(v));
+        _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b10_11_00_01>(v)))
+    }
+}
+
 // SAFETY (all methods): the trait's contract; each is one or a few instructions of the row's set.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
@@ -96,16 +110,43 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn split_high([a, b]: [__m512; 2], to: *mut i8) -> [i32; 2] {
+    unsafe fn bytes([a, b]: [__m512; 2], to: *mut i8) -> i32 {
         unsafe {
-            let ints = [a, b].map(|v| {
-                let ints = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
-                _mm512_srai_epi32::<8>(ints)
-            });
-            for (i, ints) in ints.into_iter().enumerate() {
-                _mm_storeu_si128(to.add(16 * i).cast(), _mm512_cvtepi32_epi8(ints));
+            let low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a));
+            let high = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(b));
+            let all = _mm256_set_m128i(high, low);
+            _mm256_storeu_si256(to.cast(), all);
+            let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), all);
+            folded(sums)
+        }
+    }
+    #[inline(always)]
+    unsafe fn transposed(v: [__m512; 16]) -> [__m512; 16] {
+        unsafe {
+            let (mut pairs, mut fours, mut out) = (v, v, v);
+            for i in 0..8 {
+                pairs[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+                pairs[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
             }
-            ints.map(|ints| _mm512_reduce_add_epi32(ints))
+            // Quarter `q` of vector `4i + k` of these has column `4q + k` of rows `4i..4i + 4`.
+            let pairs = pairs.map(|v| _mm512_castps_pd(v));
+            for i in 0..4 {
+                for k in 0..2 {
+                    let (a, b) = (pairs[4 * i + k], pairs[4 * i + k + 2]);
+                    fours[4 * i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    fours[4 * i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            for k in 0..4 {
+                let [a, b, c, d] = [fours[k], fours[4 + k], fours[8 + k], fours[12 + k]];
+                let even = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d)];
+                let odd = [_mm512_shuffle_f32x4::<0xDD>(a, b), _mm512_shuffle_f32x4::<0xDD>(c, d)];
+                out[k] = _mm512_shuffle_f32x4::<0x88>(even[0], even[1]);
+                out[4 + k] = _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]);
+                out[8 + k] = _mm512_shuffle_f32x4::<0xDD>(even[0], even[1]);
+                out[12 + k] = _mm512_shuffle_f32x4::<0xDD>(odd[0], odd[1]);
+            }
+            out
         }
     }
     #[inline(always)]
@@ -403,15 +444,18 @@ impl<B: Bytes256> Simd for Avx2<B> {
             let bytes = |[a, b]: [__m256i; 2]| ordered(_mm256_packs_epi16(a, b));
             _mm256_storeu_si256(to.cast(), bytes(high));
             _mm256_storeu_si256(to.add(BLOCK).cast(), bytes(low));
-            ints.map(|v| {
-                let sums = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
-                let sums = _mm_add_epi32(
-                    _mm256_castsi256_si128(sums),
-                    _mm256_extracti128_si256::<1>(sums),
-                );
-                let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b01_00_11_10>(sums));
-                _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<0b10_11_00_01>(sums)))
-            })
+            ints.map(|v| folded(_mm256_madd_epi16(v, _mm256_set1_epi16(1))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn bytes(v: [[__m256; 2]; 2], to: *mut i8) -> i32 {
+        unsafe {
+            let ordered = |v| _mm256_permute4x64_epi64::<0b11_01_10_00>(v);
+            let [a, b] = v.map(|[a, b]| {
+                ordered(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)))
+            });
+            _mm256_storeu_si256(to.cast(), ordered(_mm256_packs_epi16(a, b)));
+            folded(_mm256_madd_epi16(_mm256_add_epi16(a, b), _mm256_set1_epi16(1)))
         }
     }
     #[inline(always)]

@@ -275,9 +275,10 @@ fn mixture(shapes: &Shapes, tokens: usize, e: &Experts) -> Cost {
 /// For each token and query head, `4 · dim + 5` a position that it sees (a key's and a value's
 /// multiply-adds; scale, maximum, difference, exponential, sum; 3 more where it is capped), and
 /// `dim` divisions; a sink is a difference, an exponential and a sum more. Each cached position
-/// that any token of a span sees is read once, and the step's own are written.
+/// that any token of a span sees is read once, and the step's own are written; where tokens see
+/// those behind them nothing is cached.
 fn attention(shapes: &Shapes, a: &Attend, batch: &Batch) -> Cost {
-    let cached = (2 * a.kv_heads * shapes.kv.head_bytes(a.dim)) as u64;
+    let cached = (2 * a.kv_heads * shapes.kv.head_bytes(a.dim)) as u64 * u64::from(a.causal);
     let pair = 4 * a.dim + if a.softcap.is_some() { 8 } else { 5 };
     let sink = if a.sinks.is_some() { 3 } else { 0 };
     let read = if batch.tokens() > 0 && a.sinks.is_some() { a.heads } else { 0 };

@@ -165,6 +165,8 @@ fn attention_is_its_formula() {
         plain.clone().sinking(),
         plain.clone().both_ways(),
         plain.clone().both_ways().seeing(64),
+        plain.clone().both_ways().seeing(9).sinking(),
+        Heads::of(5, 1, 40).both_ways().capped(2.0),
         plain.sinking().capped(5.0).seeing(260),
     ] {
         is_the_formula(KvType::F32, &shape, 1e-5);
@@ -212,9 +214,11 @@ fn attention_merges_the_segments_of_a_long_context() {
 /// A sequence is one span then: later positions are seen, too.
 #[test]
 fn attention_sees_what_is_to_come() {
-    for len in [5, 70, 580] {
+    for len in [1, 5, 16, 70, 130, 580] {
         for shape in [
             Heads::of(3, 1, 64).both_ways(),
+            Heads::of(2, 2, 40).both_ways().capped(3.0),
+            Heads::of(4, 1, 4).both_ways().sinking().seeing(2),
             Heads::of(4, 4, 32).both_ways().seeing(20),
             Heads::of(4, 2, 16).both_ways().seeing(300),
         ] {

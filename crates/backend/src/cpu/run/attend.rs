@@ -1,13 +1,16 @@
 //! A step's attention over the threads: its keys and values are stored, then tiles of query rows
 //! are parts, or segments of tiles where there are few. Segments are merged in their order, so that
-//! what comes out does not depend on which of the two it was.
+//! what comes out does not depend on which of the two it was. Where tokens see those behind them
+//! their sequence is all here: nothing is stored, and tiles are all there is.
 
 use super::{Range, Scratch, Step, row_parts};
 use crate::cpu::Cpu;
-use crate::cpu::attend::{Keys, Query, SEGMENT, merge, partial_floats};
+use crate::cpu::attend::{Keys, Query, SEGMENT, merge, partial_floats, share};
 use crate::cpu::kernels::TILE;
+use crate::cpu::pack::{LANES, Lanes};
 use crate::cpu::paged::{LayerCache, Side};
 use crate::cpu::pool::Member;
+use crate::cpu::whole::{self, Seer, Sequence};
 use crate::{Attend, BLOCK_TOKENS, Batch, Buffer, Graph, Op, Rows};
 
 /// As [`super::check`].
@@ -29,11 +32,17 @@ impl Step<'_> {
     /// As [`Step::last`].
     pub(super) fn last_of_attend(&self, a: &Attend, threads: usize) -> (usize, usize) {
         let tiles = self.attention_tiles(a);
+        if !a.causal {
+            return (0, tiles.len());
+        }
         let halved = segments(tiles, a, threads).is_some();
         (if halved { 2 } else { 1 }, tiles.len())
     }
 
     pub(super) fn attend(&self, at: usize, a: &Attend, member: Member<'_>, scratch: &mut Scratch) {
+        if !a.causal {
+            return self.attend_around(at, a, member, &mut scratch.tile);
+        }
         let rows = self.size(a.k);
         self.rows(at, rows, member, |row| self.store(a, row));
         self.settle_half(at, 0, row_parts(rows.0, rows.1).1, member);
@@ -68,9 +77,44 @@ impl Step<'_> {
         });
     }
 
+    /// Attention over sequences that are a span each.
+    fn attend_around(&self, at: usize, a: &Attend, member: Member<'_>, room: &mut Vec<Lanes>) {
+        let tiles = self.attention_tiles(a);
+        let vectors = whole::room(a.dim);
+        room.resize(room.len().max(vectors), Lanes::default());
+        let (k, v, cols) = (self.mem(a.k), self.mem(a.v), a.dim);
+        self.parts(at, 0, tiles.len(), member, |part| {
+            let tile = &tiles[part];
+            let first = tile.rows.start - tile.start;
+            let of = Sequence {
+                keys: k.row(first).wrapping_add(tile.head * cols),
+                keys_stride: k.stride,
+                values: v.row(first).wrapping_add(tile.head * cols),
+                values_stride: v.stride,
+                dim: cols,
+                scale: a.scale,
+                softcap: a.softcap,
+            };
+            let seer = |(row, head): (usize, usize)| {
+                let Range { start: from, end: to } = a.sees(row - first, tile.end);
+                Seer {
+                    q: self.mem(a.q).row(row).wrapping_add(head * cols),
+                    y: self.mem(a.y).row(row).wrapping_add(head * cols),
+                    from,
+                    to,
+                    sink: a.sinks.map(|sinks| self.weight(sinks).floats[head]),
+                }
+            };
+            let rows: Vec<Seer> = tile.rows(a).map(seer).collect();
+            // SAFETY: a span's rows are next to each other, and its keys and values of an earlier
+            // stage; no other tile has these heads of these rows; the kernel row runs here.
+            unsafe { (self.cpu.kernels.attend_whole)(&of, &rows, &mut room[..vectors]) };
+        });
+    }
+
     /// What an op is cut into.
     pub(super) fn attention_tiles(&self, a: &Attend) -> &[Tile] {
-        let of = self.tiles.iter().find(|(kv_heads, _)| *kv_heads == a.kv_heads);
+        let of = self.tiles.iter().find(|(kind, _)| *kind == (a.kv_heads, a.causal));
         &of.expect("tiles of every number of heads").1
     }
 
@@ -198,14 +242,17 @@ impl Attend {
     }
 }
 
-/// The tiles of all ops, by their number of KV heads.
-pub(super) fn all_tiles(graph: &Graph, batch: &Batch) -> Vec<(usize, Vec<Tile>)> {
-    let mut all: Vec<(usize, Vec<Tile>)> = Vec::new();
+/// What tiles depend on: how many KV heads there are, and whether tokens see the past alone.
+pub(super) type Kind = (usize, bool);
+
+/// The tiles of all ops, by their kinds.
+pub(super) fn all_tiles(graph: &Graph, batch: &Batch) -> Vec<(Kind, Vec<Tile>)> {
+    let mut all: Vec<(Kind, Vec<Tile>)> = Vec::new();
     for op in &graph.ops {
         if let Op::Attend(a) = op
-            && all.iter().all(|(kv_heads, _)| *kv_heads != a.kv_heads)
+            && all.iter().all(|(kind, _)| *kind != (a.kv_heads, a.causal))
         {
-            all.push((a.kv_heads, tiles(batch, a)));
+            all.push(((a.kv_heads, a.causal), tiles(batch, a)));
         }
     }
     all
@@ -213,14 +260,24 @@ pub(super) fn all_tiles(graph: &Graph, batch: &Batch) -> Vec<(usize, Vec<Tile>)>
 
 fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {
     let (mut tiles, mut first) = (Vec::new(), 0);
+    let each = if a.causal { TILE } else { LANES };
     for (span, of) in batch.spans.iter().enumerate() {
-        for at in (0..of.tokens.len()).step_by(TILE) {
-            let rows = first + at..first + of.tokens.len().min(at + TILE);
-            let (start, end) = (of.start + at, of.start + of.tokens.len());
-            let tile = |head| Tile { span, head, rows: rows.clone(), start, end };
-            tiles.extend((0..a.kv_heads).map(tile));
+        let len = of.tokens.len();
+        assert!(a.causal || of.start == 0, "a part of what is read both ways; this is a bug");
+        let tile = |(at, head): (usize, usize)| {
+            let rows = first + at..first + len.min(at + each);
+            Tile { span, head, rows, start: of.start + at, end: of.start + len }
+        };
+        let cuts = (0..len).step_by(each);
+        if a.causal {
+            let heads = |at| (0..a.kv_heads).map(move |head| (at, head));
+            tiles.extend(cuts.flat_map(heads).map(tile));
+        } else {
+            // A head's keys and values stay in a cache for all who see them.
+            let cuts = |head| cuts.clone().map(move |at| (at, head));
+            tiles.extend((0..a.kv_heads).flat_map(cuts).map(tile));
         }
-        first += of.tokens.len();
+        first += len;
     }
     tiles
 }
@@ -229,7 +286,7 @@ fn tiles(batch: &Batch, a: &Attend) -> Vec<Tile> {
 fn segments(tiles: &[Tile], a: &Attend, threads: usize) -> Option<Vec<(usize, usize)>> {
     /// More parts would cost more to merge than they save.
     const MOST: usize = 1024;
-    if threads == 1 || tiles.len() >= 4 * threads {
+    if !a.causal || threads == 1 || tiles.len() >= 4 * threads {
         return None;
     }
     let parts = tiles.iter().enumerate();
@@ -243,19 +300,6 @@ pub(in crate::cpu) fn partials(batch: &Batch, op: &Op, threads: usize) -> usize 
     let Op::Attend(a) = op else { return 0 };
     let parts = segments(&tiles(batch, a), a, threads);
     parts.map_or(0, |parts| parts.len() * a.tile_floats())
-}
-
-/// What makes a row's weighted values their mean: one over the sum of weights, to which a sink adds
-/// its own. Weights stand relative to the largest score.
-fn share(most: f32, total: f32, sink: Option<f32>) -> f32 {
-    match sink {
-        Some(sink) if sink > most => {
-            let scale = (most - sink).exp();
-            scale / total.mul_add(scale, 1.0)
-        }
-        Some(sink) => 1.0 / (total + (sink - most).exp()),
-        None => 1.0 / total,
-    }
 }
 
 fn merge_rows(sum: &mut [f32], later: &[f32], dim: usize) {

@@ -225,10 +225,6 @@ impl Step<'_> {
         }
         for first in groups.clone().step_by(most) {
             let now = first..groups.end.min(first + most);
-            for (group, tile) in now.clone().zip(tile.chunks_exact_mut(rows.len())) {
-                self.tiles(w, group, &acts, floats, tile);
-                adapt(group, tile);
-            }
             let cols = now.start * LANES..w.rows.min(now.end * LANES);
             let target = Target {
                 y: to.rows(rows).wrapping_add(cols.start),
@@ -238,6 +234,13 @@ impl Step<'_> {
                 bias: bias.map(|bias| bias[cols].as_ptr()),
                 add: out.add,
             };
+            if rows.len() > PRIVATE_ROWS {
+                target.fetch();
+            }
+            for (group, tile) in now.clone().zip(tile.chunks_exact_mut(rows.len())) {
+                self.tiles(w, group, &acts, floats, tile);
+                adapt(group, tile);
+            }
             // SAFETY: no other part has these columns of these rows; the kernel row runs here.
             unsafe { (self.cpu.kernels.hand_over)(&tile[..now.len() * rows.len()], &target) };
         }
