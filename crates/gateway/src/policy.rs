@@ -18,7 +18,8 @@ mod recover;
 mod rows;
 mod table;
 
-pub use decide::{accounts, candidates, decide};
+pub use budgets::over;
+pub use decide::{accounts, candidates, decide, is_name, may_use, named, shown};
 pub use place::Wrong;
 pub use read::{EXAMPLE, POLICY_MAX};
 pub use recover::{charged, version};

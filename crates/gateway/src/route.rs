@@ -13,7 +13,7 @@ mod keep;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ingle_protocol::{
     Adapter, Blame, Call, Chat, Encoded, Encoding, End, Entry, Fault, Input, KeepAlive, Origin,
@@ -22,7 +22,7 @@ use ingle_protocol::{
 
 use crate::budget::{Amount, Store};
 use crate::policy::{self, Ask, Candidate, Check, Decision, Found, Refused, Table};
-use crate::privacy::Detector;
+use crate::privacy::{Detector, Unsure};
 use crate::{AdapterCard, Metric, ModelCard, Provider, Sheet, Tell, Wanted};
 pub use ask::needs;
 pub use held::Held;
@@ -85,11 +85,29 @@ pub struct Gateway {
 struct Way {
     local: Arc<dyn Provider>,
     held: RwLock<Arc<Held>>,
-    detector: Detector,
+    looker: Looker,
     store: Arc<dyn Store>,
     book: Arc<dyn Book>,
     handle: tokio::runtime::Handle,
     now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// The detector, made when a policy first wants it: what it takes is no request's to wait for, and
+/// nobody's where no policy asks.
+#[derive(Default)]
+struct Looker(OnceLock<Detector>);
+
+impl Looker {
+    /// Makes it where this policy wants it.
+    fn ready(&self, table: &Table) {
+        if table.wants_detection() {
+            self.get();
+        }
+    }
+
+    fn get(&self) -> &Detector {
+        self.0.get_or_init(Detector::new)
+    }
 }
 
 impl std::fmt::Debug for Gateway {
@@ -113,9 +131,9 @@ impl Way {
         if !table.wants_detection() {
             return Found::NotLooked;
         }
-        let survey = self.detector.survey(request);
+        let survey = self.looker.get().survey(request);
         match survey.unsure {
-            Some(unsure) => Found::Failed(unsure.to_string()),
+            Some(unsure) => Found::Failed(plainly(&unsure).to_owned()),
             None => Found::Kinds(survey.counts()),
         }
     }
@@ -137,6 +155,19 @@ impl Way {
             accounts: accounts.into_iter().zip(standings).collect(),
         };
         Ok(policy::decide(table, &ask, &facts))
+    }
+}
+
+/// Why a request could not be looked at, for a ledger: where in it may be said in its own words.
+fn plainly(unsure: &Unsure) -> &'static str {
+    match unsure {
+        Unsure::TooLong { .. } => "it has more text than is searched",
+        Unsure::TooMany => "it holds more personal data than is kept apart",
+        Unsure::Tokens => "it is made of token ids, which cannot be searched: send text",
+        Unsure::Opaque { .. } => "it holds a picture, sound or file, which cannot be searched",
+        Unsure::NotJson { .. } => "what should be JSON in it is none",
+        Unsure::Fixed { .. } => "it holds personal data where nothing can be replaced",
+        Unsure::Crowded => "it is full of texts that look like placeholders",
     }
 }
 
@@ -180,13 +211,15 @@ impl Gateway {
     /// A gateway of these parts.
     pub fn new(parts: Parts) -> Self {
         let Parts { local, held, store, book, handle, now_ms } = parts;
+        let looker = Looker::default();
+        looker.ready(&held.table);
         let held = RwLock::new(Arc::new(held));
-        let detector = Detector::new();
-        Self { way: Arc::new(Way { local, held, detector, store, book, handle, now_ms }) }
+        Self { way: Arc::new(Way { local, held, looker, store, book, handle, now_ms }) }
     }
 
     /// Another policy from now on. Calls under way end by the one that they began with.
     pub fn hold(&self, held: Held) {
+        self.way.looker.ready(&held.table);
         *self.way.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
     }
 
@@ -200,15 +233,24 @@ impl Gateway {
     }
 
     /// The model of this machine that a name stands for, for what is asked of this machine alone.
-    fn here(&self, name: &str) -> Result<String, Fault> {
+    fn here(&self, name: &str, origin: &Origin) -> Result<String, Fault> {
         let held = self.way.held();
-        let all = policy::candidates(&held.table, name);
-        let found = all.into_iter().find(Candidate::is_local).map(|it| it.model);
-        let elsewhere = || {
+        // Nobody stands in for a model that was asked for by its name.
+        let all = policy::named(&held.table, name).into_iter().filter(Candidate::is_local);
+        let mut fault = {
             let why = format!("{name:?} is not on this machine, and is asked for texts alone");
             Fault::caller(why).at("model")
         };
-        found.ok_or_else(elsewhere)
+        for it in all {
+            match policy::may_use(&held.table, origin, name, &it) {
+                Ok(()) => return Ok(it.model),
+                Err(why) => {
+                    let told = Fault::caller(format!("{it}: {why}")).at("model");
+                    fault = Fault { blame: Blame::Policy, ..told };
+                }
+            }
+        }
+        Err(fault)
     }
 
     /// Notes something that this machine did and that generated nothing.
@@ -320,19 +362,19 @@ impl Provider for Gateway {
     }
 
     fn weigh(&self, weighing: &Weighing, cancelled: Arc<AtomicBool>) -> Result<Weighed, Fault> {
-        let model = self.here(&weighing.request.model)?;
+        let origin = weighing.request.origin.clone().unwrap_or_default();
+        let model = self.here(&weighing.request.model, &origin)?;
         let mut weighing = weighing.clone();
         weighing.request.model.clone_from(&model);
-        let origin = weighing.request.origin.clone().unwrap_or_default();
         self.permitted(&origin, &model, words(&weighing.request))?;
         let weighed = self.way.local.weigh(&weighing, cancelled);
         self.noted(&origin, &model, weighed, |weighed| Some(weighed.receipt.clone()))
     }
 
     fn encode(&self, encoding: &Encoding, cancelled: Arc<AtomicBool>) -> Result<Encoded, Fault> {
-        let model = self.here(&encoding.model)?;
-        let encoding = Encoding { model: model.clone(), ..encoding.clone() };
         let origin = encoding.origin.clone().unwrap_or_default();
+        let model = self.here(&encoding.model, &origin)?;
+        let encoding = Encoding { model: model.clone(), ..encoding.clone() };
         let passages = encoding.inputs.iter();
         let texts = passages.flat_map(|it| std::iter::once(&it.text).chain(it.pair.as_ref()));
         let texts = texts.filter_map(|written| match written {
@@ -345,20 +387,38 @@ impl Provider for Gateway {
     }
 
     fn render(&self, model: &str, chat: &Chat) -> Result<String, Fault> {
-        self.way.local.render(&self.here(model)?, chat)
+        self.way.local.render(&self.here(model, &Origin::default())?, chat)
     }
 
     fn tokenize(&self, model: &str, text: &str, special: bool) -> Result<Vec<Token>, Fault> {
-        self.way.local.tokenize(&self.here(model)?, text, special)
+        self.way.local.tokenize(&self.here(model, &Origin::default())?, text, special)
     }
 
     fn detokenize(&self, model: &str, tokens: &[Token]) -> Result<String, Fault> {
-        self.way.local.detokenize(&self.here(model)?, tokens)
+        self.way.local.detokenize(&self.here(model, &Origin::default())?, tokens)
     }
 
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics = self.way.local.metrics();
         metrics.extend(self.way.held().remote.metrics());
         metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detector_is_made_for_policies_that_want_it() {
+        let check = |text: &str, expect: bool| {
+            let looker = Looker::default();
+            looker.ready(&Table::read("policy.toml", text).expect("a policy"));
+            assert_eq!(looker.0.get().is_some(), expect, "{text}");
+        };
+        check("", false);
+        check("[classes.a]\n", false);
+        check("[classes.a]\nredact = true\n", true);
+        check("[classes.a]\n[[rules]]\nclass = \"a\"\ndetected = [\"iban\"]\n", true);
     }
 }

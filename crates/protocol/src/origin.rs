@@ -22,6 +22,9 @@ pub struct Origin {
     pub headers: Vec<(String, String)>,
     /// The data classes that its key carries.
     pub classes: Vec<String>,
+    /// The only models that its key may use, by their names here or as `provider/model`; `None`
+    /// for all. That the key may ask for the name that the request has is known already.
+    pub models: Option<Arc<[String]>>,
     /// The request as it came, for who can send it on in the same format with nothing lost; `None`
     /// where it is more than one call.
     pub verbatim: Option<Arc<Verbatim>>,

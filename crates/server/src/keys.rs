@@ -258,6 +258,7 @@ impl Owner {
             key: key.name.clone(),
             team: key.owner.clone().unwrap_or_default(),
             classes: key.classes.iter().cloned().collect(),
+            models: key.models.as_ref().map(|models| models.iter().cloned().collect()),
             ..Origin::default()
         }
     }
@@ -418,6 +419,16 @@ mod tests {
             let fresh = third.owners[0].number();
             assert!(!first.numbers.values().chain(&numbers).any(|used| *used == fresh), "{fresh}");
         }
+    }
+
+    #[test]
+    fn requests_carry_what_their_key_may_use() {
+        let mut keys = chosen(&["aaaaaaaa", "bbbbbbbb"]);
+        keys[1].models = Some(["m".to_owned(), "far/n".to_owned()].into());
+        let accounts = Accounts::new(&keys, None);
+        let told = |at: usize| accounts.owners[at].origin().models.clone();
+        assert_eq!(told(0), None);
+        assert_eq!(told(1).as_deref(), Some(&["far/n".to_owned(), "m".to_owned()][..]));
     }
 
     #[test]

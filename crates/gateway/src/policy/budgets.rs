@@ -68,6 +68,14 @@ pub(super) fn counting<'a>(
     table.budgets.iter().filter_map(claim).collect()
 }
 
+/// What the budget of an account says to who would go over it.
+pub fn over(table: &Table, account: &str) -> Over {
+    // Names of budgets have no colon.
+    let name = account.split_once(':').map_or(account, |(name, _)| name);
+    let budget = table.budgets.iter().find(|budget| budget.name == name);
+    budget.map_or(Over::Refuse, |budget| budget.over)
+}
+
 /// What a call takes at worst: all of its prompt at the dearest rate, and all answers at their
 /// longest.
 pub(super) fn worst(table: &Table, needs: &Needs, candidate: &Candidate, answer: u64) -> Worst {

@@ -1,10 +1,12 @@
 //! The decision itself: candidates, each asked in the order of the checks, put in order, with what
 //! to reserve for each; or a refusal.
 
+use ingle_protocol::Origin;
+
 use super::budgets::{self, Held};
 use super::classes::{self, Holds};
 use super::rank::{self, Expected};
-use super::table::{AUTO, Candidate, Over, Table};
+use super::table::{AUTO, Candidate, LOCAL, Over, Table};
 use super::{
     Ask, Check, Choice, Considered, Decision, Fact, Facts, Found, Health, Refused, Verdict, needs,
 };
@@ -24,6 +26,54 @@ pub fn candidates(table: &Table, model: &str) -> Vec<Candidate> {
         all.push(stand_in);
     }
     all
+}
+
+/// Who is asked for by a name, in the table's order, and nobody who would stand in for them.
+pub fn named(table: &Table, model: &str) -> Vec<Candidate> {
+    asked(table, model).0
+}
+
+/// Whether a model can have this name: it is no longer than names are, and has no control
+/// characters, since it stands in receipts and addresses.
+pub fn is_name(model: &str) -> bool {
+    model.len() <= MODEL_MAX && !model.contains(char::is_control)
+}
+
+/// A model's name as a receipt keeps it: of one that nobody can have, its plain beginning.
+pub fn shown(model: &str) -> String {
+    if is_name(model) {
+        return model.to_owned();
+    }
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let begin: String = model.chars().take(32).map(plain).collect();
+    format!("{begin}…")
+}
+
+/// Whether the key that a request comes with may use this candidate for it. Whoever names a model
+/// may use it, or the server would not have let the request come; so what is asked here is who is
+/// chosen for it. A name of the policy stands for all of its candidates where the key lists none of
+/// them, and else for those that it lists; who stands in has to be listed.
+///
+/// # Errors
+/// That it may not, for a receipt.
+pub fn may_use(
+    table: &Table,
+    origin: &Origin,
+    model: &str,
+    candidate: &Candidate,
+) -> Result<(), String> {
+    let Some(list) = &origin.models else { return Ok(()) };
+    let listed = |it: &Candidate| {
+        let (whole, alone) = (it.to_string(), if it.model.is_empty() { LOCAL } else { &it.model });
+        list.iter().any(|name| *name == whole || (it.is_local() && name == alone))
+    };
+    let (all, _) = asked(table, model);
+    let chosen = model == AUTO || table.models.iter().any(|alias| alias.name == model);
+    let free = all.contains(candidate) && !(chosen && all.iter().any(listed));
+    if free || listed(candidate) {
+        return Ok(());
+    }
+    Err(format!("the key `{}` may not use it", origin.key))
 }
 
 /// The accounts that a request may be charged to, whoever answers: those whose standing is wanted.
@@ -105,10 +155,9 @@ fn asked(table: &Table, model: &str) -> (Vec<Candidate>, bool) {
     if let Some(alias) = table.models.iter().find(|alias| alias.name == model) {
         return (alias.candidates.clone(), alias.ranked);
     }
-    if model.len() > MODEL_MAX {
-        // Nobody has such a name, and it is not to be kept in receipts.
-        let begin: String = model.chars().take(32).collect();
-        return (vec![Candidate::local(format!("{begin}…"))], false);
+    if !is_name(model) {
+        // Nobody has such a name.
+        return (vec![Candidate::local(shown(model))], false);
     }
     if model == AUTO {
         return (vec![stand_in(table)], false);
@@ -145,7 +194,8 @@ fn consider(
         return draft;
     };
     let local = candidate.is_local();
-    let go = holds.may_go(provider, local);
+    let uses = may_use(table, ask.origin, ask.model, &candidate);
+    let go = uses.and_then(|()| holds.may_go(provider, local));
     if draft.note(Check::Privacy, go, Clone::clone).is_none() {
         return draft;
     }

@@ -186,12 +186,42 @@ fn a_name_is_an_alias_a_candidate_or_a_model_of_this_machine() {
     check("", &["local/", "local/small"]);
     let long: &'static str = Box::leak(format!("dear/{}", "x".repeat(1_000)).into_boxed_str());
     check(long, &[&format!("local/dear/{}…", "x".repeat(27)), "local/small"]);
+    check("dear/a\nb", &["local/dear/a\u{fffd}b…", "local/small"]);
     let decision = Case::new(long).decide(&table);
     assert!(decision.steps.iter().all(|step| step.candidate.len() < 64));
     assert!(decision.outcome.expect_err("nobody has it").message.len() < 512);
     let none = Table::default();
     let all: Vec<String> = candidates(&none, "auto").iter().map(|it| it.to_string()).collect();
     assert_eq!(all, ["local/"], "without a policy `auto` is this machine's default model");
+}
+
+#[test]
+fn a_key_with_a_list_uses_what_is_on_it() {
+    let budget = "[budgets.b]\nscope = \"all\"\nper = \"day\"\nusd = 1\nover = \"local\"";
+    let table = table(budget);
+    let check = |model, list: &[&str], over: bool, expect: &str| {
+        let case = Case::new(model).with(|case| {
+            case.origin.key = "k".into();
+            case.origin.models = Some(list.iter().map(|it| (*it).to_owned()).collect());
+        });
+        let case = if over { spent(case, &table, "b", 1_000_000, 0) } else { case };
+        check(&table, &case, expect)
+    };
+    // A name stands for all of its candidates, or for those that are listed.
+    check("chain", &["chain"], false, "dear/big cheap/mid local/small");
+    check("chain", &["chain", "cheap/mid"], false, "cheap/mid");
+    check("chain", &["chain", "small", "dear/big"], false, "dear/big local/small");
+    check("auto", &["auto", "local/small"], false, "local/small");
+    // Whoever is named is on the list, be it by another's name.
+    check("dear/any", &["other"], false, "dear/any");
+    check("local/small", &["other"], false, "local/small");
+    // Who stands in has to be.
+    check("far", &["far"], true, "budget: over budget `b`");
+    check("far", &["far", "small"], true, "local/small");
+    let decision = check("far", &["far"], true, "budget: over budget `b`");
+    assert_eq!(reason(&decision, "local/small"), "privacy: the key `k` may not use it");
+    let none = Case::new("chain").with(|case| case.origin.models = Some([].into()));
+    self::check(&table, &none, "dear/big cheap/mid local/small");
 }
 
 #[test]

@@ -210,6 +210,9 @@ pub(super) fn alias(
 
 /// A model that a provider elsewhere has, by its name or as `provider/model`.
 pub(super) fn remote_card(held: &Held, name: &str) -> Option<ModelCard> {
+    if !policy::is_name(name) {
+        return None;
+    }
     let table = &held.table;
     let all = policy::candidates(table, name).into_iter().filter(|it| !it.is_local());
     let served = |it: &Candidate| {

@@ -16,7 +16,7 @@ use ingle_protocol::{
 
 use super::{Held, Way, broken, keep, refusal};
 use crate::budget::{Amount, Refusal};
-use crate::policy::Choice;
+use crate::policy::{self, Choice, Over};
 use crate::privacy::{Redaction, Restorer};
 use crate::remote::{Outcome, Plan, Told, Try};
 
@@ -39,6 +39,8 @@ struct Flight {
     gone: bool,
     call: Option<Call>,
     fault: Option<Fault>,
+    /// When the time that the request gives is over, in milliseconds since 1970.
+    until_ms: Option<u64>,
 }
 
 /// Decides on a request and begins to carry that out.
@@ -61,6 +63,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         }
     };
     let worst = worst(&choices);
+    let until_ms = request.timeout_ms.map(|ms| way.now_ms().saturating_add(ms.into()));
     let flight = Arc::new(Mutex::new(Flight {
         way: Arc::clone(way),
         held,
@@ -75,6 +78,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         gone: false,
         call: None,
         fault: None,
+        until_ms,
     }));
     let dropped = Arc::clone(&flight);
     let (call, _) = Call::telling(move || abandon(&dropped));
@@ -143,7 +147,22 @@ fn abandon(flight: &Shared) {
 
 /// Whether somebody else may do what this one could not.
 fn may_go_on(fault: &Fault) -> bool {
-    fault.retry != Retry::Never || fault.blame != Blame::Caller
+    fault.retry != Retry::Never || matches!(fault.blame, Blame::Provider | Blame::Us)
+}
+
+/// Why a candidate did not answer, in words of ours alone: what a fault says itself may repeat a
+/// request or an answer, which are in no ledger.
+fn plainly(fault: &Fault) -> &'static str {
+    match (fault.blame, fault.retry) {
+        (Blame::Caller, Retry::Never) => "it cannot answer this request",
+        (Blame::Caller, _) => "it cannot answer in the time that the request gives",
+        (Blame::Provider, _) => "its provider failed",
+        (Blame::Us, Retry::After(_)) => "it is full",
+        (Blame::Us, Retry::WhenReady(_)) => "it is not ready yet",
+        (Blame::Us, _) => "it failed",
+        (Blame::Policy, _) => "what is in the request keeps it from leaving",
+        (Blame::Budget, _) => "a budget has no room for it any more",
+    }
 }
 
 /// Tries who is left until one is under way.
@@ -155,6 +174,7 @@ fn step(flight: &Shared) -> Result<(), Fault> {
             conclude(flight, Err(Fault::ours("the caller went away")));
             return Ok(());
         }
+        it.time_left()?;
         let Some(choice) = it.left.pop_front() else {
             let none = || Fault::ours("nobody was left to ask; this is a bug");
             return Err(it.fault.take().unwrap_or_else(none));
@@ -165,7 +185,7 @@ fn step(flight: &Shared) -> Result<(), Fault> {
             Ok(()) => return Ok(()),
             Err(fault) => {
                 let mut it = lock(flight);
-                it.judge(&name, false, &fault.message);
+                it.judge(&name, false, plainly(&fault));
                 if !may_go_on(&fault) {
                     return Err(fault);
                 }
@@ -176,7 +196,18 @@ fn step(flight: &Shared) -> Result<(), Fault> {
 }
 
 impl Flight {
-    /// Notes what came of a candidate.
+    /// Milliseconds that are left of the time that the request gives, if it gives one.
+    fn time_left(&self) -> Result<Option<u64>, Fault> {
+        let Some(until_ms) = self.until_ms else { return Ok(None) };
+        let left = until_ms.saturating_sub(self.way.now_ms());
+        let late = || {
+            let message = "the time given was over before anybody answered: allow more of it";
+            Fault::late(Duration::from_secs(1), message).at("timeout_ms")
+        };
+        Some(left).filter(|left| *left > 0).map(Some).ok_or_else(late)
+    }
+
+    /// Notes what came of a candidate, in words of ours.
     fn judge(&mut self, candidate: &str, taken: bool, why: &str) {
         let short: String = why.chars().take(300).collect();
         match self.entry.route.iter_mut().find(|step| step.candidate == candidate) {
@@ -196,12 +227,11 @@ impl Flight {
     /// Hands an event on, restored.
     fn deliver(&mut self, event: Event) -> ControlFlow<()> {
         self.told = true;
-        let events = match &mut self.restorer {
-            Some(restorer) => restorer.event(event),
-            None => vec![event],
-        };
         let Some(sink) = &mut self.sink else { return ControlFlow::Break(()) };
-        events.into_iter().try_for_each(sink)
+        match &mut self.restorer {
+            Some(restorer) => restorer.event(event).into_iter().try_for_each(sink),
+            None => sink(event),
+        }
     }
 }
 
@@ -218,14 +248,7 @@ fn attempt(flight: &Shared, choice: Choice) -> Result<(), Fault> {
     if !choice.claims.is_empty() {
         let now_ms = way.now_ms();
         let reserved = way.store.reserve(&id, choice.hold(), &choice.claims, now_ms);
-        reserved.map_err(|refusal| match &refusal {
-            Refusal::Over { .. } => Fault {
-                blame: Blame::Budget,
-                retry: Retry::Elsewhere,
-                ..Fault::caller(refusal.to_string())
-            },
-            _ => broken(&refusal),
-        })?;
+        reserved.map_err(|refusal| no_room(flight, &refusal))?;
     }
     let begun = match choice.leaves {
         true => leave(flight, &way, choice.clone()),
@@ -235,6 +258,18 @@ fn attempt(flight: &Shared, choice: Choice) -> Result<(), Fault> {
         drop(way.store.release(&id));
     }
     begun
+}
+
+/// Others took what there was since it was decided. Where the budget refuses, nothing computed here
+/// stands in, as in the decision.
+fn no_room(flight: &Shared, refusal: &Refusal) -> Fault {
+    let Refusal::Over { account, .. } = refusal else { return broken(refusal) };
+    let mut it = lock(flight);
+    if policy::over(&it.held.table, account) == Over::Refuse {
+        it.left.retain(|next| next.leaves);
+    }
+    let retry = if it.left.is_empty() { Retry::Never } else { Retry::Elsewhere };
+    Fault { blame: Blame::Budget, retry, ..Fault::caller(refusal.to_string()) }
 }
 
 /// Has this machine answer.
@@ -248,7 +283,8 @@ fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
             (wanted, most) => wanted.or(most),
         };
         let model = choice.candidate.model.clone();
-        Request { model, max_tokens, ..it.request.clone() }
+        let left = it.time_left()?.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
+        Request { model, max_tokens, timeout_ms: left, ..it.request.clone() }
     };
     let told = Arc::clone(flight);
     let sink: Sink = Box::new(move |event| match event {
@@ -291,7 +327,7 @@ fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
             conclude(flight, Ok(receipt));
         }
         Err(fault) => {
-            it.judge(&name, false, &fault.message);
+            it.judge(&name, false, plainly(&fault));
             it.entry.tries += 1;
             settle(&it, choice, Some(Amount::default()));
             drop(it);
@@ -339,7 +375,7 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
     let mut request = it.request.clone();
     let mut redaction = None;
     if choice.redact {
-        let redacted = way.detector.redact(&request, |_| true);
+        let redacted = way.looker.get().redact(&request, |_| true);
         let (safe, behind) = redacted.map_err(|unsure| Fault {
             blame: Blame::Policy,
             retry: Retry::Elsewhere,
@@ -393,6 +429,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
         return Err(Fault::ours("the caller went away"));
     }
     let (way, held) = (Arc::clone(&it.way), Arc::clone(&it.held));
+    let left = it.time_left()?;
     let id = held_as(&it.entry.id, choice);
     drop(it);
     if !choice.claims.is_empty() {
@@ -401,6 +438,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
     let most = choice.max_tokens.and_then(|most| u32::try_from(most).ok());
     let provider = held.table.provider(&choice.candidate.provider);
     let total = provider.map(|it| it.total_timeout_ms).filter(|ms| *ms < u64::MAX);
+    let total = total.into_iter().chain(left).min();
     let plan = Plan {
         tries: vec![Try {
             provider: choice.candidate.provider.clone(),
@@ -431,10 +469,15 @@ fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let mut it = lock(flight);
     let held = Arc::clone(&it.held);
     let (micros, tokens) = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
-    settle(&it, choice, micros.map(|micros| Amount { micros, tokens }));
+    // A cost that is not known is what was held of money; tokens are known all the same.
+    let micros = micros.unwrap_or(choice.hold().micros);
+    settle(&it, choice, Some(Amount { micros, tokens }));
     let name = choice.candidate.to_string();
     let fault = outcome.fault.clone();
-    it.judge(&name, fault.is_none(), fault.as_ref().map_or("", |fault| &fault.message));
+    let told = outcome.route.iter().find(|step| step.candidate == name);
+    let why = told.map(|step| step.reason.as_str());
+    let why = fault.as_ref().map_or("", |fault| why.unwrap_or_else(|| plainly(fault)));
+    it.judge(&name, fault.is_none(), why);
     drop(it);
     match fault {
         None => conclude(flight, Ok(outcome.receipt())),

@@ -4,7 +4,7 @@
 use ingle_protocol::{Cost, End, Entry, Fault, Finish, Origin, Receipt, Timings, Usage};
 
 use super::Held;
-use crate::policy::{Candidate, Decision};
+use crate::policy::{Candidate, Decision, shown};
 use crate::prices::Tokens;
 use crate::remote::Outcome;
 
@@ -16,7 +16,7 @@ pub(super) fn begun(held: &Held, origin: &Origin, asked: &str) -> Entry {
         key: origin.key.clone(),
         team: origin.team.clone(),
         path: origin.path.clone(),
-        asked: asked.to_owned(),
+        asked: shown(asked),
         policy: held.version.clone(),
         cost: free(),
         ..Entry::default()
