@@ -22,7 +22,7 @@ pub use budgets::over;
 pub use decide::{accounts, candidates, decide, is_name, may_use, named, shown};
 pub use place::Wrong;
 pub use read::{EXAMPLE, POLICY_MAX};
-pub use recover::{charged, version};
+pub use recover::{again, charged, version};
 pub use table::{
     AUTO, Alias, Budget, Candidate, Class, KeyFrom, Kind, LOCAL, Limits, Over, Provider, Rule,
     Scope, Table, Weights,

@@ -120,11 +120,14 @@ fn request(args: &Explain) -> anyhow::Result<Request> {
 }
 
 /// The models of this machine: what is in the store is here.
-fn here(table: &Table, model: &str) -> BTreeMap<Candidate, Fact> {
+fn installed() -> BTreeSet<String> {
     let installed = Store::open_default().ok().and_then(|store| store.list().ok());
-    let names: BTreeSet<String> = installed
-        .map(|list| list.models.into_iter().map(|entry| entry.manifest.name).collect())
-        .unwrap_or_default();
+    let models = installed.map(|list| list.models).unwrap_or_default();
+    models.into_iter().map(|entry| entry.manifest.name).collect()
+}
+
+/// Those of them that may answer for a name, and the default, which is always taken to be there.
+fn here(table: &Table, model: &str, names: &BTreeSet<String>) -> BTreeMap<Candidate, Fact> {
     let local = policy::candidates(table, model).into_iter().filter(Candidate::is_local);
     let known = local.filter(|it| it.model.is_empty() || names.contains(&it.model));
     let fact = Fact {
@@ -161,7 +164,7 @@ fn decide(args: &Explain, table: &Table, request: &Request) -> Decision {
     let ask = Ask { origin: &origin, model: &request.model, needs: needs(request), found };
     let facts = Facts {
         now_ms: now_ms(),
-        candidates: here(table, &request.model),
+        candidates: here(table, &request.model, &installed()),
         accounts: BTreeMap::new(),
     };
     policy::decide(table, &ask, &facts)
@@ -222,14 +225,8 @@ impl Sums {
     }
 
     /// What would have been. Budgets are taken as unspent.
-    fn would(&mut self, table: &Table, entry: &Entry) {
-        let origin = Origin {
-            key: entry.key.clone(),
-            team: entry.team.clone(),
-            path: entry.path.clone(),
-            classes: entry.classes.clone(),
-            ..Origin::default()
-        };
+    fn would(&mut self, table: &Table, names: &BTreeSet<String>, entry: &Entry) {
+        let origin = policy::again(table, entry);
         let usage = &entry.usage;
         let needs = Needs {
             prompt_tokens: usage.prompt_tokens.into(),
@@ -241,7 +238,7 @@ impl Sums {
         let ask = Ask { origin: &origin, model: &entry.asked, needs, found };
         let facts = Facts {
             now_ms: entry.at_ms,
-            candidates: here(table, &entry.asked),
+            candidates: here(table, &entry.asked, names),
             accounts: BTreeMap::new(),
         };
         let decision = policy::decide(table, &ask, &facts);
@@ -290,17 +287,32 @@ fn replay(args: &Replay, ui: &mut Ui) -> anyhow::Result<()> {
     let (table, version) = read(&args.policy)?;
     let mut reader = args.ledger.reader()?;
     let (mut was, mut would) = (Sums::default(), Sums::default());
+    let (names, mut unknown) = (installed(), BTreeSet::new());
     for stored in reader.entries(args.since.ms(now_ms()), u64::MAX) {
         let entry = stored?.entry;
         was.was(&entry);
-        would.would(&table, &entry);
+        would.would(&table, &names, &entry);
+        let known = |class: &&String| table.classes.iter().any(|it| it.name == **class);
+        unknown.extend(entry.classes.iter().filter(|class| !known(class)).cloned());
     }
     if ui.json {
-        return ui.object(&json!({ "policy": version, "was": was.json(), "would": would.json() }));
+        return ui.object(&json!({
+            "policy": version,
+            "was": was.json(),
+            "would": would.json(),
+            "unknown_classes": unknown,
+        }));
     }
     let heads = ["", "calls", "refused", "left", "cost", "unknown", "answered by"];
     let table = [heads.map(str::to_owned).to_vec(), was.row("was"), would.row("would be")];
     ui.table(&table, &[1, 2, 3, 4, 5])?;
-    ui.note("headers and workspaces are in no ledger; budgets are taken as unspent");
+    ui.note(
+        "headers and workspaces are in no ledger: the classes that held stand for them; budgets are \
+         taken as unspent",
+    );
+    if !unknown.is_empty() {
+        let all = unknown.into_iter().collect::<Vec<_>>().join(", ");
+        ui.note(&format!("calls had classes that this policy has not, and are kept here: {all}"));
+    }
     Ok(())
 }

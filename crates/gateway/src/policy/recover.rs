@@ -42,10 +42,55 @@ pub fn charged(table: &Table, entry: &Entry, now_ms: u64) -> (Amount, Vec<Accoun
     (Amount { micros, tokens }, accounts.filter(holds).collect())
 }
 
+/// Where an entry's call came from, for a policy that decides on it again. Headers and workspaces
+/// are in no ledger, but the classes that held are: they stand for what those gave, and for what
+/// its key carried. The usual class of this policy is left to it, since rules may give another.
+pub fn again(table: &Table, entry: &Entry) -> Origin {
+    let usual = |class: &&String| Some(*class) == table.default_class.as_ref();
+    Origin {
+        id: entry.id.clone(),
+        at_ms: entry.at_ms,
+        key: entry.key.clone(),
+        team: entry.team.clone(),
+        path: entry.path.clone(),
+        classes: entry.classes.iter().filter(|class| !usual(class)).cloned().collect(),
+        ..Origin::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Facts, decide};
     use ingle_protocol::{Cost, Usage};
+
+    #[test]
+    fn classes_that_held_stand_for_headers_and_workspaces() {
+        let text = "default_class = \"usual\"\n[providers.far]\nkind = \"openai\"\n\
+                    [classes.usual]\nproviders = [\"far\"]\n[classes.free]\nproviders = [\"far\"]\n\
+                    [classes.secret]\nlocal_only = true\n\
+                    [[rules]]\nclass = \"secret\"\nworkspace = [\"vault\"]\n\
+                    [[rules]]\nclass = \"free\"\nkey = [\"k\"]\n";
+        let table = Table::read("policy.toml", text).expect("a policy");
+        let check = |key: &str, held: &[&str], expect: &[&str], leaves: bool| {
+            let classes = held.iter().map(|it| (*it).to_owned()).collect();
+            let entry = Entry { key: key.into(), classes, ..Entry::default() };
+            let origin = again(&table, &entry);
+            let (needs, found) = (Needs::default(), Found::NotLooked);
+            let ask = Ask { origin: &origin, model: "far/m", needs, found };
+            let decision = decide(&table, &ask, &Facts::default());
+            assert_eq!(decision.classes, expect, "{key} {held:?}");
+            assert_eq!(decision.outcome.is_ok(), leaves, "{key} {held:?}");
+        };
+        check("", &[], &["usual"], true);
+        check("", &["usual"], &["usual"], true);
+        check("", &["secret"], &["secret"], false);
+        // A rule of this policy takes the place of the class that was usual then.
+        check("k", &["usual"], &["free"], true);
+        check("k", &["secret"], &["free", "secret"], false);
+        // What this policy does not know it lets nowhere.
+        check("", &["old"], &["old"], false);
+    }
 
     #[test]
     fn entries_are_charged_where_their_calls_were() {
