@@ -206,7 +206,8 @@ pub struct Choice {
     pub max_tokens: Option<u64>,
     /// What one try takes at worst.
     pub amount: Amount,
-    /// Tries at most, where it is retried and hedged: each may be charged.
+    /// Tries at most, where it is retried and hedged: each may be charged. Fewer than its provider
+    /// is given where budgets have no room for these.
     pub tries: u32,
     /// In which accounts; empty where no budget counts it, and nothing need be reserved.
     pub claims: Vec<Claim>,

@@ -173,6 +173,9 @@ pub struct Plan {
     /// From the call's start to its end, retries and waiting included; `None` bounds each try
     /// alone.
     pub total: Option<Duration>,
+    /// Tries at most, all candidates', retries and hedges together: what is paid for. `None` leaves
+    /// it to each provider's own settings.
+    pub most_tries: Option<u32>,
     /// The prompt's tokens, as they were estimated: what an answer that was cut before its provider
     /// told any is settled by.
     pub prompt_tokens: u32,

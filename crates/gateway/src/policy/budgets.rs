@@ -32,6 +32,8 @@ impl Worst {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) amount: Amount,
+    /// Tries that there is room for: one at least, and no more than are wanted.
+    pub(super) tries: u32,
     pub(super) claims: Vec<Claim>,
     pub(super) reason: String,
 }
@@ -98,11 +100,18 @@ pub(super) fn room(
     worst: &Worst,
 ) -> Result<Held, (Over, String)> {
     let counting = counting(table, ask, candidate, facts.now_ms);
-    let all = worst.times(worst.tries);
+    let standing = |claim: &Claim| facts.accounts.get(&claim.account).copied().unwrap_or_default();
+    let fits = |tries: &u32| {
+        let all = worst.times(*tries);
+        counting.iter().all(|(_, claim)| standing(claim).over(all, claim.limit).is_none())
+    };
+    // Where there is no room to try again, there may be for one try.
+    let tries = (2..=worst.tries).rev().find(fits).unwrap_or(1);
+    let all = worst.times(tries);
     let mut refused: Option<(Over, String)> = None;
     for (budget, claim) in &counting {
         let name = &claim.account.name;
-        let standing = facts.accounts.get(&claim.account).copied().unwrap_or_default();
+        let standing = standing(claim);
         let why = match (budget.micros, worst.micros) {
             (Some(_), None) => Some(format!(
                 "its price is not known, and budget `{name}` is of money: say [prices.\"{candidate}\"]"
@@ -125,15 +134,19 @@ pub(super) fn room(
         Some(_) => format!("up to {}", dollars(all.micros)),
         None => "a price that is not known".to_owned(),
     };
-    let tries = if worst.tries > 1 { format!(", in {} tries,", worst.tries) } else { "".into() };
+    let told = match (tries, worst.tries) {
+        (_, 1) => String::new(),
+        (tries, wanted) if tries == wanted => format!(", in {tries} tries,"),
+        (tries, wanted) => format!(", in {tries} of {wanted} tries,"),
+    };
     let reason = match (names.as_slice(), candidate.is_local()) {
         ([], true) => "nothing is bought".to_owned(),
         ([], false) => format!("no budget counts it: {cost}"),
         (names, _) => {
             let names = names.join("`, `");
-            format!("{cost} and {} tokens{tries} are within `{names}`", all.tokens)
+            format!("{cost} and {} tokens{told} are within `{names}`", all.tokens)
         }
     };
     let claims = counting.into_iter().map(|(_, claim)| claim).collect();
-    Ok(Held { amount: worst.times(1), claims, reason })
+    Ok(Held { amount: worst.times(1), tries, claims, reason })
 }

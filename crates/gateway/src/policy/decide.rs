@@ -227,7 +227,7 @@ fn consider(
             redact: !local && holds.redact(),
             max_tokens: (bounded && !ask.needs.reads).then_some(answer),
             amount: held.amount,
-            tries: worst.tries,
+            tries: held.tries,
             claims: held.claims,
             expected_micros: expected.micros,
             expected_ms: expected.total_ms,

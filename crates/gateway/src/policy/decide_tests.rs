@@ -483,7 +483,19 @@ fn the_worst_case_is_reserved() {
         check(&table, &spent(case, &table, "k:me", spent_micros, 0), expect);
     };
     at_most(985_000, "dear/big");
-    at_most(985_001, "budget: over budget `k:me`: $0.985001 of $1.00 are spent or held");
+    at_most(995_000, "dear/big");
+    at_most(995_001, "budget: over budget `k:me`: $0.995001 of $1.00 are spent or held");
+    // It is tried as often as there is room for.
+    let tries = |spent_micros, expect: u32, why: &str| {
+        let case = Case::new("dear/big").with(|case| case.origin.key = "me".into());
+        let decision = spent(case, &table, "k:me", spent_micros, 0).decide(&table);
+        assert!(reason(&decision, "dear/big").contains(why), "{}", decision.explain());
+        let choice = &decision.outcome.expect("it answers")[0];
+        assert_eq!((choice.tries, choice.hold().micros), (expect, 5_000 * u64::from(expect)));
+    };
+    tries(985_000, 3, "up to $0.015 and 1350 tokens, in 3 tries, are within");
+    tries(985_001, 2, "up to $0.01 and 900 tokens, in 2 of 3 tries, are within");
+    tries(995_000, 1, "up to $0.005 and 450 tokens, in 1 of 3 tries, are within");
 }
 
 #[test]
@@ -532,14 +544,14 @@ fn budgets_are_of_whom_they_say() {
         check(&table, &spent(Case::new("far").with(set), &table, name, 999, 990), expect);
     };
     let both = "dear/big cheap/mid";
-    over("scope = \"key\"\ntokens = 2000", |it| it.origin.key = "k".into(), "b:k", "budget: b:k");
+    over("scope = \"key\"\ntokens = 1400", |it| it.origin.key = "k".into(), "b:k", "budget: b:k");
     over("scope = \"key\"\ntokens = 9999", |it| it.origin.key = "k".into(), "b:k", both);
-    over("scope = \"key\"\ntokens = 2000", |_| {}, "b:", "budget: over budget `b:`");
-    over("scope = \"team\"\ntokens = 2000", |it| it.origin.team = "t".into(), "b:t", "budget: b:t");
-    over("scope = \"all\"\ntokens = 2000", |_| {}, "b", "budget: 990 of 2000 tokens");
+    over("scope = \"key\"\ntokens = 1400", |_| {}, "b:", "budget: over budget `b:`");
+    over("scope = \"team\"\ntokens = 1400", |it| it.origin.team = "t".into(), "b:t", "budget: b:t");
+    over("scope = \"all\"\ntokens = 1400", |_| {}, "b", "budget: 990 of 1400 tokens");
     // One model's budget leaves the next to be asked.
-    over("scope = \"model\"\ntokens = 2000", |_| {}, "b:dear/big", "cheap/mid");
-    let of = "scope = \"model\"\nof = [\"cheap/*\"]\ntokens = 2000";
+    over("scope = \"model\"\ntokens = 1400", |_| {}, "b:dear/big", "cheap/mid");
+    let of = "scope = \"model\"\nof = [\"cheap/*\"]\ntokens = 1400";
     over(of, |_| {}, "b:cheap/mid", "dear/big");
 }
 

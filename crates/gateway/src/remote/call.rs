@@ -246,7 +246,7 @@ impl Work {
                 .unwrap_or_else(|| wait(&upstream.backoff, tried, (self.shared.world.random)()));
             tried += 1;
             let over = self.plan.total.is_some_and(|total| self.since.elapsed() + waits >= total);
-            let patient = waits <= upstream.backoff.most && !over;
+            let patient = waits <= upstream.backoff.most && !over && self.may_try(live);
             if failure.final_for_all() || !failure.again || tried > upstream.retries || !patient {
                 return Err(given_up(one, tried, failure));
             }
@@ -281,7 +281,8 @@ impl Work {
         live: &mut Live,
     ) -> Result<(usize, Answer), Failure> {
         let mut first = pin!(self.attempt(asked, admission, false, live));
-        let Some(after) = asked.place.upstream.hedge_after else {
+        let hedge_after = asked.place.upstream.hedge_after.filter(|_| self.may_try(live));
+        let Some(after) = hedge_after else {
             return first.await.map(|answer| (asked.at, answer));
         };
         tokio::select! {
@@ -307,6 +308,12 @@ impl Work {
                 Err(_) => first.await.map(|answer| (asked.at, answer)),
             },
         }
+    }
+
+    /// Whether one more try is within the plan.
+    fn may_try(&self, live: &Live) -> bool {
+        let most = self.plan.most_tries.map_or(usize::MAX, |most| most as usize);
+        live.records.len() < most
     }
 
     /// A try beside another: of the next candidate that can be asked at once, or of the same.

@@ -240,15 +240,13 @@ fn held_as(id: &str, choice: &Choice) -> String {
     format!("{id} {}", choice.candidate)
 }
 
-fn attempt(flight: &Shared, choice: Choice) -> Result<(), Fault> {
+fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
     let (way, id) = {
         let it = lock(flight);
         (Arc::clone(&it.way), held_as(&it.entry.id, &choice))
     };
     if !choice.claims.is_empty() {
-        let now_ms = way.now_ms();
-        let reserved = way.store.reserve(&id, choice.hold(), &choice.claims, now_ms);
-        reserved.map_err(|refusal| no_room(flight, &refusal))?;
+        reserve(flight, &way, &id, &mut choice)?;
     }
     let begun = match choice.leaves {
         true => leave(flight, &way, choice.clone()),
@@ -258,6 +256,18 @@ fn attempt(flight: &Shared, choice: Choice) -> Result<(), Fault> {
         drop(way.store.release(&id));
     }
     begun
+}
+
+/// Holds what a candidate may take; where others were quicker, what one try of it may.
+fn reserve(flight: &Shared, way: &Way, id: &str, choice: &mut Choice) -> Result<(), Fault> {
+    let now_ms = way.now_ms();
+    loop {
+        match way.store.reserve(id, choice.hold(), &choice.claims, now_ms) {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Over { .. }) if choice.tries > 1 => choice.tries = 1,
+            Err(refusal) => return Err(no_room(flight, &refusal)),
+        }
+    }
 }
 
 /// Others took what there was since it was decided. Where the budget refuses, nothing computed here
@@ -446,6 +456,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
             max_tokens: most,
         }],
         total: total.map(Duration::from_millis),
+        most_tries: Some(choice.tries.max(1)),
         prompt_tokens: u32::try_from(super::ask::needs(&request).prompt_tokens).unwrap_or(u32::MAX),
     };
     let (told, choice) = (Arc::clone(flight), choice.clone());

@@ -245,7 +245,7 @@ pub(crate) fn plan(names: &[&str]) -> Plan {
         let (provider, model) = name.split_once('/').unwrap_or((name, "m"));
         Try { provider: provider.into(), model: model.into(), max_tokens: None }
     };
-    Plan { tries: names.iter().map(one).collect(), total: None, prompt_tokens: 11 }
+    Plan { tries: names.iter().map(one).collect(), prompt_tokens: 11, ..Plan::default() }
 }
 
 pub(crate) fn request() -> Request {

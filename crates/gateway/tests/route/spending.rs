@@ -100,3 +100,48 @@ async fn one_candidate_is_held_for_at_a_time() {
     assert!(begun[0].0.cost.micros >= said.entry.cost.micros, "{begun:?}");
     assert_eq!(begun[0].1, [("all".to_owned(), Amount { micros: 2 * worst, ..begun[0].1[0].1 })]);
 }
+
+/// Each try may be charged, so that there are as many as were held for, hedges among them.
+#[tokio::test(start_paused = true)]
+async fn it_is_tried_as_often_as_there_is_room_for() {
+    let worst = worst();
+    let check = async |policy: &str, room: u64, taken: u64, expect: (&str, u32)| {
+        let rest = format!("scope = \"all\"\nusd = \"{}\"", room as f64 / 1e6);
+        let house = House::new(&budget(&rest).replacen("retries = 0", policy, 1));
+        if taken > 0 {
+            house.before(takes(taken));
+        }
+        // The first two tries are cut, and may be charged.
+        house.stage.script("a", [cut(), cut()]);
+        let said = house.ask(asks("far")).await;
+        let (by, tries) = expect;
+        assert_eq!((said.by().as_str(), said.entry.tries), (by, tries), "{policy} {room} {taken}");
+        let (spent, held) = house.spent("all");
+        assert_eq!(Some(spent.micros), said.entry.cost.micros.map(|micros| micros + taken));
+        assert!(spent.micros <= room && held == NOTHING, "{policy} {room}: {spent:?} {held:?}");
+    };
+    let failed = "Provider Elsewhere";
+    check("retries = 2", 3 * worst, 0, ("a/m", 3)).await;
+    check("retries = 2", 3 * worst - 1, 0, (failed, 2)).await;
+    check("retries = 2", worst, 0, (failed, 1)).await;
+    check("retries = 2", worst - 1, 0, ("Budget Never", 0)).await;
+    // Somebody took so much that one is left.
+    check("retries = 2", 4 * worst, 2 * worst + 1, (failed, 1)).await;
+    // Each of its retries may have another beside it: two tries more than one, and a hedge.
+    let hedged = "retries = 2\nhedge_after_ms = 1";
+    check(hedged, 9 * worst, 0, ("a/m", 3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_are_among_the_tries_that_are_held_for() {
+    let policy = budget("scope = \"all\"\nusd = 1");
+    let policy = policy.replacen("retries = 0", "retries = 2\nhedge_after_ms = 10", 1);
+    let house = House::new(&policy);
+    // Each try is cut after so long that another is asked beside it, as long as there may be one.
+    let slow = || React::Do(vec![Act::Wait(30), head(), Act::Close]);
+    house.stage.script("a", (0..9).map(|_| slow()));
+    let said = house.ask(asks("far")).await;
+    assert_eq!((said.by().as_str(), said.entry.tries), ("Provider Elsewhere", 4));
+    let (spent, held) = house.spent("all");
+    assert_eq!((Some(spent.micros), held), (said.entry.cost.micros, NOTHING));
+}
