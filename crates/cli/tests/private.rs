@@ -269,7 +269,7 @@ impl World {
                     _ => &["auto", "far/m", "here", "claude/m", "auto", "here", "old/m"],
                 };
                 body["model"] = models[self.asked % models.len()].into();
-                body["stream"] = (self.asked / 3 % 2 == 0).into();
+                body["stream"] = (self.asked / 3).is_multiple_of(2).into();
                 if path == "/v1/messages" {
                     body["max_tokens"] = 4.into();
                 }

@@ -199,7 +199,7 @@ async fn what_this_machine_says_is_kept_in_fixed_words() {
 #[tokio::test(start_paused = true)]
 async fn what_would_fail_anywhere_is_not_asked_of_others() {
     use Blame::{Budget, Caller, Policy, Provider, Us};
-    let check = async |blame, retry, goes_on: bool| {
+    let check = async |blame: Blame, retry: Retry, goes_on: bool| {
         let fault = Fault { blame, retry, ..Fault::caller("no") };
         for say in [Say::Refuse(fault.clone()), Say::Fail(fault.clone())] {
             let house = House::new(POLICY);
