@@ -48,8 +48,8 @@ pub(crate) struct GatewayArgs {
     pub(super) no_ledger: bool,
 
     /// A Redis server that keeps the policy's budgets and what keys use in a minute,
-    /// `redis://host:port`, for several servers that share them [default: this process, which begins
-    /// by what the ledger tells]
+    /// `redis://host:port`, for several servers that share them [default: this process, which
+    /// begins by what the ledger tells]
     #[arg(long, value_name = "URL", env = "INGLE_BUDGETS", hide_env_values = true)]
     #[arg(requires = "policy")]
     pub(super) budgets: Option<Shared>,
