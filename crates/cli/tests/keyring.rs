@@ -39,7 +39,7 @@ impl Session {
             let found = Command::new(name).arg("--version").output();
             !found.is_ok_and(|output| output.status.success() || !output.stderr.is_empty())
         };
-        if let Some(name) = needs.iter().find(missing) {
+        if let Some(name) = needs.iter().find(|name| missing(name)) {
             return Err(format!("there is no {name}"));
         }
         let mut bus = Command::new("dbus-daemon")

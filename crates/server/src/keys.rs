@@ -472,16 +472,6 @@ mod tests {
     }
 
     #[test]
-    fn requests_carry_what_their_key_may_use() {
-        let mut keys = chosen(&["aaaaaaaa", "bbbbbbbb"]);
-        keys[1].models = Some(["m".to_owned(), "far/n".to_owned()].into());
-        let accounts = Accounts::new(&keys, None);
-        let told = |at: usize| accounts.owners[at].origin().models.clone();
-        assert_eq!(told(0), None);
-        assert_eq!(told(1).as_deref(), Some(&["far/n".to_owned(), "m".to_owned()][..]));
-    }
-
-    #[test]
     fn keys_of_one_owner_share_its_home_and_number() {
         let mut keys = chosen(&["aaaaaaaa", "bbbbbbbb", "cccccccc"]);
         keys[0].owner = Some("team".to_owned());

@@ -312,7 +312,7 @@ fn replay(args: &Replay, ui: &mut Ui) -> anyhow::Result<()> {
     );
     if !unknown.is_empty() {
         let all = unknown.into_iter().collect::<Vec<_>>().join(", ");
-        ui.note(&format!("calls had classes that this policy has not, and are kept here: {all}"));
+        ui.note(format!("calls had classes that this policy has not, and are kept here: {all}"));
     }
     Ok(())
 }
