@@ -289,7 +289,8 @@ fn a_policy_does_not_change_beside_settings_that_are_refused() {
     let status = || server.ask("POST", "/v1/chat/completions", &chat("hi", false)).status;
     let metric = |name: &str| {
         let body = server.ask("GET", "/metrics", "").body;
-        let line = body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let line =
+            body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
         line.unwrap_or(0.0)
     };
     assert_eq!(status(), 200);
