@@ -14,7 +14,7 @@ use ingle_protocol::{
     Timings, Usage,
 };
 
-use super::{Held, Way, broken, keep, refusal};
+use super::{Held, Said, Way, broken, keep, refusal};
 use crate::budget::{Amount, Refusal};
 use crate::policy::Choice;
 use crate::privacy::{Redaction, Restorer};
@@ -34,6 +34,8 @@ struct Flight {
     announced: bool,
     sink: Option<Sink>,
     restorer: Option<Restorer>,
+    /// What the caller was told, where the book wants to know.
+    said: Option<Said>,
     /// Whether anything of an answer was told: then nobody else is asked.
     told: bool,
     gone: bool,
@@ -71,6 +73,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         announced: false,
         sink: Some(sink),
         restorer: None,
+        said: way.book.wants_content().then(Said::default),
         told: false,
         gone: false,
         call: None,
@@ -200,6 +203,9 @@ impl Flight {
             Some(restorer) => restorer.event(event),
             None => vec![event],
         };
+        if let Some(said) = &mut self.said {
+            events.iter().for_each(|event| said.hear(event));
+        }
         let Some(sink) = &mut self.sink else { return ControlFlow::Break(()) };
         events.into_iter().try_for_each(sink)
     }
@@ -463,7 +469,14 @@ fn conclude(flight: &Shared, outcome: Result<Receipt, Fault>) {
         None => last.push(end),
     }
     let call = it.call.take();
+    let said = it.said.take().map(|mut said| {
+        last.iter().for_each(|event| said.hear(event));
+        (it.request.clone(), said)
+    });
     drop(it);
+    if let Some((request, said)) = said {
+        way.book.content(&entry, &request, &said);
+    }
     let kept = Box::new(move |kept: Result<(), Fault>| {
         if let Err(fault) = kept {
             match last.last_mut() {

@@ -3,7 +3,7 @@
 //! other. Absent: what any of them does.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
@@ -14,15 +14,16 @@ use ingle_gateway::budget::{
 use ingle_gateway::policy::{self, Table};
 use ingle_gateway::remote::World;
 use ingle_gateway::remote::net::{Net, Proxy};
-use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts};
+use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts, Said};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
-use ingle_ledger::{Durability, Ledger, Options, Place, Reserved, Ticket};
+use ingle_ledger::{Durability, Ledger, Options, Place, Recipients, Reserved, Ticket};
 use ingle_model::pull::Store;
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
 };
 
 use super::super::ledger::now_ms;
+use super::content;
 use crate::ui::{self, Usage};
 
 /// The version that a ledger has of no policy.
@@ -56,6 +57,12 @@ pub(crate) struct GatewayArgs {
     /// the program's end, whatever that is
     #[arg(long)]
     pub(super) ledger_sync: bool,
+
+    /// Keep what each call asked and got, too, encrypted for this recipient: a public key of age's
+    /// (age1…), or a file of such keys. May be given several times; each of them can read it, this
+    /// server cannot. `ingle audit key` makes a key, `ingle audit content` reads
+    #[arg(long, value_name = "RECIPIENT", conflicts_with = "no_ledger")]
+    pub(super) ledger_content: Vec<String>,
 }
 
 impl GatewayArgs {
@@ -110,6 +117,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Table, String)> {
 pub(crate) struct Door {
     args: GatewayArgs,
     ledger: Option<Arc<Ledger>>,
+    recipients: Option<Recipients>,
     handle: tokio::runtime::Handle,
     gateway: OnceLock<Arc<Gateway>>,
 }
@@ -122,8 +130,9 @@ impl Door {
         folder: Option<&Path>,
         handle: tokio::runtime::Handle,
     ) -> anyhow::Result<Self> {
+        let recipients = content::recipients(&args.ledger_content)?;
         let ledger = args.open(folder)?.map(Arc::new);
-        let door = Self { args, ledger, handle, gateway: OnceLock::new() };
+        let door = Self { args, ledger, recipients, handle, gateway: OnceLock::new() };
         door.held()?;
         Ok(door)
     }
@@ -155,7 +164,11 @@ impl Door {
             None => Arc::new(Memory::new(State::recover(spent, [], |_| false).0)),
         };
         let book: Arc<dyn Book> = match &self.ledger {
-            Some(ledger) => Arc::new(Pages(Arc::clone(ledger))),
+            Some(ledger) => Arc::new(Pages {
+                ledger: Arc::clone(ledger),
+                recipients: self.recipients.clone(),
+                unsealed: AtomicU64::new(0),
+            }),
             None => Arc::new(Forgetful),
         };
         let gateway = Gateway::new(Parts {
@@ -194,7 +207,20 @@ impl Door {
 }
 
 /// The ledger as a gateway's book.
-struct Pages(Arc<Ledger>);
+struct Pages {
+    ledger: Arc<Ledger>,
+    /// For whom content is kept, where it is.
+    recipients: Option<Recipients>,
+    /// Contents that could not be kept.
+    unsealed: AtomicU64,
+}
+
+/// Says the first time, the second, the fourth, and so on, so that an outage is a few lines.
+fn warn_of(what: &str, count: u64, why: &dyn std::fmt::Display) {
+    if count.is_power_of_two() {
+        ui::warn(&format!("{what} ({count} so far): {why}"));
+    }
+}
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
 fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
@@ -212,15 +238,59 @@ impl Book for Pages {
             micros: amount.micros,
             tokens: amount.tokens,
         });
-        tell(self.0.begin(worst, &reserved.collect::<Vec<_>>()), kept);
+        tell(self.ledger.begin(worst, &reserved.collect::<Vec<_>>()), kept);
     }
 
     fn end(&self, entry: &Entry, kept: Kept) {
-        tell(self.0.end(entry), kept);
+        tell(self.ledger.end(entry), kept);
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
-        tell(self.0.note(entry), kept);
+        let ledger = Arc::clone(&self.ledger);
+        let told: Kept = Box::new(move |outcome| {
+            if let Err(fault) = &outcome {
+                let what = "a call that stayed on this machine has no receipt";
+                warn_of(what, ledger.missed().calls, &fault.message);
+            }
+            kept(outcome);
+        });
+        tell(self.ledger.note(entry), told);
+    }
+
+    fn wants_content(&self) -> bool {
+        self.recipients.is_some()
+    }
+
+    fn content(&self, entry: &Entry, request: &Request, said: &Said) {
+        let Some(recipients) = &self.recipients else { return };
+        let sealed = content::seal(recipients, entry, request, said);
+        // Its ticket is not waited for: that of the call's end comes behind it.
+        let kept = sealed.and_then(|it| self.ledger.content(&entry.id, entry.at_ms, it)).map(drop);
+        if let Err(error) = kept {
+            let count = self.unsealed.fetch_add(1, Ordering::Relaxed) + 1;
+            warn_of("what a call asked and got is not kept", count, &error);
+        }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let counter = |name, help, value: u64| Metric {
+            name,
+            help,
+            counter: true,
+            model: None,
+            value: value as f64,
+        };
+        let missed = counter(
+            "ingle_ledger_missed_calls_total",
+            "Calls that stayed on this machine and could not be kept in the ledger.",
+            self.ledger.missed().calls,
+        );
+        let unsealed = counter(
+            "ingle_ledger_missed_contents_total",
+            "Calls whose encrypted content could not be kept in the ledger.",
+            self.unsealed.load(Ordering::Relaxed),
+        );
+        vec![missed, unsealed]
     }
 }
 
