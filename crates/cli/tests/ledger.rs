@@ -1,4 +1,5 @@
-//! `ingle cost` and `ingle audit` as their users meet them, over a ledger of a few calls.
+//! `ingle cost` and `ingle audit` as their users meet them, over a ledger of a few calls; and what a
+//! server leaves in one of the words that were said, where that is wanted.
 
 mod support;
 
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use ingle_ledger::{Ledger, Options, Place};
 use ingle_protocol::{Cost, Entry, Usage};
-use serde_json::Value;
-use support::{Said, ingle, run};
+use serde_json::{Value, json};
+use support::server::Server;
+use support::{Said, ingle, run, tiny};
 
 /// A folder of its own for a test, with a ledger.
 struct Folder(PathBuf);
@@ -192,4 +194,77 @@ fn the_environment_names_the_ledger() {
     let said = run(&["audit", "verify", "--ledger", url]);
     said.refused(1, &["postgres://127.0.0.1:9/x"]);
     assert!(!said.err.contains("secret"), "{said:?}");
+}
+
+/// Words that nothing but a request has.
+const CANARY: &str = "the heron stands where nobody has seen it before";
+
+/// Has a server answer with these flags, and ends it without warning; returns the answer's text.
+fn served(folder: &Folder, more: &[&str]) -> String {
+    let (model, ledger) = (tiny(), folder.ledger());
+    let server = Server::start(&[&[model.as_str(), "--ledger", &ledger], more].concat());
+    let body = json!({ "prompt": CANARY, "max_tokens": 8, "ignore_eos": true, "temperature": 0 });
+    let said = server.ask("POST", "/v1/completions", &body.to_string());
+    assert_eq!(said.status, 200, "{}", said.body);
+    assert_eq!(server.metric("ingle_ledger_missed_calls_total"), 0.0);
+    said.json()["choices"][0]["text"].as_str().expect("a text").to_owned()
+}
+
+/// Whether any file of the ledger has these bytes.
+fn holds(folder: &Folder, needle: &[u8]) -> bool {
+    let files = fs::read_dir(&folder.0).expect("is listed").map(|file| file.expect("is").path());
+    let bytes = |path: PathBuf| fs::read(path).expect("is read");
+    files.filter(|path| path.is_file()).map(bytes).any(|bytes| {
+        let mut windows = bytes.windows(needle.len());
+        windows.any(|window| window == needle)
+    })
+}
+
+#[test]
+fn words_are_kept_for_who_holds_the_key_alone() {
+    let folder = Folder::new("content");
+    let key = run(&["audit", "key"]).answer().to_owned();
+    let public = key.lines().find_map(|line| line.strip_prefix("# public key: "));
+    let public = public.expect("its public half").to_owned();
+    fs::create_dir_all(folder.0.join("keys")).expect("can be made");
+    let [mine, other, list] =
+        ["key.txt", "other.txt", "list.txt"].map(|name| folder.path(&format!("keys/{name}")));
+    fs::write(&mine, &key).expect("is written");
+    fs::write(&other, run(&["audit", "key"]).answer()).expect("is written");
+    fs::write(&list, format!("# those who may read\n{public}\n")).expect("is written");
+
+    // Without the flag there is nothing, encrypted or not.
+    served(&folder, &[]);
+    assert!(holds(&folder, b"/v1/completions"), "the entry is there");
+    assert!(!holds(&folder, CANARY.as_bytes()) && !holds(&folder, b"age-encryption.org"));
+    assert_eq!(folder.lines(&["audit", "content", "--identity", &mine]), Vec::<Value>::new());
+
+    let answer = served(&folder, &["--ledger-content", &public, "--ledger-content", &list]);
+    assert!(holds(&folder, b"age-encryption.org") && !holds(&folder, CANARY.as_bytes()));
+    let kept = folder.lines(&["audit", "content", "--identity", &mine]);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0]["asked"]["text"], CANARY);
+    assert_eq!(kept[0]["answer"], json!([{ "text": answer }]));
+    assert_eq!(kept[0]["cut"], false);
+    let call = kept[0]["call"].as_str().expect("an id");
+    assert_eq!(folder.run(&["audit", "show", call]).json()["path"], "/v1/completions");
+    let of = |call: &str, key: &str| {
+        folder.run(&["audit", "content", "--identity", key, "--call", call])
+    };
+    assert_eq!(of(call, &mine).json(), kept[0]);
+    of("nobody", &mine).refused(1, &["no content of the call"]);
+    of(call, &other).refused(1, &["none of the keys opens it"]);
+    of(call, &list).refused(2, &["is no secret key"]);
+
+    assert!(folder.run(&["audit", "verify"]).answer().starts_with("whole: 3 rows"));
+    let pruned = folder.run(&["audit", "prune", "--content", "--before", "2100-01-01"]);
+    assert!(pruned.answer().contains("the content of 1 calls"), "{pruned:?}");
+    assert_eq!(folder.lines(&["audit", "content", "--identity", &mine]), Vec::<Value>::new());
+    assert!(folder.run(&["audit", "verify"]).answer().starts_with("whole: 3 rows"));
+    assert_eq!(folder.lines(&["audit", "list"]).len(), 2, "the entries stay");
+    let secret = key.lines().last().expect("a key");
+    let records = folder.path("records");
+    let said = run(&["serve", &tiny(), "--records", &records, "--ledger-content", secret]);
+    said.refused(2, &["--ledger-content", "age1"]);
+    assert!(!said.err.contains(secret), "a secret is not repeated: {said:?}");
 }

@@ -11,6 +11,7 @@ mod flight;
 mod held;
 mod keep;
 mod rests;
+mod said;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -27,6 +28,7 @@ use crate::privacy::{Detector, Unsure};
 use crate::{AdapterCard, Metric, ModelCard, Provider, Sheet, Tell, Wanted};
 pub use ask::needs;
 pub use held::Held;
+pub use said::{Part, Said};
 
 /// Told when what was given to a [`Book`] is on the disk, or cannot be: on the book's own thread,
 /// so it does not block.
@@ -42,6 +44,17 @@ pub trait Book: Send + Sync {
     fn end(&self, entry: &Entry, kept: Kept);
     /// Notes a call of which nothing left the machine.
     fn note(&self, entry: &Entry, kept: Kept);
+    /// Whether [`Book::content`] is to be told of answers.
+    fn wants_content(&self) -> bool {
+        false
+    }
+    /// What a call asked and got, told before its end is: in its caller's own words, before
+    /// anything was replaced in them and after it was put back.
+    fn content(&self, _entry: &Entry, _request: &Request, _said: &Said) {}
+    /// Numbers for `/metrics`.
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
+    }
 }
 
 /// A book that forgets, for who wants no ledger.
@@ -405,6 +418,7 @@ impl Provider for Gateway {
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics = self.way.local.metrics();
         metrics.extend(self.way.held().remote.metrics());
+        metrics.extend(self.way.book.metrics());
         metrics
     }
 }

@@ -18,6 +18,11 @@ impl Hash {
         Self(Sha256::new().chain_update(self.0).chain_update(body).finalize().into())
     }
 
+    /// The digest of some bytes, which stand in no chain.
+    pub(crate) fn digest(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// Of a column; `None` where it has not 32 bytes.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

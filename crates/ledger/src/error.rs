@@ -52,6 +52,21 @@ pub enum Error {
         /// The ledger.
         place: String,
     },
+    /// More waits to be written than there is room for.
+    #[error(
+        "{place}: more calls wait to be kept than there is room for\nhint: see whether its disk or \
+         its server is slow"
+    )]
+    Behind {
+        /// The ledger.
+        place: String,
+    },
+    /// Something cannot be encrypted, or decrypted.
+    #[error("{what}")]
+    Sealed {
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// There is no ledger there.
     #[error("{place}: there is no ledger\nhint: one is begun by the first call that is recorded")]
     Absent {

@@ -1,17 +1,23 @@
 //! A ledger that is written to: calls are announced, ended, and noted, each through a bounded queue
-//! to one thread that writes them in groups. Reading is another thing (`read.rs`).
+//! to one thread that writes them in groups. What leaves the machine waits for room in that queue,
+//! for a while, and is refused then; what stayed here never waits: where it cannot be kept, the
+//! ledger says how many calls it misses. Reading is another thing (`read.rs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ingle_protocol::{End, Entry};
 
 use crate::row::Row;
-use crate::store::{Announce, Op};
+use crate::store::{Announce, Content, Op};
 use crate::writer::{self, Health, Job, Work};
-use crate::{Anchor, Error, Place, Reader, Result, Ticket};
+use crate::{Anchor, Error, Place, Reader, Result, Sealed, Ticket};
+
+/// How often room in a full queue is looked for, and how many times.
+const LOOK: (Duration, u32) = (Duration::from_millis(1), if cfg!(test) { 50 } else { 5000 });
 
 /// What a row that was committed survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +70,35 @@ impl Recovered {
         self.calls += 1;
         self.micros = self.micros.saturating_add(micros.unwrap_or(0));
         self.unknown += u64::from(micros.is_none());
+    }
+}
+
+/// Calls that stayed on this machine and could not be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// How many.
+    pub calls: u64,
+    /// When the first and the last of them came, in milliseconds since 1970.
+    pub from_ms: u64,
+    /// See `from_ms`.
+    pub to_ms: u64,
+}
+
+impl Missed {
+    /// A call that came then.
+    pub(crate) fn one(at_ms: u64) -> Self {
+        Self { calls: 1, from_ms: at_ms, to_ms: at_ms }
+    }
+
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if other.calls == 0 {
+            return;
+        }
+        let first = self.calls == 0;
+        self.from_ms = if first { other.from_ms } else { self.from_ms.min(other.from_ms) };
+        self.to_ms = self.to_ms.max(other.to_ms);
+        self.calls = self.calls.saturating_add(other.calls);
     }
 }
 
@@ -134,10 +169,11 @@ impl Ledger {
 
     /// Announces a call, before its first byte leaves: wait for the ticket. `worst` is what is
     /// known of it, with the most that it can cost; it becomes its entry, with [`End::Lost`], if
-    /// this process dies. Blocks while the queue is full.
+    /// this process dies. Blocks while the queue is full, for five seconds at most.
     ///
     /// # Errors
-    /// At once where the last that was to be written could not be: no receipt, no call.
+    /// At once where the last that was to be written could not be, and where there is no room in
+    /// time: no receipt, no call.
     pub fn begin(&self, worst: &Entry, reserved: &[Reserved]) -> Result<Ticket> {
         self.health.ask()?;
         let mut lost = worst.clone();
@@ -148,22 +184,46 @@ impl Ledger {
     }
 
     /// Ends a call that was announced under the entry's id, with its entry. Blocks while the queue
-    /// is full.
+    /// is full, for five seconds at most.
     ///
     /// # Errors
-    /// Where the writer is gone. The ticket says [`Error::Closed`] where the call is not open.
+    /// Where there is no room in time: then it stays announced, and counts at its worst when this
+    /// process is gone. The ticket says [`Error::Closed`] where the call is not open.
     pub fn end(&self, entry: &Entry) -> Result<Ticket> {
         self.send(Op::End(Box::new(Row::of(entry))))
     }
 
     /// Notes a call that was never announced, since nothing of it left the machine or cost
-    /// anything that is held by a budget: refused, or answered here. Blocks while the queue is
-    /// full.
+    /// anything that is held by a budget: refused, or answered here. Never blocks.
     ///
     /// # Errors
-    /// Where the writer is gone.
+    /// Where the last that was to be written could not be, or the queue is full. Such a call, and
+    /// one whose ticket fails, is among those [`Ledger::missed`], which the ledger itself tells of
+    /// as soon as it can be written again.
     pub fn note(&self, entry: &Entry) -> Result<Ticket> {
-        self.send(Op::Note(Box::new(Row::of(entry))))
+        let missed = |error| {
+            self.health.miss(&Missed::one(entry.at_ms));
+            error
+        };
+        self.health.ask().map_err(missed)?;
+        self.offer(Op::Note(Box::new(Row::of(entry)))).map_err(missed)
+    }
+
+    /// Keeps what a call asked and got, encrypted, beside a row that has its digest. Given before
+    /// the call's end, it is kept when that is. Never blocks.
+    ///
+    /// # Errors
+    /// Where the last that was to be written could not be, or the queue is full: then it is not
+    /// kept.
+    pub fn content(&self, id: &str, at_ms: u64, sealed: Sealed) -> Result<Ticket> {
+        self.health.ask()?;
+        let content = Content { id: id.to_owned(), at_ms, bytes: sealed.0 };
+        self.offer(Op::Content(Box::new(content)))
+    }
+
+    /// Calls of this process that stayed here and could not be kept, since it was opened.
+    pub fn missed(&self) -> Missed {
+        self.health.missed()
     }
 
     /// Whether the last that was to be written could be; [`Ledger::begin`] asks, too.
@@ -192,6 +252,15 @@ impl Ledger {
         self.ask(|reply| Work::Prune { before_ms, now_ms, reply })
     }
 
+    /// Removes what calls before `before_ms` asked and got, and leaves their entries; returns of how
+    /// many it was.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn forget(&self, before_ms: u64) -> Result<u64> {
+        self.ask(|reply| Work::Forget { before_ms, reply })
+    }
+
     /// What reads it.
     ///
     /// # Errors
@@ -203,19 +272,45 @@ impl Ledger {
     /// Has the writer do something of its own between groups, and waits for it.
     fn ask<T>(&self, work: impl FnOnce(SyncSender<Result<T>>) -> Work) -> Result<T> {
         let (reply, answer) = sync_channel(1);
-        self.put(Job::Work(work(reply)))?;
+        let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
+        queue.send(Job::Work(work(reply))).map_err(|_| self.gone())?;
         answer.recv().unwrap_or_else(|_| Err(self.gone()))
     }
 
     fn send(&self, op: Op) -> Result<Ticket> {
         let (ticket, settle) = Ticket::new(self.gone());
-        self.put(Job::Op(op, settle))?;
-        Ok(ticket)
+        let mut job = Job::Op(op, settle);
+        for _ in 0..LOOK.1 {
+            match self.put(job)? {
+                None => return Ok(ticket),
+                Some(back) => job = back,
+            }
+            std::thread::sleep(LOOK.0);
+        }
+        Err(self.behind())
     }
 
-    fn put(&self, job: Job) -> Result<()> {
+    /// The same, where there is room at once.
+    fn offer(&self, op: Op) -> Result<Ticket> {
+        let (ticket, settle) = Ticket::new(self.gone());
+        match self.put(Job::Op(op, settle))? {
+            None => Ok(ticket),
+            Some(_) => Err(self.behind()),
+        }
+    }
+
+    /// Puts something into the queue; gives it back where there is no room.
+    fn put(&self, job: Job) -> Result<Option<Job>> {
         let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
-        queue.send(job).map_err(|_| self.gone())
+        match queue.try_send(job) {
+            Ok(()) => Ok(None),
+            Err(TrySendError::Full(job)) => Ok(Some(job)),
+            Err(TrySendError::Disconnected(_)) => Err(self.gone()),
+        }
+    }
+
+    fn behind(&self) -> Error {
+        Error::Behind { place: self.place.to_string() }
     }
 
     fn gone(&self) -> Error {
@@ -232,3 +327,6 @@ impl Drop for Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

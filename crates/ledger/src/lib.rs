@@ -12,8 +12,12 @@
 //! - What was announced and not ended when a program died becomes an entry with
 //!   [`End::Lost`](ingle_protocol::End::Lost), at the worst cost that was announced, when somebody
 //!   next opens the ledger. A call has exactly one entry: ended, or lost.
-//! - Nothing is dropped: who writes faster than the disk waits. Where it cannot be written, the
-//!   tickets say so, and nothing more can be announced until it can: no receipt, no call.
+//! - What leaves the machine is never dropped: who announces and ends calls faster than the disk
+//!   waits, for five seconds at most. Where it cannot be written, the tickets say so, and nothing
+//!   more can be announced until it can: no receipt, no call.
+//! - What stayed on the machine never waits for room: where it cannot be kept, the ledger says, in a
+//!   row of the chain, how many such calls it misses ([`Missed`]), as soon as it can be written
+//!   again.
 //! - A row's hash is SHA-256 of the hash before it and of its own text. [`Reader::verify`] finds
 //!   the first row that was changed, removed, moved or put in. Who can write to the ledger can cut
 //!   its end off or write a whole new chain: that shows against an [`Anchor`] kept elsewhere.
@@ -21,11 +25,16 @@
 //! Several processes may write to one ledger; each group of rows takes the chain's head under a
 //! lock. Methods block: call them from threads that may wait.
 //!
-//! Absent: who decides calls and what they cost, HTTP, terminals, clocks, and the words of prompts
-//! and answers.
+//! What was asked and answered is kept where somebody wants that, encrypted for who may read it
+//! ([`Recipients`]), beside a row of the chain that has its digest. No key that opens it is known to
+//! who writes.
+//!
+//! Absent: who decides calls and what they cost, HTTP, terminals, clocks, and any word of prompts and
+//! answers that could be read here.
 #![forbid(unsafe_code)]
 
 mod chain;
+mod content;
 mod error;
 mod forecast;
 mod ledger;
@@ -41,11 +50,12 @@ mod verify;
 mod writer;
 
 pub use chain::{Anchor, Hash};
+pub use content::{Identities, Recipients, Sealed};
 pub use error::{Error, Result};
 pub use forecast::{Forecast, Pricing, Repriced, WhatIf, forecast};
-pub use ledger::{Durability, Ledger, Options, Pruned, Recovered, Reserved};
+pub use ledger::{Durability, Ledger, Missed, Options, Pruned, Recovered, Reserved};
 pub use place::Place;
-pub use read::{Announced, Entries, Reader, Stored};
+pub use read::{Announced, Contents, Entries, Kept, Reader, Stored};
 pub use spend::{By, Spend};
 pub use ticket::Ticket;
 pub use verify::{Broken, Fault, Verdict, Whole};

@@ -26,10 +26,11 @@ use crate::row::Cell;
 use crate::store::{Linked, NAMES, Sql};
 use crate::{Error, Hash, Options, Result};
 
-/// The tables, as the first release made them.
-const TABLES: &str = include_str!("schema/postgres.sql");
+/// The steps that made the tables, each of which leaves what is there already.
+const STEPS: &[&str] =
+    &[include_str!("schema/postgres.sql"), include_str!("schema/postgres-2.sql")];
 /// Their version.
-const VERSION: u32 = 1;
+const VERSION: u32 = STEPS.len() as u32;
 /// Who makes the tables holds this lock: the bytes "IngleLdg".
 const MAKING: i64 = 0x496e_676c_654c_6467;
 /// How long a server may take to answer.
@@ -130,7 +131,9 @@ impl Remote {
     fn make(&mut self) -> Result<()> {
         let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({MAKING})");
         self.batch(&lock)?;
-        self.batch(TABLES)?;
+        for step in STEPS {
+            self.batch(step)?;
+        }
         self.check()?;
         self.batch("COMMIT")
     }

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 
 use ingle_protocol::{Entry, wire};
 
-use crate::store::{Kept, Span, Store};
+use crate::row::content_body;
+use crate::store::{Beside, Kept as Row, Span, Store};
 use crate::{
-    Anchor, By, Error, Options, Place, Pricing, Repriced, Reserved, Result, Spend, Verdict,
+    Anchor, By, Error, Options, Place, Pricing, Repriced, Reserved, Result, Sealed, Spend, Verdict,
 };
 
 /// A row of the ledger.
@@ -30,6 +31,17 @@ pub struct Announced {
     pub reserved: Vec<Reserved>,
     /// The process that announced it.
     pub process: String,
+}
+
+/// What a call asked and got, encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The row of the chain that has its digest.
+    pub seq: u64,
+    /// The call's id, as a column holds it; what is encrypted has it, too.
+    pub id: String,
+    /// The bytes.
+    pub sealed: Sealed,
 }
 
 /// A ledger as it is at one moment: what is written while it reads is not seen.
@@ -115,7 +127,24 @@ impl Reader {
         Ok(all)
     }
 
-    fn stored(&self, kept: Kept) -> Result<Stored> {
+    /// What calls asked and got, encrypted, in the order in which they ended: of one call, or of
+    /// all that are still there.
+    pub fn contents(&mut self, id: Option<&str>) -> Contents<'_> {
+        let id = id.map(str::to_owned);
+        Contents { reader: self, id, after: 0, page: VecDeque::new(), done: false }
+    }
+
+    /// Content whose digest is what its row says.
+    fn sealed(&self, beside: Beside) -> Result<Kept> {
+        let Beside { seq, id, body, bytes } = beside;
+        if body != content_body(&bytes) {
+            let what = "the content beside it is another than it was".to_owned();
+            return Err(Error::Unreadable { place: self.place.to_string(), seq, what });
+        }
+        Ok(Kept { seq, id, sealed: Sealed(bytes) })
+    }
+
+    fn stored(&self, kept: Row) -> Result<Stored> {
         let entry = self.read(kept.seq, kept.row.body.text())?;
         Ok(Stored { seq: kept.seq, hash: kept.hash.unwrap_or_default(), entry })
     }
@@ -135,7 +164,7 @@ pub struct Entries<'a> {
     reader: &'a mut Reader,
     span: Span,
     after: u64,
-    page: VecDeque<Kept>,
+    page: VecDeque<Row>,
     done: bool,
 }
 
@@ -158,5 +187,37 @@ impl Iterator for Entries<'_> {
         };
         self.after = kept.seq;
         Some(self.reader.stored(kept))
+    }
+}
+
+/// Contents one after another, a few of them in memory.
+#[derive(Debug)]
+pub struct Contents<'a> {
+    reader: &'a mut Reader,
+    id: Option<String>,
+    after: u64,
+    page: VecDeque<Beside>,
+    done: bool,
+}
+
+impl Iterator for Contents<'_> {
+    type Item = Result<Kept>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.is_empty() && !self.done {
+            match self.reader.store.contents(self.after, self.id.as_deref()) {
+                Ok(rows) => self.page = rows.into(),
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        let Some(beside) = self.page.pop_front() else {
+            self.done = true;
+            return None;
+        };
+        self.after = beside.seq;
+        Some(self.reader.sealed(beside))
     }
 }

@@ -3,6 +3,8 @@
 
 use ingle_protocol::{Entry, wire};
 
+use crate::Missed;
+
 /// A column's longest text, in characters.
 const NAME_CHARS: usize = 256;
 /// An entry whose text is longer than this has its own texts and lists cut.
@@ -11,8 +13,12 @@ const BODY_BYTES: usize = 64 << 10;
 const ITEMS: usize = 32;
 /// Numbers are kept up to here, so that a million of them can be added up.
 const MOST: u64 = 1 << 43;
-/// What stands in the place of an entry's end in a row that says that others were removed.
-pub(crate) const PRUNED: &str = "pruned";
+/// What stands in the place of an entry's end in a row that is no call's, and how its text begins:
+/// others were removed, calls were not kept, what a call asked and got is kept beside it.
+const NOTICES: &[(&str, &str)] =
+    &[("pruned", r#"{"pruned":"#), ("missed", r#"{"missed":"#), ("content", r#"{"content":"#)];
+/// The rows that are calls', in SQL.
+pub(crate) const CALLS: &str = "ended NOT IN ('pruned', 'missed', 'content')";
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +44,16 @@ impl Cell {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         if let Self::Bytes(bytes) = self { bytes } else { &[] }
+    }
+
+    /// Whole pages of 4 KiB that it fills.
+    pub(crate) fn pages(&self) -> u64 {
+        let bytes = match self {
+            Self::Null | Self::Int(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        };
+        bytes as u64 / 4096
     }
 }
 
@@ -108,21 +124,27 @@ impl Row {
 
     /// Of a text that stands in the ledger; `None` where it is not one of ours.
     pub(crate) fn read(body: &str) -> Option<Self> {
-        if is_pruned(body) {
-            return Some(Self::pruned(body.to_owned()));
+        if let Some(row) = Self::notice(body.to_owned()) {
+            return Some(row);
         }
         let entry = wire::entry::read(body).ok()?;
         Some(Self { cells: cells(&entry), body: body.into() })
     }
 
-    /// A row that says that others were removed.
-    pub(crate) fn pruned(body: String) -> Self {
+    /// A row that is no call's; `None` where the text is none of those.
+    pub(crate) fn notice(body: String) -> Option<Self> {
+        let known = NOTICES.iter().find(|(_, begins)| body.starts_with(begins))?;
         let mut cells = cells(&Entry::default());
         let ended = COLUMNS.iter().position(|column| column.0 == "ended");
         if let Some(at) = ended {
-            cells[at] = PRUNED.into();
+            cells[at] = known.0.into();
         }
-        Self { cells, body: Cell::Text(body) }
+        Some(Self { cells, body: Cell::Text(body) })
+    }
+
+    /// When the call came, in milliseconds since 1970.
+    pub(crate) fn at_ms(&self) -> u64 {
+        self.cells[0].count()
     }
 
     /// The call's id, as the column has it.
@@ -149,8 +171,35 @@ pub(crate) fn pruned_body(through: u64, hash: crate::Hash, before_ms: u64, now_m
     )
 }
 
-fn is_pruned(body: &str) -> bool {
-    body.starts_with(r#"{"pruned":"#)
+/// What a row says of calls that were not kept: how many, and when the first and the last came.
+pub(crate) fn missed_body(missed: &Missed) -> String {
+    let Missed { calls, from_ms, to_ms } = missed;
+    format!("{{\"missed\":{{\"calls\":{calls},\"from_ms\":{from_ms},\"to_ms\":{to_ms}}}}}")
+}
+
+/// The same, read; `None` where the text says something else.
+pub(crate) fn read_missed(body: &str) -> Option<Missed> {
+    let rest = body.strip_prefix(r#"{"missed":{"calls":"#)?.strip_suffix("}}")?;
+    let (calls, rest) = rest.split_once(r#","from_ms":"#)?;
+    let (from_ms, to_ms) = rest.split_once(r#","to_ms":"#)?;
+    let missed = Missed {
+        calls: calls.parse().ok()?,
+        from_ms: from_ms.parse().ok()?,
+        to_ms: to_ms.parse().ok()?,
+    };
+    (missed_body(&missed) == body).then_some(missed)
+}
+
+/// What a row says of content that is kept beside it: the digest of its bytes, and how many of
+/// them there are.
+pub(crate) fn content_body(content: &[u8]) -> String {
+    let (digest, bytes) = (crate::Hash::digest(content), content.len());
+    format!("{{\"content\":{{\"sha256\":\"{digest}\",\"bytes\":{bytes}}}}}")
+}
+
+/// Whether a row tells of content.
+pub(crate) fn tells_of_content(body: &str) -> bool {
+    body.starts_with(r#"{"content":"#)
 }
 
 fn cut(mut entry: Entry) -> Entry {
@@ -210,6 +259,20 @@ mod tests {
         assert_eq!(row.id().chars().count(), NAME_CHARS);
         assert!(!row.id().contains('\0'));
         assert_eq!(wire::entry::read(row.body.text()).expect("is read"), entry, "nothing is cut");
+    }
+
+    #[test]
+    fn what_was_missed_is_text_and_back() {
+        for (calls, from_ms, to_ms) in [(0, 0, 0), (1, 5, 5), (u64::MAX, u64::MAX, 0)] {
+            let missed = Missed { calls, from_ms, to_ms };
+            assert_eq!(read_missed(&missed_body(&missed)), Some(missed));
+        }
+        let check = |body: &str| assert_eq!(read_missed(body), None, "{body}");
+        check("");
+        check(r#"{"missed":{"calls":1,"from_ms":2}}"#);
+        check(r#"{"missed":{"calls":1,"from_ms":2,"to_ms":+3}}"#);
+        check(r#"{"missed":{"calls":01,"from_ms":2,"to_ms":3}}"#);
+        check(r#"{"missed":{"calls":-1,"from_ms":2,"to_ms":3}}"#);
     }
 
     #[test]

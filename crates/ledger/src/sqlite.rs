@@ -1,6 +1,8 @@
 //! A ledger in a SQLite file: private to its user, checked for being ours and whole, in write-ahead
 //! mode. A process that writes shows that it lives by a lock on a file of its own, beside it.
 
+mod log;
+
 use std::fs::{self, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,18 +14,17 @@ use crate::ledger::Durability;
 use crate::row::Cell;
 use crate::store::{Linked, NAMES, Sql};
 use crate::{Error, Options, Result};
+use log::Keeper;
 
 /// Marks a file as a ledger: the bytes "Ledg".
 const APPLICATION_ID: u32 = 0x4c65_6467;
 /// The steps that made the tables; a file says how many of them it has seen. What a release has
 /// carried is never changed.
-const STEPS: &[&str] = &[include_str!("schema/sqlite.sql")];
+const STEPS: &[&str] = &[include_str!("schema/sqlite.sql"), include_str!("schema/sqlite-2.sql")];
 /// Another process's transaction is waited for as long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A sign of life without a lock is one that is just being given, unless it is as old as this.
 const STRAY: Duration = Duration::from_secs(3600);
-/// The log is put into the file when it has this many pages of 4 KiB.
-const LOG_PAGES: u32 = 4096;
 /// A file up to this size is read through when it is opened, to find damage before it matters.
 const CHECKED_BYTES: u64 = 64 << 20;
 
@@ -31,8 +32,12 @@ const CHECKED_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
+    /// Goes before the connection, which finds the log free then.
+    keeper: Option<Keeper>,
     connection: Connection,
     insert: String,
+    /// About how many pages the transaction has changed.
+    pages: u64,
     sign: Option<Sign>,
 }
 
@@ -61,7 +66,8 @@ impl File {
         prepare(&mut connection, options).map_err(failed)?;
         let named = connection.query_row("SELECT lower(hex(randomblob(16)))", (), |row| row.get(0));
         let sign = Sign::give(path, named.map_err(failed)?)?;
-        Ok(Self { sign: Some(sign), ..Self::new(path, connection) })
+        let keeper = Keeper::start(path, &connection)?;
+        Ok(Self { sign: Some(sign), keeper: Some(keeper), ..Self::new(path, connection) })
     }
 
     /// Opens a ledger to be read as it is now.
@@ -88,21 +94,32 @@ impl File {
         let places: Vec<String> = (1..=NAMES.len()).map(|at| format!("?{at}")).collect();
         let (names, places) = (NAMES.join(", "), places.join(", "));
         let insert = format!("INSERT INTO ledger_entries ({names}) VALUES ({places})");
-        Self { path: path.to_owned(), connection, insert, sign: None }
+        let path = path.to_owned();
+        Self { path, keeper: None, connection, insert, pages: 0, sign: None }
     }
 
-    fn batch(&self, sql: &str) -> Result<()> {
-        self.connection.execute_batch(sql).map_err(|error| fault(&self.path, &error))
+    /// Runs a statement that has no parameters and tells nothing.
+    fn say(&self, sql: &str) -> Result<()> {
+        let run = || self.connection.prepare_cached(sql)?.execute(());
+        run().map(drop).map_err(|error| fault(&self.path, &error))
     }
 }
 
 impl Sql for File {
     fn begin(&mut self) -> Result<()> {
-        self.batch("BEGIN IMMEDIATE")
+        self.pages = 0;
+        if let Some(keeper) = &self.keeper {
+            keeper.wait();
+        }
+        self.say("BEGIN IMMEDIATE")
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.batch("COMMIT")
+        self.say("COMMIT")?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.grown(self.pages);
+        }
+        Ok(())
     }
 
     fn rollback(&mut self) {
@@ -112,7 +129,9 @@ impl Sql for File {
 
     fn run(&mut self, sql: &str, cells: &[Cell]) -> Result<u64> {
         let run = || self.connection.prepare_cached(sql)?.execute(params_from_iter(cells));
-        run().map(|rows| rows as u64).map_err(|error| fault(&self.path, &error))
+        let rows = run().map(|rows| rows as u64).map_err(|error| fault(&self.path, &error))?;
+        self.pages += 2 + rows + cells.iter().map(Cell::pages).sum::<u64>();
+        Ok(rows)
     }
 
     fn rows(&mut self, sql: &str, cells: &[Cell]) -> Result<Vec<Vec<Cell>>> {
@@ -136,7 +155,9 @@ impl Sql for File {
             rows.iter()
                 .try_for_each(|row| statement.execute(params_from_iter(row.cells())).map(drop))
         };
-        insert().map_err(|error| fault(&self.path, &error))
+        insert().map_err(|error| fault(&self.path, &error))?;
+        self.pages += 2 + rows.iter().map(|linked| 1 + linked.row.body.pages()).sum::<u64>();
+        Ok(())
     }
 
     fn hold(&self) -> &'static str {
@@ -313,7 +334,7 @@ fn prepare(connection: &mut Connection, options: &Options) -> rusqlite::Result<(
         Durability::Process => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
+    log::prepare(connection)?;
     // What is removed is overwritten: it says who asked what of whom.
     connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(32);

@@ -1,19 +1,22 @@
 //! What is done to a ledger's tables, said once for all databases: groups of rows, recovery,
 //! removal, pages and sums. A database is a [`Sql`]; its SQL is what SQLite and Postgres share.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use ingle_protocol::wire::{entry, rfc3339};
 use ingle_protocol::{End, Entry};
 
-use crate::row::{COLUMNS, Cell, PRUNED, Row, pruned_body};
-use crate::{Anchor, By, Error, Hash, Pruned, Recovered, Reserved, Result, Spend};
+use crate::row::{CALLS, COLUMNS, Cell, Row, content_body, missed_body, pruned_body};
+use crate::{Anchor, By, Error, Hash, Missed, Pruned, Recovered, Reserved, Result, Spend};
 
 /// Rows that are read at once.
 const PAGE: u64 = 256;
 /// Rows that are removed in one transaction.
 const REMOVED: u64 = 20_000;
+/// Contents that are read at once: each may be large.
+const CONTENTS: u64 = 8;
 /// Rows of a report.
 const GROUPS: u64 = 10_000;
 
@@ -68,6 +71,16 @@ pub(crate) struct Kept {
     pub(crate) row: Row,
 }
 
+/// Content as it is kept beside a row.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    pub(crate) seq: u64,
+    pub(crate) id: String,
+    /// What the row says.
+    pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// A time of which entries are meant, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
@@ -88,6 +101,18 @@ pub(crate) enum Op {
     Begin(Box<Announce>),
     End(Box<Row>),
     Note(Box<Row>),
+    /// Calls that could not be kept.
+    Gap(Missed),
+    /// What a call asked and got, encrypted.
+    Content(Box<Content>),
+}
+
+/// Encrypted content, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) id: String,
+    pub(crate) at_ms: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The chain's ends.
@@ -205,7 +230,7 @@ impl Store {
     fn group(&mut self, ops: &[Op]) -> Result<(Vec<Result<()>>, Mark)> {
         let ends = self.ends(true)?;
         let (mut outcomes, mut rows) = (Vec::with_capacity(ops.len()), Vec::new());
-        let mut mark = Mark::Nothing;
+        let (mut mark, mut contents) = (Mark::Nothing, Vec::new());
         for op in ops {
             let (outcome, row) = match op {
                 Op::Begin(call) => {
@@ -216,18 +241,35 @@ impl Store {
                 }
                 Op::End(row) => {
                     let outcome = self.close(row.id())?;
-                    let row = outcome.is_ok().then_some(&**row);
+                    let row = outcome.is_ok().then_some(Cow::Borrowed(&**row));
                     (outcome, row)
                 }
-                Op::Note(row) => (Ok(()), Some(&**row)),
+                Op::Note(row) => (Ok(()), Some(Cow::Borrowed(&**row))),
+                Op::Gap(missed) => (Ok(()), Row::notice(missed_body(missed)).map(Cow::Owned)),
+                Op::Content(content) => {
+                    contents.push((ends.head.count + rows.len() as u64 + 1, content));
+                    (Ok(()), Row::notice(content_body(&content.bytes)).map(Cow::Owned))
+                }
             };
             outcomes.push(outcome);
             rows.extend(row);
         }
+        for (seq, content) in contents {
+            self.put_beside(seq, content)?;
+        }
         if !rows.is_empty() {
+            let rows: Vec<&Row> = rows.iter().map(AsRef::as_ref).collect();
             mark = Mark::Row(self.append(ends.head, &rows)?);
         }
         Ok((outcomes, mark))
+    }
+
+    /// Keeps what a call asked and got beside the row that has its digest.
+    fn put_beside(&mut self, seq: u64, content: &Content) -> Result<()> {
+        let sql = "INSERT INTO ledger_content (seq, id, at_ms, content) VALUES ($1, $2, $3, $4)";
+        let id = Cell::Text(crate::row::name(&content.id));
+        let bytes = Cell::Bytes(content.bytes.clone());
+        self.0.run(sql, &[seq.into(), id, content.at_ms.into(), bytes]).map(drop)
     }
 
     fn announce(&mut self, call: &Announce) -> Result<Result<()>> {
@@ -323,8 +365,8 @@ impl Store {
     /// Removes the rows before the first whose call came at `before_ms` or later.
     pub(crate) fn prune(&mut self, before_ms: u64, now_ms: u64) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        let sql = "SELECT min(seq) FROM ledger_entries WHERE +at_ms >= $1 AND ended <> $2";
-        let first = self.0.rows(sql, &[before_ms.into(), PRUNED.into()])?;
+        let sql = format!("SELECT min(seq) FROM ledger_entries WHERE +at_ms >= $1 AND {CALLS}");
+        let first = self.0.rows(&sql, &[before_ms.into()])?;
         let end = match first.first().map(|row| &row[0]) {
             Some(Cell::Int(seq)) => u64::try_from(*seq).unwrap_or(0),
             _ => self.ends(false)?.head.count + 1,
@@ -342,9 +384,10 @@ impl Store {
     /// Removes some rows before `end`; `None` where no entry is left there.
     fn prune_some(&mut self, end: u64, before_ms: u64, now_ms: u64) -> Result<Option<u64>> {
         let ends = self.ends(true)?;
-        let sql =
-            "SELECT seq FROM ledger_entries WHERE seq < $1 AND ended <> $2 ORDER BY seq LIMIT 1";
-        if self.0.rows(sql, &[end.into(), PRUNED.into()])?.is_empty() {
+        let sql = format!(
+            "SELECT seq FROM ledger_entries WHERE seq < $1 AND {CALLS} ORDER BY seq LIMIT 1"
+        );
+        if self.0.rows(&sql, &[end.into()])?.is_empty() {
             return Ok(None);
         }
         let through = (end - 1).min(ends.base.count + REMOVED);
@@ -357,13 +400,14 @@ impl Store {
             what: "it is missing, or has no hash".into(),
         })?;
         let rows = self.0.run("DELETE FROM ledger_entries WHERE seq <= $1", &[through.into()])?;
+        self.0.run("DELETE FROM ledger_content WHERE seq <= $1", &[through.into()])?;
         let sql = "UPDATE ledger_chain SET base_count = $1, base_head = $2, base_before_ms = $3, \
                    base_at_ms = $4";
         let base = [through.into(), Cell::Bytes(hash.0.to_vec()), before_ms.into(), now_ms.into()];
         self.0.run(sql, &base)?;
         let (before_ms, now_ms) = (base[2].count(), base[3].count());
-        let said = Row::pruned(pruned_body(through, hash, before_ms, now_ms));
-        self.append(ends.head, &[&said])?;
+        let said = Row::notice(pruned_body(through, hash, before_ms, now_ms));
+        self.append(ends.head, &said.iter().collect::<Vec<_>>())?;
         Ok(Some(rows))
     }
 
@@ -403,11 +447,11 @@ impl Store {
             // The + keeps SQLite from sorting what it finds by time, page after page.
             Some(Span { from_ms, to_ms }) => {
                 let sql = format!(
-                    "{select} WHERE seq > $1 AND +at_ms >= $2 AND +at_ms < $3 AND ended <> $4 \
-                     ORDER BY seq LIMIT $5"
+                    "{select} WHERE seq > $1 AND +at_ms >= $2 AND +at_ms < $3 AND {CALLS} \
+                     ORDER BY seq LIMIT $4"
                 );
                 let span = [after.into(), from_ms.into(), to_ms.into()];
-                (sql, span.into_iter().chain([PRUNED.into(), PAGE.into()]).collect())
+                (sql, span.into_iter().chain([PAGE.into()]).collect())
             }
         };
         Ok(self.0.rows(&sql, &cells)?.into_iter().map(kept).collect())
@@ -415,8 +459,8 @@ impl Store {
 
     /// The newest entry of that id.
     pub(crate) fn find(&mut self, id: &str) -> Result<Option<Kept>> {
-        let sql = format!("{} WHERE id = $1 AND ended <> $2 ORDER BY seq DESC LIMIT 1", *SELECT);
-        let rows = self.0.rows(&sql, &[Cell::Text(crate::row::name(id)), PRUNED.into()])?;
+        let sql = format!("{} WHERE id = $1 AND {CALLS} ORDER BY seq DESC LIMIT 1", *SELECT);
+        let rows = self.0.rows(&sql, &[Cell::Text(crate::row::name(id))])?;
         Ok(rows.into_iter().next().map(kept))
     }
 
@@ -430,6 +474,38 @@ impl Store {
         Ok(self.0.rows(sql, &[])?.into_iter().map(row).collect())
     }
 
+    /// The next contents behind `after`, of one call or of all, as far as they have their call's
+    /// row: the row's number, the call's id, and the bytes.
+    pub(crate) fn contents(&mut self, after: u64, id: Option<&str>) -> Result<Vec<Beside>> {
+        let which = if id.is_some() { " AND c.id = $2" } else { "" };
+        let sql = format!(
+            "SELECT c.seq, c.id, e.body, c.content \
+             FROM ledger_content c JOIN ledger_entries e ON e.seq = c.seq \
+             WHERE c.seq > $1{which} ORDER BY c.seq LIMIT {CONTENTS}"
+        );
+        let id = id.map(|id| Cell::Text(crate::row::name(id)));
+        let cells: Vec<Cell> = [Cell::from(after)].into_iter().chain(id).collect();
+        let row = |row: Vec<Cell>| {
+            let [id, body] = [1, 2].map(|at: usize| row[at].text().to_owned());
+            Beside { seq: row[0].count(), id, body, bytes: row[3].bytes().to_vec() }
+        };
+        Ok(self.0.rows(&sql, &cells)?.into_iter().map(row).collect())
+    }
+
+    /// The content beside a row, where it is still there.
+    pub(crate) fn content(&mut self, seq: u64) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT content FROM ledger_content WHERE seq = $1";
+        Ok(self.0.rows(sql, &[seq.into()])?.first().map(|row| row[0].bytes().to_vec()))
+    }
+
+    /// Removes the contents of calls that came before this.
+    pub(crate) fn forget(&mut self, before_ms: u64) -> Result<u64> {
+        self.change(|store| {
+            let sql = "DELETE FROM ledger_content WHERE at_ms < $1";
+            store.0.run(sql, &[before_ms.into()])
+        })
+    }
+
     /// What calls cost, by what they have in common.
     pub(crate) fn spend(&mut self, by: By, span: Span) -> Result<Vec<Spend>> {
         let sums: Vec<String> =
@@ -437,12 +513,12 @@ impl Store {
         let order = if by == By::Day { "1" } else { "7 DESC, 1" };
         let sql = format!(
             "SELECT {}, count(*), {} FROM ledger_entries \
-             WHERE at_ms >= $1 AND at_ms < $2 AND ended <> $3 \
+             WHERE at_ms >= $1 AND at_ms < $2 AND {CALLS} \
              GROUP BY 1 ORDER BY {order} LIMIT {GROUPS}",
             by.sql(),
             sums.join(", ")
         );
-        let cells = [span.from_ms.into(), span.to_ms.into(), PRUNED.into()];
+        let cells = [span.from_ms.into(), span.to_ms.into()];
         Ok(self.0.rows(&sql, &cells)?.iter().map(|row| spent(by, row)).collect())
     }
 }

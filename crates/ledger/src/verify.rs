@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use crate::row::{Row, pruned_body};
+use crate::row::{Row, content_body, pruned_body, read_missed, tells_of_content};
 use crate::store::{Ends, Kept, Store};
-use crate::{Anchor, Result};
+use crate::{Anchor, Missed, Result};
 
 /// What a walk along the chain found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Whole {
     pub rows: u64,
     /// Where it begins: the last row that was removed as too old, zeros where none was.
     pub base: Anchor,
+    /// Calls that stayed on their machine and could not be kept, as the chain itself tells.
+    pub missed: Missed,
 }
 
 /// The first place at which a chain does not fit.
@@ -53,6 +55,8 @@ pub enum Fault {
     Cut,
     /// It stands behind the end.
     Surplus,
+    /// What was asked and answered, which is kept beside it, is not what it was.
+    Content,
     /// Rows were removed from the beginning, and no row says that this was done in order.
     Beheaded,
     /// The whole chain is another than that of the anchor, or shorter than it was.
@@ -71,6 +75,7 @@ impl fmt::Display for Broken {
             Fault::Missing => write!(f, "row {seq} is missing"),
             Fault::Cut => write!(f, "row {seq} and all behind it are missing"),
             Fault::Surplus => write!(f, "row {seq} was put in behind the end"),
+            Fault::Content => write!(f, "the content that is kept beside row {seq} was changed"),
             Fault::Beheaded => {
                 write!(
                     f,
@@ -96,10 +101,25 @@ pub(crate) fn verify(store: &mut Store, anchor: Option<Anchor>) -> Result<Verdic
         if page.is_empty() {
             return Ok(walk.end(&ends).map_or_else(Verdict::Broken, Verdict::Whole));
         }
-        if let Some(broken) = page.iter().find_map(|kept| walk.step(kept, &ends).err()) {
-            return Ok(Verdict::Broken(broken));
+        for kept in &page {
+            let fits = match beside(store, kept)? {
+                true => walk.step(kept, &ends),
+                false => Err(Broken { seq: kept.seq, fault: Fault::Content }),
+            };
+            if let Err(broken) = fits {
+                return Ok(Verdict::Broken(broken));
+            }
         }
     }
+}
+
+/// Whether the content beside a row, where it is still there, is what the row says.
+fn beside(store: &mut Store, kept: &Kept) -> Result<bool> {
+    let body = kept.row.body.text();
+    if !tells_of_content(body) {
+        return Ok(true);
+    }
+    Ok(store.content(kept.seq)?.is_none_or(|bytes| content_body(&bytes) == body))
 }
 
 /// A walk along the chain, row after row.
@@ -110,13 +130,15 @@ struct Walk {
     anchor: Option<Anchor>,
     /// What a row has to say where rows were removed; `None` where none were, or it was found.
     removal: Option<String>,
+    missed: Missed,
 }
 
 impl Walk {
     fn new(ends: &Ends, anchor: Option<Anchor>) -> Self {
         let Ends { base, base_before_ms, base_at_ms, .. } = *ends;
         let said = || pruned_body(base.count, base.head, base_before_ms, base_at_ms);
-        Self { at: base, rows: 0, anchor, removal: (base != Anchor::default()).then(said) }
+        let removal = (base != Anchor::default()).then(said);
+        Self { at: base, rows: 0, anchor, removal, missed: Missed::default() }
     }
 
     fn step(&mut self, kept: &Kept, ends: &Ends) -> std::result::Result<(), Broken> {
@@ -143,6 +165,9 @@ impl Walk {
         }
         if self.removal.as_deref() == Some(body) {
             self.removal = None;
+        }
+        if let Some(missed) = read_missed(body) {
+            self.missed.add(&missed);
         }
         self.at = Anchor { count: seq, head: hash };
         self.rows += 1;
@@ -173,7 +198,7 @@ impl Walk {
             Some(anchor) if anchor.count == base.count && anchor.head != base.head => {
                 fault(anchor.count, Fault::NotAnchored)
             }
-            _ => Ok(Whole { anchor: head, rows: self.rows, base }),
+            _ => Ok(Whole { anchor: head, rows: self.rows, base, missed: self.missed }),
         }
     }
 }

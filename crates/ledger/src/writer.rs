@@ -1,14 +1,15 @@
 //! The thread that writes: it takes what waits in the queue as one group, commits it, and settles
-//! its tickets. While one group is brought to the disk, the next one gathers.
+//! its tickets. While one group is brought to the disk, the next one gathers. What could not be kept
+//! meanwhile, of calls that stayed here, is said in a row as soon as rows can be written again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{Op, Store};
 use crate::ticket::Settle;
-use crate::{Error, Pruned, Recovered, Result};
+use crate::{Error, Missed, Pruned, Recovered, Result};
 
 /// Rows that wait to be written at most; who comes then waits, too.
 pub(crate) const QUEUE: usize = 2048;
@@ -27,6 +28,7 @@ pub(crate) enum Job {
 pub(crate) enum Work {
     Recover(SyncSender<Result<Recovered>>),
     Prune { before_ms: u64, now_ms: u64, reply: SyncSender<Result<Pruned>> },
+    Forget { before_ms: u64, reply: SyncSender<Result<u64>> },
 }
 
 /// Whether the last that was to be written could be.
@@ -34,6 +36,15 @@ pub(crate) enum Work {
 pub(crate) struct Health {
     broken: AtomicBool,
     error: Mutex<Option<Error>>,
+    missed: Mutex<Gap>,
+}
+
+/// Calls that could not be kept.
+#[derive(Debug, Default)]
+struct Gap {
+    all: Missed,
+    /// Those that the ledger does not tell of yet.
+    untold: Missed,
 }
 
 impl Health {
@@ -52,6 +63,22 @@ impl Health {
         self.broken.store(broken, Ordering::Release);
     }
 
+    /// Notes that a call could not be kept.
+    pub(crate) fn miss(&self, missed: &Missed) {
+        let mut gap = self.gap();
+        gap.all.add(missed);
+        gap.untold.add(missed);
+    }
+
+    /// All of them.
+    pub(crate) fn missed(&self) -> Missed {
+        self.gap().all
+    }
+
+    fn gap(&self) -> MutexGuard<'_, Gap> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
@@ -64,6 +91,7 @@ pub(crate) fn run(mut store: Store, jobs: &Receiver<Job>, health: &Health) {
             match jobs.recv_timeout(AGAIN) {
                 Err(RecvTimeoutError::Timeout) => {
                     health.tell(store.probe());
+                    own_up(&mut store, health);
                     continue;
                 }
                 job => job.ok(),
@@ -71,8 +99,31 @@ pub(crate) fn run(mut store: Store, jobs: &Receiver<Job>, health: &Health) {
         } else {
             jobs.recv().ok()
         };
-        let Some(first) = first else { return };
+        let Some(first) = first else {
+            if health.is_broken() && health.gap().untold.calls > 0 {
+                health.tell(store.probe());
+            }
+            own_up(&mut store, health);
+            return;
+        };
         turn(&mut store, first, jobs, health);
+        own_up(&mut store, health);
+    }
+}
+
+/// Says in the ledger how many calls it misses, where it can be written.
+fn own_up(store: &mut Store, health: &Health) {
+    let untold = std::mem::take(&mut health.gap().untold);
+    if untold.calls == 0 {
+        return;
+    }
+    let outcome = match health.ask() {
+        Ok(()) => store.write(&[Op::Gap(untold)]).map(drop),
+        broken => broken,
+    };
+    if let Err(error) = outcome {
+        health.gap().untold.add(&untold);
+        health.tell(Err(error));
     }
 }
 
@@ -101,8 +152,14 @@ fn turn(store: &mut Store, first: Job, jobs: &Receiver<Job>, health: &Health) {
     match work {
         Some(Work::Recover(reply)) => drop(reply.send(store.recover())),
         Some(Work::Prune { before_ms, now_ms, reply }) => {
-            drop(reply.send(store.prune(before_ms, now_ms)));
+            let pruned = store.prune(before_ms, now_ms);
+            if pruned.is_ok() {
+                // There is room again.
+                health.tell(store.probe());
+            }
+            drop(reply.send(pruned));
         }
+        Some(Work::Forget { before_ms, reply }) => drop(reply.send(store.forget(before_ms))),
         None => {}
     }
 }
@@ -116,6 +173,11 @@ fn write(store: &mut Store, ops: &[Op], settles: Vec<Settle>, health: &Health) {
         Err(error) => {
             // Before anybody hears of it, so that who does finds the ledger closed.
             health.tell(Err(error.clone()));
+            for op in ops {
+                if let Op::Note(row) = op {
+                    health.miss(&Missed::one(row.at_ms()));
+                }
+            }
             settles.into_iter().for_each(|settle| settle.settle(Err(error.clone())));
         }
     }

@@ -1,13 +1,17 @@
-//! `ingle audit`: whether the ledger is whole, what it says of calls, and removing what is old.
+//! `ingle audit`: whether the ledger is whole, what it says of calls, what they asked and got where
+//! that is kept, and removing what is old.
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, Subcommand};
-use ingle_ledger::{Anchor, Ledger, Options, Verdict, Whole};
-use ingle_protocol::wire;
+use ingle_ledger::{Anchor, Identities, Ledger, Options, Verdict, Whole};
+use ingle_protocol::wire::{self, rfc3339};
 use serde_json::{Value, json};
 
 use super::ledger::{LedgerArgs, When, now_ms};
-use crate::ui::{Failed, Ui, count};
+use crate::ui::{Failed, Ui, Usage, count};
+
+/// The most bytes of a file of keys.
+const KEYS_BYTES: u64 = 64 << 10;
 
 /// See whether the ledger of calls is whole, and what it says
 ///
@@ -31,6 +35,11 @@ enum What {
     List(List),
     /// Write the entry of one call as JSON
     Show(Show),
+    /// Write what calls asked and got as JSON, one a line, where `ingle serve --ledger-content`
+    /// kept it
+    Content(Content),
+    /// Write a new key that opens such content, to keep where no server is
+    Key(Key),
     /// Remove entries of calls from before a day; the chain stays whole
     Prune(Prune),
 }
@@ -71,7 +80,26 @@ struct Show {
 }
 
 #[derive(Debug, ClapArgs)]
+struct Content {
+    /// A file of keys that open it, as `ingle audit key` or age-keygen writes it; `-` is standard
+    /// input
+    #[arg(long, value_name = "FILE")]
+    identity: String,
+    /// Of this call alone
+    #[arg(long, value_name = "ID")]
+    call: Option<String>,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Key {}
+
+#[derive(Debug, ClapArgs)]
 struct Prune {
+    /// Remove only what they asked and got; their entries stay
+    #[arg(long)]
+    content: bool,
     /// The first day that stays, or how many days do
     #[arg(long, value_name = "DAY")]
     before: When,
@@ -88,7 +116,10 @@ Examples:
   ingle audit export > anchor.txt
   ingle audit verify --anchor \"$(cat anchor.txt)\"
   ingle audit list --since 7d | jq 'select(.hosts != null)'
-  ingle audit prune --before 365d";
+  ingle audit prune --before 365d
+  ingle audit prune --content --before 30d
+  ingle audit key > key.txt
+  ingle audit content --identity key.txt --call ID";
 
 /// Runs the command.
 pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
@@ -97,6 +128,8 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
         What::Export(args) => export(&args, ui),
         What::List(args) => list(&args, ui),
         What::Show(args) => show(&args, ui),
+        What::Content(args) => content(&args, ui),
+        What::Key(Key {}) => ui.line(Identities::make().trim_end()),
         What::Prune(args) => prune(&args, ui),
     }
 }
@@ -107,15 +140,22 @@ fn anchor(anchor: &Anchor) -> Value {
 
 fn verify(args: &Verify, ui: &Ui) -> anyhow::Result<()> {
     match args.ledger.reader()?.verify(args.anchor)? {
-        Verdict::Whole(Whole { anchor: end, rows, base }) => {
+        Verdict::Whole(Whole { anchor: end, rows, base, missed }) => {
             if ui.json {
                 let end = anchor(&end);
                 return ui.object(&json!({ "whole": true, "rows": rows, "end": end,
-                    "base": anchor(&base) }));
+                    "base": anchor(&base), "missed": missed.calls }));
             }
             ui.line(format_args!("whole: {} rows, the last is {end}", count(rows)))?;
             if base.count > 0 {
                 ui.line(format_args!("{} older ones were removed in order", count(base.count)))?;
+            }
+            if missed.calls > 0 {
+                let [from, to] = [missed.from_ms, missed.to_ms].map(|ms| rfc3339(ms / 1000));
+                ui.line(format_args!(
+                    "{} calls that stayed on their machine could not be kept, from {from} to {to}",
+                    count(missed.calls)
+                ))?;
             }
             Ok(())
         }
@@ -152,13 +192,42 @@ fn show(args: &Show, ui: &Ui) -> anyhow::Result<()> {
     ui.line(wire::entry::write(&found.entry))
 }
 
+fn content(args: &Content, ui: &Ui) -> anyhow::Result<()> {
+    let text = super::model::read_text(&args.identity, KEYS_BYTES)?;
+    let keys = Identities::read(&args.identity, &text).map_err(|it| Usage(it.to_string()))?;
+    let mut reader = args.ledger.reader()?;
+    let mut found = false;
+    for kept in reader.contents(args.call.as_deref()) {
+        let kept = kept?;
+        let at = || format!("what the call {:?} asked and got", kept.id);
+        let words = keys.open(&kept.sealed).with_context(at)?;
+        ui.line(String::from_utf8_lossy(&words))?;
+        found = true;
+    }
+    match &args.call {
+        Some(call) if !found => {
+            let hint =
+                "hint: it is kept where a server runs with --ledger-content, until it is pruned";
+            Err(anyhow!("the ledger has no content of the call {call:?}\n{hint}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn prune(args: &Prune, ui: &Ui) -> anyhow::Result<()> {
     let place = args.ledger.place()?;
     // One that is not there is not to be made by this.
     drop(args.ledger.reader()?);
     let now_ms = now_ms();
-    let pruned =
-        Ledger::open(&place, &Options::default())?.prune(args.before.ms(now_ms), now_ms)?;
+    let ledger = Ledger::open(&place, &Options::default())?;
+    if args.content {
+        let removed = ledger.forget(args.before.ms(now_ms))?;
+        if ui.json {
+            return ui.object(&json!({ "removed": removed }));
+        }
+        return ui.line(format_args!("the content of {} calls was removed", count(removed)));
+    }
+    let pruned = ledger.prune(args.before.ms(now_ms), now_ms)?;
     if ui.json {
         return ui.object(&json!({ "removed": pruned.rows, "base": anchor(&pruned.base) }));
     }

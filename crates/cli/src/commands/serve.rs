@@ -1,6 +1,7 @@
 //! `ingle serve`: models behind the HTTP APIs of OpenAI, Anthropic and Ollama.
 
 mod adapters;
+mod content;
 pub(super) mod gateway;
 mod models;
 mod ops;

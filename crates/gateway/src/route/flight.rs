@@ -14,7 +14,7 @@ use ingle_protocol::{
     Timings, Usage,
 };
 
-use super::{Held, Way, broken, keep, refusal};
+use super::{Held, Said, Way, broken, keep, refusal};
 use crate::budget::{Amount, Refusal};
 use crate::policy::{self, Choice, Over};
 use crate::privacy::{Redaction, Restorer};
@@ -34,6 +34,8 @@ struct Flight {
     announced: bool,
     sink: Option<Sink>,
     restorer: Option<Restorer>,
+    /// What the caller was told, where the book wants to know.
+    said: Option<Said>,
     /// Whether anything of an answer was told: then nobody else is asked.
     told: bool,
     gone: bool,
@@ -74,6 +76,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         announced: false,
         sink: Some(sink),
         restorer: None,
+        said: way.book.wants_content().then(Said::default),
         told: false,
         gone: false,
         call: None,
@@ -227,10 +230,17 @@ impl Flight {
     /// Hands an event on, restored.
     fn deliver(&mut self, event: Event) -> ControlFlow<()> {
         self.told = true;
+        let said = &mut self.said;
         let Some(sink) = &mut self.sink else { return ControlFlow::Break(()) };
+        let mut tell = |event: Event| {
+            if let Some(said) = said {
+                said.hear(&event);
+            }
+            sink(event)
+        };
         match &mut self.restorer {
-            Some(restorer) => restorer.event(event).into_iter().try_for_each(sink),
-            None => sink(event),
+            Some(restorer) => restorer.event(event).into_iter().try_for_each(tell),
+            None => tell(event),
         }
     }
 }
@@ -517,7 +527,14 @@ fn conclude(flight: &Shared, outcome: Result<Receipt, Fault>) {
         None => last.push(end),
     }
     let call = it.call.take();
+    let said = it.said.take().map(|mut said| {
+        last.iter().for_each(|event| said.hear(event));
+        (it.request.clone(), said)
+    });
     drop(it);
+    if let Some((request, said)) = said {
+        way.book.content(&entry, &request, &said);
+    }
     let kept = Box::new(move |kept: Result<(), Fault>| {
         if let Err(fault) = kept {
             match last.last_mut() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ingle_ledger::{By, Error, Ledger, Place, Reserved, Spend, Verdict};
+use ingle_ledger::{By, Error, Identities, Kept, Ledger, Place, Reserved, Spend, Verdict};
 use ingle_protocol::{Cost, End, Entry};
 
 use crate::support::{DAY, all, entry, is_whole, open, reader};
@@ -19,6 +19,7 @@ pub(crate) const PROMISES: &[Promise] = &[
     ("sums", sums_are_exact),
     ("old", old_rows_go_and_the_chain_stays),
     ("strange", strange_names_are_kept),
+    ("content", content_goes_and_the_chain_stays),
     ("absent", what_is_not_there_is_not_made_by_reading),
 ];
 
@@ -264,6 +265,38 @@ fn strange_names_are_kept(place: &Place) {
     assert!(is_whole(place));
     let spend = reader(place).spend(By::Key, 0, u64::MAX).expect("sums of huge numbers are sums");
     assert_eq!(spend.len(), strange.len());
+}
+
+fn content_goes_and_the_chain_stays(place: &Place) {
+    let keys = Identities::read("a key", &Identities::make()).expect("is a key");
+    let ledger = open(place);
+    for (id, at_ms) in [("a", DAY), ("b", DAY + 1), ("c", DAY + 2)] {
+        begin(&ledger, &entry(id, 9)).expect("is announced");
+        let sealed = keys.recipients().seal(format!("words of {id}").as_bytes());
+        let kept = ledger.content(id, at_ms, sealed.expect("is encrypted"));
+        end(&ledger, &entry(id, 7)).expect("is ended");
+        kept.expect("is sent").wait().expect("is kept");
+    }
+    let words = |id: Option<&str>| {
+        let mut reader = reader(place);
+        let open = |kept: ingle_ledger::Result<Kept>| {
+            let kept = kept.expect("is read");
+            let words = String::from_utf8(keys.open(&kept.sealed).expect("is opened"));
+            (kept.id, words.expect("is text"))
+        };
+        reader.contents(id).map(open).collect::<Vec<_>>()
+    };
+    let row = |id: &str| (id.to_owned(), format!("words of {id}"));
+    assert_eq!(words(None), [row("a"), row("b"), row("c")]);
+    assert_eq!(words(Some("b")), [row("b")]);
+    assert_eq!(all(place).len(), 3, "content is no call");
+    assert!(is_whole(place));
+    assert_eq!(ledger.forget(DAY + 1), Ok(1));
+    assert_eq!(words(None), [row("b"), row("c")]);
+    assert!(is_whole(place) && all(place).len() == 3, "only the words are gone");
+    ledger.prune(u64::MAX, 5).expect("is written");
+    assert_eq!(words(None), []);
+    assert!(is_whole(place));
 }
 
 fn what_is_not_there_is_not_made_by_reading(place: &Place) {

@@ -1,7 +1,7 @@
 //! That a change of anything in a ledger's file shows, and where: each row is SQL by somebody who
 //! can write to the file, and what is found.
 
-use ingle_ledger::{Anchor, Broken, Fault, Place, Verdict};
+use ingle_ledger::{Anchor, Broken, Fault, Identities, Place, Verdict};
 use rusqlite::Connection;
 
 use crate::support::{Folder, entry, open, reader};
@@ -121,6 +121,35 @@ fn the_ends_are_held() {
                   (SELECT hash FROM ledger_entries WHERE seq = 2); \
                   DELETE FROM ledger_entries WHERE seq <= 2";
     check(behead, broken(2, Fault::Beheaded));
+}
+
+#[test]
+fn content_is_held_and_may_go() {
+    let check = |sql: &str, expect: Option<Fault>| {
+        let folder = Folder::new("content");
+        let ledger = open(&folder.place());
+        let keys = Identities::read("a key", &Identities::make()).expect("is a key");
+        for id in ["a", "b"] {
+            let sealed = keys.recipients().seal(id.as_bytes()).expect("is encrypted");
+            drop(ledger.content(id, 1, sealed).expect("is sent"));
+            ledger.note(&entry(id, 1)).expect("is sent").wait().expect("is written");
+        }
+        drop(ledger);
+        let Place::File(path) = folder.place() else { unreachable!() };
+        let connection = Connection::open(path).expect("opens");
+        connection.execute_batch(sql).expect("is SQL");
+        match (reader(&folder.place()).verify(None).expect("is read"), expect) {
+            (Verdict::Whole(whole), None) => assert_eq!(whole.rows, 4, "{sql}"),
+            (Verdict::Broken(found), Some(fault)) => assert_eq!(found.fault, fault, "{sql}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    };
+    check("", None);
+    check("DELETE FROM ledger_content", None);
+    check("UPDATE ledger_content SET content = x'00' WHERE seq = 1", Some(Fault::Content));
+    let other = "UPDATE ledger_content SET content = \
+                 (SELECT content FROM ledger_content WHERE seq = 1) WHERE seq = 3";
+    check(other, Some(Fault::Content));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! other. Absent: what any of them does.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Context;
@@ -14,15 +14,16 @@ use ingle_gateway::budget::{
 use ingle_gateway::policy::{self, Table};
 use ingle_gateway::remote::World;
 use ingle_gateway::remote::net::{Net, Proxy};
-use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts};
+use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts, Said};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
-use ingle_ledger::{Durability, Ledger, Options, Place, Reserved, Ticket};
+use ingle_ledger::{Durability, Ledger, Options, Place, Recipients, Reserved, Ticket};
 use ingle_model::pull::Store;
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
 };
 
 use super::super::ledger::now_ms;
+use super::content;
 use super::spending::{self, Step};
 use crate::ui::{self, Usage};
 
@@ -58,6 +59,12 @@ pub(crate) struct GatewayArgs {
     /// the program's end, whatever that is
     #[arg(long)]
     pub(super) ledger_sync: bool,
+
+    /// Keep what each call asked and got, too, encrypted for this recipient: a public key of age's
+    /// (age1…), or a file of such keys. May be given several times; each of them can read it, this
+    /// server cannot. `ingle audit key` makes a key, `ingle audit content` reads
+    #[arg(long, value_name = "RECIPIENT", conflicts_with = "no_ledger")]
+    pub(super) ledger_content: Vec<String>,
 }
 
 impl GatewayArgs {
@@ -122,6 +129,7 @@ pub(crate) struct Door {
     args: GatewayArgs,
     ledger: Option<Arc<Ledger>>,
     shared: Option<Arc<Redis>>,
+    recipients: Option<Recipients>,
     handle: tokio::runtime::Handle,
     /// What holds, or will as soon as there is a gateway.
     held: Mutex<Held>,
@@ -136,6 +144,7 @@ impl Door {
         folder: Option<&Path>,
         handle: tokio::runtime::Handle,
     ) -> anyhow::Result<Self> {
+        let recipients = content::recipients(&args.ledger_content)?;
         let ledger = args.open(folder)?.map(Arc::new);
         let shared = args.budgets.as_ref().map(Redis::open).transpose()?.map(Arc::new);
         let (table, version) = policy_of(&args)?;
@@ -145,7 +154,7 @@ impl Door {
         let held = Held::new(table, version, handle.clone(), world)
             .map_err(|fault| Usage(fault.to_string()))?;
         let (held, gateway) = (Mutex::new(held), OnceLock::new());
-        Ok(Self { args, ledger, shared, handle, held, gateway })
+        Ok(Self { args, ledger, shared, recipients, handle, held, gateway })
     }
 
     /// Who keeps what keys use in a minute, where that is shared as budgets are.
@@ -193,7 +202,7 @@ impl Door {
             Some(ledger) => {
                 let step = Step::before(store, self.shared.is_some(), self.handle.clone());
                 let step = Arc::new(step);
-                let pages = Pages::new(ledger, &step);
+                let pages = Pages::new(ledger, &step, self.recipients.clone());
                 (step as _, Arc::new(pages))
             }
             None => (store, Arc::new(Forgetful)),
@@ -233,11 +242,27 @@ impl Door {
 pub(super) struct Pages {
     ledger: Arc<Ledger>,
     step: Arc<Step>,
+    /// For whom content is kept, where it is.
+    recipients: Option<Recipients>,
+    /// Contents that could not be kept.
+    unsealed: AtomicU64,
 }
 
 impl Pages {
-    pub(super) fn new(ledger: &Arc<Ledger>, step: &Arc<Step>) -> Self {
-        Self { ledger: Arc::clone(ledger), step: Arc::clone(step) }
+    pub(super) fn new(
+        ledger: &Arc<Ledger>,
+        step: &Arc<Step>,
+        recipients: Option<Recipients>,
+    ) -> Self {
+        let (ledger, step) = (Arc::clone(ledger), Arc::clone(step));
+        Self { ledger, step, recipients, unsealed: AtomicU64::new(0) }
+    }
+}
+
+/// Says the first time, the second, the fourth, and so on, so that an outage is a few lines.
+fn warn_of(what: &str, count: u64, why: &dyn std::fmt::Display) {
+    if count.is_power_of_two() {
+        ui::warn(&format!("{what} ({count} so far): {why}"));
     }
 }
 
@@ -267,7 +292,51 @@ impl Book for Pages {
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
-        tell(self.ledger.note(entry), kept);
+        let ledger = Arc::clone(&self.ledger);
+        let told: Kept = Box::new(move |outcome| {
+            if let Err(fault) = &outcome {
+                let what = "a call that stayed on this machine has no receipt";
+                warn_of(what, ledger.missed().calls, &fault.message);
+            }
+            kept(outcome);
+        });
+        tell(self.ledger.note(entry), told);
+    }
+
+    fn wants_content(&self) -> bool {
+        self.recipients.is_some()
+    }
+
+    fn content(&self, entry: &Entry, request: &Request, said: &Said) {
+        let Some(recipients) = &self.recipients else { return };
+        let sealed = content::seal(recipients, entry, request, said);
+        // Its ticket is not waited for: that of the call's end comes behind it.
+        let kept = sealed.and_then(|it| self.ledger.content(&entry.id, entry.at_ms, it)).map(drop);
+        if let Err(error) = kept {
+            let count = self.unsealed.fetch_add(1, Ordering::Relaxed) + 1;
+            warn_of("what a call asked and got is not kept", count, &error);
+        }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let counter = |name, help, value: u64| Metric {
+            name,
+            help,
+            counter: true,
+            model: None,
+            value: value as f64,
+        };
+        let missed = counter(
+            "ingle_ledger_missed_calls_total",
+            "Calls that stayed on this machine and could not be kept in the ledger.",
+            self.ledger.missed().calls,
+        );
+        let unsealed = counter(
+            "ingle_ledger_missed_contents_total",
+            "Calls whose encrypted content could not be kept in the ledger.",
+            self.unsealed.load(Ordering::Relaxed),
+        );
+        vec![missed, unsealed]
     }
 }
 

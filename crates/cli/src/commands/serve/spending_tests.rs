@@ -308,7 +308,7 @@ mod lives {
             let fuse = Arc::new(Fuse(AtomicI64::new(steps)));
             let reach = Reach { fuse: Arc::clone(&fuse), shared: Arc::clone(shared) };
             let step = Arc::new(Step::before(Arc::new(reach), false, handle.clone()));
-            let pages = Pages::new(&ledger, &step);
+            let pages = Pages::new(&ledger, &step, None);
             let table = Table::read("policy.toml", policy).expect("a policy");
             let world = World::new(Arc::new(Net::new(None)));
             let held = Held::new(table, "1".to_owned(), handle.clone(), world);
