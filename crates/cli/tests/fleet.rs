@@ -171,7 +171,7 @@ fn models_are_managed_by_name() {
     until(|| card(&server, "qwen2")["status"] == "unloaded");
     let tokens = server.ask("POST", "/tokenize", r#"{"model":"qwen2","prompt":"abc"}"#);
     assert_eq!(tokens.json()["count"], 3, "loaded for that: {}", tokens.body);
-    let unknown = |Reply { status, body }: Reply| {
+    let unknown = |Reply { status, body, .. }: Reply| {
         assert_eq!(status, 404, "{body}");
         assert!(body.contains("qwen2, qwen3"), "{body}");
     };

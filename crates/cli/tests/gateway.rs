@@ -195,6 +195,7 @@ fn what_may_leave_does_without_what_is_nobody_elses_business() {
     let text = "Write to jane.doe@example.com, not to +49 30 901820.";
     let said = server.ask("POST", "/v1/chat/completions", &chat(text, false));
     assert_eq!(said.status, 200, "{}", said.body);
+    let id = said.header("x-request-id");
     let said = said.json();
     assert_eq!(said["choices"][0]["message"]["content"], text);
     // 100 tokens at 1 and 100 at 10 micro-dollars.
@@ -225,6 +226,9 @@ fn what_may_leave_does_without_what_is_nobody_elses_business() {
 
     let whole = run(&["audit", "verify", "--json", "--ledger", &place.ledger()]);
     assert_eq!(whole.json()["rows"], 2, "{whole:?}");
+    // An answer's id is its entry's.
+    let shown = run(&["audit", "show", &id, "--ledger", &place.ledger()]);
+    assert!(shown.out.contains("far/m"), "{shown:?}");
     let cost = run(&["cost", "--json", "--ledger", &place.ledger()]);
     assert!(cost.out.contains("2200"), "{cost:?}");
 }

@@ -82,6 +82,32 @@ fn chats_are_handed_on() {
 }
 
 #[test]
+fn a_chat_that_tells_no_usage_has_its_receipt_where_its_last_choice_ends() {
+    let (word, end) = (r#"{"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#, |at: u32| {
+        format!(r#"{{"choices":[{{"index":{at},"delta":{{}},"finish_reason":"stop"}}]}}"#)
+    });
+    let told = |data: &str| format!("data: {data}\n\n");
+    let last = |at: u32| told(&end(at).replace("}]}", "}],\"ingle\":R}"));
+    let usage = r#"{"choices":[],"usage":{"total_tokens":3}}"#;
+    let check = |extra: &str, events: &[&str], expect: &[String]| {
+        assert_eq!(written(chat(extra), events), expect.concat(), "{extra} {events:?}");
+    };
+    let (first, second) = (end(0), end(1));
+    let stream = r#","stream":true"#;
+    let done = told("[DONE]");
+    check(stream, &[word, &first, usage, "[DONE]"], &[told(word), last(0), done.clone()]);
+    check(stream, &[word, &first], &[told(word), last(0)]);
+    // Of several choices, those that go on are not kept waiting.
+    let all = [&first, word, &second, "[DONE]"];
+    let expect = [told(&first), told(word), last(1), done.clone()];
+    check(stream, &all.map(|it| &it[..]), &expect);
+    // Where the usage is told, it is there.
+    let asked = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    let whole = told(r#"{"choices":[],"usage":{"total_tokens":3},"ingle":R}"#);
+    check(asked, &[&first, usage, "[DONE]"], &[told(&first), whole, done]);
+}
+
+#[test]
 fn messages_are_handed_on() {
     let events = [
         r#"{"type":"message_start","message":{"model":"real","id":"msg_9"}}"#,

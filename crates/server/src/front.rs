@@ -85,7 +85,7 @@ pub(crate) async fn pass(
     let mut owner = None;
     let admitted = admit(&state, route.as_deref(), &request).and_then(|who| {
         owner = who.map(|who| {
-            let origin = origin::of(&who, &request, &wanted);
+            let origin = origin::of(&who, &request, &wanted, called(&request, &id));
             who.on(visit.clone(), origin)
         });
         let needs = owner.as_ref().map(|owner| allow(owner, route.as_deref(), request.method()));
@@ -209,6 +209,14 @@ pub(crate) fn host_name(host: &str) -> &str {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     }
+}
+
+/// What a call is known as in the ledger: as its answer's id says, unless its caller chose that,
+/// who may choose the same one twice.
+fn called(request: &Request, id: &HeaderValue) -> String {
+    let chosen = request.headers().get(&REQUEST_ID) == Some(id);
+    let own = id.to_str().ok().filter(|_| !chosen);
+    own.map_or_else(fresh_id, str::to_owned)
 }
 
 /// The caller's id where it is a sensible one, a fresh one elsewhere.

@@ -16,8 +16,8 @@ static WORKSPACE: HeaderName = HeaderName::from_static("x-ingle-workspace");
 /// The longest value of a header that is told of, in bytes; a longer one is told up to there.
 const VALUE_MAX: usize = 256;
 
-/// Where this request comes from.
-pub(crate) fn of(owner: &Owner, request: &Request, wanted: &Wanted) -> Origin {
+/// Where this request, known by this id, comes from.
+pub(crate) fn of(owner: &Owner, request: &Request, wanted: &Wanted, id: String) -> Origin {
     let header = |name: &str| {
         let values = request.headers().get_all(name).iter();
         let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -26,7 +26,7 @@ pub(crate) fn of(owner: &Owner, request: &Request, wanted: &Wanted) -> Origin {
     };
     let headers = wanted.headers.iter().filter(|name| request.headers().contains_key(*name));
     Origin {
-        id: crate::front::fresh_id(),
+        id,
         at_ms: now_ms(),
         path: request.uri().path().to_owned(),
         workspace: header(WORKSPACE.as_str()),

@@ -43,9 +43,17 @@ pub(crate) fn serve(arguments: &[&str]) -> Command {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: String,
+    head: String,
 }
 
 impl Reply {
+    /// A header's value; of any letters' case, as its name is.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.unwrap_or_else(|| panic!("no {name}: {}", self.head)).1.to_owned()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -167,5 +175,6 @@ fn rest(reader: &mut BufReader<TcpStream>) -> Reply {
     reader.read_to_string(&mut text).expect("UTF-8");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Reply { status: status.expect("a status"), body: body.to_owned() }
+    let status = status.expect("a status");
+    Reply { status, body: body.to_owned(), head: head.to_owned() }
 }

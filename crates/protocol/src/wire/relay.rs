@@ -27,6 +27,8 @@ pub(super) struct Passing {
 enum What {
     /// It goes on at once.
     Plain,
+    /// A choice ends: nothing but marks may come behind it.
+    Finish,
     /// What the answer took, in an event of its own.
     Usage,
     /// Only marks come behind it: it waits for the receipt.
@@ -39,6 +41,7 @@ pub(super) static CHAT: Passing = Passing {
     what: |data| match (splice::get(data, &["choices"]), splice::get(data, &["usage"])) {
         _ if data.trim() == "[DONE]" => What::Last,
         (Some("[]"), Some(usage)) if usage != "null" => What::Usage,
+        (Some(choices), _) if finishes(choices) => What::Finish,
         _ => What::Plain,
     },
     frame: |data| sse(None, &line(data)),
@@ -74,6 +77,14 @@ pub(super) static OLLAMA: Passing = Passing {
     frame: |data| format!("{}\n", line(data)),
 };
 
+/// Whether one of a chunk's choices ends with it.
+fn finishes(choices: &str) -> bool {
+    // Nothing is read that cannot be meant: most chunks have `null` there, or nothing.
+    choices.contains("finish_reason")
+        && serde_json::from_str::<Vec<serde_json::Value>>(choices)
+            .is_ok_and(|all| all.iter().any(|choice| choice["finish_reason"].is_string()))
+}
+
 /// An event named as its type.
 fn named(data: &str) -> String {
     let name = splice::get(data, &["type"]).and_then(|text| serde_json::from_str(text).ok());
@@ -96,6 +107,8 @@ pub(super) struct Relay {
     usage: bool,
     on: bool,
     held: Vec<String>,
+    /// Whether all that is held back might have been the last.
+    perhaps: bool,
 }
 
 /// What became of an event.
@@ -112,7 +125,7 @@ impl Relay {
     /// For an answer by `model`, as its caller knows it.
     pub(super) fn new(passing: &'static Passing, model: &str, streamed: bool) -> Self {
         let (model, held) = (model.to_owned(), Vec::new());
-        Self { passing, model, streamed, usage: true, on: false, held }
+        Self { passing, model, streamed, usage: true, on: false, held, perhaps: false }
     }
 
     /// The same for a stream whose caller asked for its usage, or not.
@@ -140,14 +153,23 @@ impl Relay {
             self.held = vec![data];
             return String::new();
         }
-        match (self.passing.what)(&data) {
-            What::Usage if !self.usage => String::new(),
-            What::Plain if self.held.is_empty() => (self.passing.frame)(&data),
-            _ => {
-                self.held.push(data);
-                if self.held.len() > BEHIND_MAX { self.flush() } else { String::new() }
-            }
+        let what = (self.passing.what)(&data);
+        if what == What::Usage && !self.usage {
+            return String::new();
         }
+        // Other choices go on, or end later.
+        let was_not = self.perhaps && matches!(what, What::Plain | What::Finish);
+        let mut out = if was_not { self.flush() } else { String::new() };
+        if what == What::Plain && self.held.is_empty() {
+            out += &(self.passing.frame)(&data);
+            return out;
+        }
+        self.perhaps = what == What::Finish;
+        self.held.push(data);
+        if self.held.len() > BEHIND_MAX {
+            out += &self.flush();
+        }
+        out
     }
 
     fn renamed(&self, data: &str) -> String {
@@ -162,6 +184,7 @@ impl Relay {
 
     fn flush(&mut self) -> String {
         let held = std::mem::take(&mut self.held);
+        self.perhaps = false;
         if !self.streamed {
             return held.concat();
         }
@@ -171,7 +194,8 @@ impl Relay {
     /// What was held back, with a receipt where there is room for it.
     fn end(&mut self, receipt: &Receipt) -> String {
         let place = if self.streamed { self.passing.receipt } else { &["ingle"] };
-        if let Some(last) = self.held.first_mut() {
+        let usage = self.held.iter().position(|data| (self.passing.what)(data) == What::Usage);
+        if let Some(last) = self.held.get_mut(usage.unwrap_or(0)) {
             let told = splice::set(last, place, &receipt::write(receipt));
             *last = told.unwrap_or_else(|| std::mem::take(last));
         }
