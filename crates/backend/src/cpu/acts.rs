@@ -52,8 +52,8 @@ const _: () = assert!(size_of::<Bytes>() <= 64 && size_of::<ByteScale>() <= size
 pub(crate) struct Acts {
     /// `[row][col]`
     x: Vec<f32>,
-    /// `[part of 64 rows][block][row]` of 32 high bytes and 32 low bytes; or, where activations have
-    /// one byte, `[8 rows][block][row]` of [`Bytes`].
+    /// `[part of 64 rows][block][row]` of 32 high bytes and 32 low bytes; or, where activations
+    /// have one byte, `[8 rows][block][row]` of [`Bytes`].
     lines: Vec<Line>,
     /// The same of [`Scale`] or [`ByteScale`].
     scales: Vec<Scale>,

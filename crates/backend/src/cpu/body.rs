@@ -165,8 +165,8 @@ pub(super) unsafe fn gated<S: Simd>(act: Activation, gate: S::Floats, up: S::Flo
     }
 }
 
-/// `x · Φ(x)`, where `Φ(x) - 1/2` is `x` times a quotient of polynomials of `x²`, which are those with
-/// the least error (1.6e-8) up to where Φ is 0 or 1 in 32 bits. Within 1e-7 of `|x|`.
+/// `x · Φ(x)`, where `Φ(x) - 1/2` is `x` times a quotient of polynomials of `x²`, which are those
+/// with the least error (1.6e-8) up to where Φ is 0 or 1 in 32 bits. Within 1e-7 of `|x|`.
 #[inline(always)]
 unsafe fn gelu<S: Simd>(x: S::Floats) -> S::Floats {
     const MOST: f32 = 5.4;

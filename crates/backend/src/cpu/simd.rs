@@ -108,8 +108,8 @@ pub(crate) trait Simd: Copy {
         }
         sums
     }
-    /// Rounds 32 floats (of at most 127, ties to even; NaN counts as any integer) and writes them as
-    /// signed bytes. Returns their sum.
+    /// Rounds 32 floats (of at most 127, ties to even; NaN counts as any integer) and writes them
+    /// as signed bytes. Returns their sum.
     #[inline(always)]
     unsafe fn bytes(v: [Self::Floats; 2], to: *mut i8) -> i32 {
         let mut sum = 0;

@@ -129,10 +129,10 @@ impl Simd for Avx512 {
                 pairs[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
             }
             // Quarter `q` of vector `4i + k` of these has column `4q + k` of rows `4i..4i + 4`.
-            let pairs = pairs.map(|v| _mm512_castps_pd(v));
             for i in 0..4 {
                 for k in 0..2 {
-                    let (a, b) = (pairs[4 * i + k], pairs[4 * i + k + 2]);
+                    let a = _mm512_castps_pd(pairs[4 * i + k]);
+                    let b = _mm512_castps_pd(pairs[4 * i + k + 2]);
                     fours[4 * i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
                     fours[4 * i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
                 }

@@ -100,7 +100,7 @@ fn shares(stages: &[Range<usize>], clocks: &[Clock]) -> Vec<OpTime> {
 /// How many barriers stand within each op.
 fn barriers(cpu: &Cpu, graph: &Graph, tokens: usize, samples: usize) -> Vec<usize> {
     let within = |op: &Op| match op {
-        Op::Attend(_) => 1,
+        Op::Attend(a) => usize::from(a.causal),
         Op::Experts(_) => 1 + usize::from(tokens > PRIVATE_ROWS),
         Op::MatMul { x, .. } => {
             let kind = cpu.buffers[width_of(*x).0 as usize].rows;
