@@ -331,8 +331,8 @@ fn what_is_spent_is_never_more_than_may_be() {
     assert_eq!(echo.heard().len(), 2);
 }
 
-/// A response that is not to be kept goes to OpenAI's server with its own bytes, and comes back with
-/// all that is in it; one that is to be kept here is this server's own.
+/// A response that is not to be kept goes to OpenAI's server with its own bytes, and comes back
+/// with all that is in it; one that is to be kept here is this server's own.
 #[test]
 fn a_response_is_passed_on_unless_it_is_kept_here() {
     let (echo, place) = (Echo::start(), Place::new("responses"));

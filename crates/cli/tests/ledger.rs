@@ -1,5 +1,5 @@
-//! `ingle cost` and `ingle audit` as their users meet them, over a ledger of a few calls; and what a
-//! server leaves in one of the words that were said, where that is wanted.
+//! `ingle cost` and `ingle audit` as their users meet them, over a ledger of a few calls; and what
+//! a server leaves in one of the words that were said, where that is wanted.
 
 mod support;
 

@@ -137,8 +137,8 @@ pub trait Provider: Send + Sync {
         Ok(self.models().into_iter().find(|card| name.is_empty() || card.name == name))
     }
 
-    /// What [`Provider::find`] would say, where that takes no file: the model, or that there is none
-    /// of that name. `None` where it has to be asked. Returns at once.
+    /// What [`Provider::find`] would say, where that takes no file: the model, or that there is
+    /// none of that name. `None` where it has to be asked. Returns at once.
     fn known(&self, _name: &str) -> Option<Option<ModelCard>> {
         None
     }

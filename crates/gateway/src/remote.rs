@@ -267,8 +267,8 @@ impl Remote {
         Ok(Self { shared: Arc::new(state::Shared::new(handle, upstreams, world)?) })
     }
 
-    /// The same with other providers. What was learnt of those whose settings are what they were goes
-    /// with them: how they are, what they answer now, connections.
+    /// The same with other providers. What was learnt of those whose settings are what they were
+    /// goes with them: how they are, what they answer now, connections.
     ///
     /// # Errors
     /// As [`Remote::new`] has them.

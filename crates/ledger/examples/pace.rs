@@ -1,5 +1,6 @@
-//! What a call waits for its ledger at a steady pace, and what memory many calls take: for people to
-//! measure on their machine, since tests assert no times. Absent: HTTP, and calls that do anything.
+//! What a call waits for its ledger at a steady pace, and what memory many calls take: for people
+//! to measure on their machine, since tests assert no times. Absent: HTTP, and calls that do
+//! anything.
 //!
 //! `pace FOLDER [SECONDS] [RATE] [power]` begins and ends so many calls a second, each ended while
 //! others are open, and tells how long it took until each announcement and each end was kept.

@@ -321,7 +321,10 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(writer) = self.writer.take() {
+        // What is told on the writer's own thread may hold the ledger last; that thread cannot wait
+        // for itself, and ends by itself.
+        let other = |it: &JoinHandle<()>| it.thread().id() != std::thread::current().id();
+        if let Some(writer) = self.writer.take().filter(other) {
             // It panicked, then, and every ticket has said so.
             let _ = writer.join();
         }

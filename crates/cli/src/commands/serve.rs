@@ -257,8 +257,8 @@ pub(crate) fn run(_: Args, ui: &mut Ui) -> anyhow::Result<()> {
 
 /// Threads that serve requests, of so many cores. A model of this machine computes on all of them,
 /// and its threads wait for one another, so that each which has to make way holds up all: then few
-/// serve, which is enough to hand tokens on. Where nothing is computed here the cores are theirs; on
-/// one core a second thread would do nothing but take turns.
+/// serve, which is enough to hand tokens on. Where nothing is computed here the cores are theirs;
+/// on one core a second thread would do nothing but take turns.
 fn serving_threads(no_local: bool, cores: usize) -> usize {
     cores.clamp(1, if no_local { SERVING_MAX } else { SERVING_BESIDE_MODELS })
 }

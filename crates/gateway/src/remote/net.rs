@@ -126,8 +126,8 @@ impl fmt::Debug for Net {
 }
 
 impl Net {
-    /// Connections whose TLS trusts whom this system trusts. That is read, and what is wrong with it
-    /// told, when a connection first wants it.
+    /// Connections whose TLS trusts whom this system trusts. That is read, and what is wrong with
+    /// it told, when a connection first wants it.
     pub fn new(proxy: Option<Proxy>) -> Self {
         Self { tls: Arc::default(), proxy: proxy.map(Arc::new) }
     }

@@ -294,7 +294,7 @@ fn no_room(flight: &Shared, refusal: &Refusal) -> Fault {
 
 /// Has this machine answer.
 fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
-    let request = {
+    let (request, others) = {
         let mut it = lock(flight);
         it.restorer = None;
         let most = choice.max_tokens.and_then(|most| u32::try_from(most).ok());
@@ -304,7 +304,8 @@ fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
         };
         let model = choice.candidate.model.clone();
         let left = it.time_left()?.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
-        Request { model, max_tokens, timeout_ms: left, ..it.request.clone() }
+        let request = Request { model, max_tokens, timeout_ms: left, ..it.request.clone() };
+        (request, it.left.len())
     };
     let told = Arc::clone(flight);
     let sink: Sink = Box::new(move |event| match event {
@@ -319,14 +320,17 @@ fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
         event => lock(&told).deliver(event),
     });
     let call = way.local.send(request, sink)?;
-    take(flight, call);
+    take(flight, others, call);
     Ok(())
 }
 
 /// The call that a flight is now, unless its caller went away meanwhile.
-fn take(flight: &Shared, call: Call) {
+///
+/// It may have failed already, and the next one be under way on another thread, whose call is not
+/// to be given up for this one's: `left` are those who were left to ask when this one was asked.
+fn take(flight: &Shared, left: usize, call: Call) {
     let mut it = lock(flight);
-    let over = it.gone || it.sink.is_none();
+    let over = it.gone || it.sink.is_none() || it.left.len() != left;
     let call = if over { Some(call) } else { it.call.replace(call) };
     drop(it);
     drop(call);
@@ -449,7 +453,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
         return Err(Fault::ours("the caller went away"));
     }
     let (way, held) = (Arc::clone(&it.way), Arc::clone(&it.held));
-    let left = it.time_left()?;
+    let (left, others) = (it.time_left()?, it.left.len());
     let id = held_as(&it.entry.id, choice);
     drop(it);
     if !choice.claims.is_empty() {
@@ -481,7 +485,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
             }
         }),
     );
-    take(flight, call);
+    take(flight, others, call);
     Ok(())
 }
 

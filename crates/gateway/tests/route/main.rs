@@ -1,6 +1,6 @@
 //! A whole gateway, with scripts for this machine and for providers elsewhere: who is asked in the
-//! end, what is spent, and what is kept of it. Absent: what a policy decides, which has tests of its
-//! own.
+//! end, what is spent, and what is kept of it. Absent: what a policy decides, which has tests of
+//! its own.
 
 mod calls;
 mod house;

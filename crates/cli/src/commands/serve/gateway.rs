@@ -292,9 +292,10 @@ impl Book for Pages {
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
-        let ledger = Arc::clone(&self.ledger);
+        // Told on the ledger's own thread, which is not to keep the ledger alive.
+        let ledger = Arc::downgrade(&self.ledger);
         let told: Kept = Box::new(move |outcome| {
-            if let Err(fault) = &outcome {
+            if let (Err(fault), Some(ledger)) = (&outcome, ledger.upgrade()) {
                 let what = "a call that stayed on this machine has no receipt";
                 warn_of(what, ledger.missed().calls, &fault.message);
             }
