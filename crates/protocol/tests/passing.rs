@@ -100,7 +100,7 @@ fn a_chat_that_tells_no_usage_has_its_receipt_where_its_last_choice_ends() {
     // Of several choices, those that go on are not kept waiting.
     let all = [&first, word, &second, "[DONE]"];
     let expect = [told(&first), told(word), last(1), done.clone()];
-    check(stream, &all.map(|it| &it[..]), &expect);
+    check(stream, &all, &expect);
     // Where the usage is told, it is there.
     let asked = r#","stream":true,"stream_options":{"include_usage":true}"#;
     let whole = told(r#"{"choices":[],"usage":{"total_tokens":3},"ingle":R}"#);
