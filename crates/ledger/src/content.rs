@@ -1,7 +1,7 @@
 //! What is asked and answered, encrypted as age files (<https://age-encryption.org/v1>) for those
-//! who may read it: keys that begin with `age1` close, keys that begin with `AGE-SECRET-KEY-1` open.
-//! Who writes a ledger needs the first kind alone. Absent: where the bytes are kept, and what they
-//! say.
+//! who may read it: keys that begin with `age1` close, keys that begin with `AGE-SECRET-KEY-1`
+//! open. Who writes a ledger needs the first kind alone. Absent: where the bytes are kept, and what
+//! they say.
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -252,8 +252,8 @@ impl Ledger {
         self.ask(|reply| Work::Prune { before_ms, now_ms, reply })
     }
 
-    /// Removes what calls before `before_ms` asked and got, and leaves their entries; returns of how
-    /// many it was.
+    /// Removes what calls before `before_ms` asked and got, and leaves their entries; returns of
+    /// how many it was.
     ///
     /// # Errors
     /// Where that cannot be written.

@@ -15,7 +15,8 @@
 //! - What leaves the machine is never dropped: who announces and ends calls faster than the disk
 //!   waits, for five seconds at most. Where it cannot be written, the tickets say so, and nothing
 //!   more can be announced until it can: no receipt, no call.
-//! - What stayed on the machine never waits for room: where it cannot be kept, the ledger says, in a
+//! - What stayed on the machine never waits for room: where it cannot be kept, the ledger says, in
+//! a
 //!   row of the chain, how many such calls it misses ([`Missed`]), as soon as it can be written
 //!   again.
 //! - A row's hash is SHA-256 of the hash before it and of its own text. [`Reader::verify`] finds
@@ -26,11 +27,11 @@
 //! lock. Methods block: call them from threads that may wait.
 //!
 //! What was asked and answered is kept where somebody wants that, encrypted for who may read it
-//! ([`Recipients`]), beside a row of the chain that has its digest. No key that opens it is known to
-//! who writes.
+//! ([`Recipients`]), beside a row of the chain that has its digest. No key that opens it is known
+//! to who writes.
 //!
-//! Absent: who decides calls and what they cost, HTTP, terminals, clocks, and any word of prompts and
-//! answers that could be read here.
+//! Absent: who decides calls and what they cost, HTTP, terminals, clocks, and any word of prompts
+//! and answers that could be read here.
 #![forbid(unsafe_code)]
 
 mod chain;

@@ -1,6 +1,7 @@
 //! The thread that writes: it takes what waits in the queue as one group, commits it, and settles
-//! its tickets. While one group is brought to the disk, the next one gathers. What could not be kept
-//! meanwhile, of calls that stayed here, is said in a row as soon as rows can be written again.
+//! its tickets. While one group is brought to the disk, the next one gathers. What could not be
+//! kept meanwhile, of calls that stayed here, is said in a row as soon as rows can be written
+//! again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};

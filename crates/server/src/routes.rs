@@ -192,9 +192,9 @@ pub(crate) fn begins_at_once(provider: &dyn Provider, card: &ModelCard, asked: &
         && !requests.iter().any(|request| provider.lingers(&card.name, request))
 }
 
-/// Begins an answer: here, where that is soon done, and else off the async threads, since encoding a
-/// long prompt takes milliseconds. If the caller goes away meanwhile, the answer is dropped as soon
-/// as it is there.
+/// Begins an answer: here, where that is soon done, and else off the async threads, since encoding
+/// a long prompt takes milliseconds. If the caller goes away meanwhile, the answer is dropped as
+/// soon as it is there.
 pub(crate) async fn starting<T: Send + 'static>(
     here: bool,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,

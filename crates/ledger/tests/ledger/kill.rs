@@ -1,7 +1,7 @@
-//! What a process that is killed leaves behind: it announces, ends and notes calls in several threads,
-//! as chance has it, and tells the receipt of each that was kept, until it is killed, again and
-//! again, on one ledger. Then the ledger's sum is that of the receipts, to the micro-dollar, and of
-//! the calls without one at their worst.
+//! What a process that is killed leaves behind: it announces, ends and notes calls in several
+//! threads, as chance has it, and tells the receipt of each that was kept, until it is killed,
+//! again and again, on one ledger. Then the ledger's sum is that of the receipts, to the
+//! micro-dollar, and of the calls without one at their worst.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};

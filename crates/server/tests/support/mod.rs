@@ -39,8 +39,9 @@ pub(crate) struct World {
 /// Does what the last message, or the prompt, says: `hold` gives one word and waits until it is
 /// cancelled or released, `silent` waits without a word, `late`, `busy`, `long`, `bug`, `fail`,
 /// `break` and `vanish` fail in their ways, `tiny` is very many pieces, all told before anybody can
-/// read one; anything else is said back word by word. The model `far` is found and not listed: it is
-/// one elsewhere, whose events its tokens do not bound, and begins at once, on the caller's thread.
+/// read one; anything else is said back word by word. The model `far` is found and not listed: it
+/// is one elsewhere, whose events its tokens do not bound, and begins at once, on the caller's
+/// thread.
 pub(crate) struct Script(pub(crate) Arc<World>);
 
 impl Provider for Script {

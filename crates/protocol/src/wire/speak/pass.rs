@@ -12,9 +12,9 @@ use crate::{Fault, Format, Verbatim};
 
 /// A caller's own body with nothing changed but its `model`, which becomes `model`, and, in a
 /// chat's stream, `stream_options.include_usage`, which becomes true, since without it nobody
-/// learns what the answer cost; and a response's `store`, where it is not given, which becomes false:
-/// nobody asked that it be kept elsewhere. All else stays as it was written, byte for byte. (Gemini's
-/// path names the model: its body stays as it is.)
+/// learns what the answer cost; and a response's `store`, where it is not given, which becomes
+/// false: nobody asked that it be kept elsewhere. All else stays as it was written, byte for byte.
+/// (Gemini's path names the model: its body stays as it is.)
 ///
 /// # Errors
 /// Where the body is no JSON object, or one with a key given twice.
