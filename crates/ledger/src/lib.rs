@@ -16,8 +16,7 @@
 //!   waits, for five seconds at most. Where it cannot be written, the tickets say so, and nothing
 //!   more can be announced until it can: no receipt, no call.
 //! - What stayed on the machine never waits for room: where it cannot be kept, the ledger says, in
-//! a
-//!   row of the chain, how many such calls it misses ([`Missed`]), as soon as it can be written
+//!   a row of the chain, how many such calls it misses ([`Missed`]), as soon as it can be written
 //!   again.
 //! - A row's hash is SHA-256 of the hash before it and of its own text. [`Reader::verify`] finds
 //!   the first row that was changed, removed, moved or put in. Who can write to the ledger can cut
