@@ -269,6 +269,10 @@ impl fmt::Debug for Redis {
 }
 
 impl Store for Redis {
+    fn waits(&self) -> bool {
+        true
+    }
+
     /// As [`super::State::reserve`], but an account's time is judged by `now_ms` alone, and no more
     /// than [`SHARED_MAX`] of anything is counted, nor [`SHARED_CLAIMS_MAX`] accounts a call.
     fn reserve(

@@ -15,9 +15,7 @@ pub fn call_of(id: &str) -> &str {
 /// that does not answer returns [`Refusal::Broken`], and nothing is sent then.
 pub trait Store: Send + Sync {
     /// Whether its methods wait for another process or a disk.
-    fn waits(&self) -> bool {
-        true
-    }
+    fn waits(&self) -> bool;
 
     /// Holds an amount in all of these accounts, or in none, as [`State::reserve`] does.
     ///

@@ -160,6 +160,10 @@ pub(crate) struct Raced {
 }
 
 impl Store for Raced {
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn reserve(
         &self,
         id: &str,

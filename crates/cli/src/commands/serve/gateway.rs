@@ -200,7 +200,7 @@ impl Door {
         };
         let (store, book): (Arc<dyn Accounts>, Arc<dyn Book>) = match &self.ledger {
             Some(ledger) => {
-                let step = Step::before(store, self.shared.is_some(), self.handle.clone());
+                let step = Step::before(store, self.handle.clone());
                 let step = Arc::new(step);
                 let pages = Pages::new(ledger, &step, self.recipients.clone());
                 (step as _, Arc::new(pages))

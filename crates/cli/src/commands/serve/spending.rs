@@ -25,8 +25,6 @@ const LOOK: Duration = Duration::from_secs(300);
 /// A store of budgets that is told of what the ledger keeps.
 pub(super) struct Step {
     store: Arc<dyn Store>,
-    /// Whether the store may wait, so that it is not for the ledger's thread.
-    waits: bool,
     handle: tokio::runtime::Handle,
     known: Mutex<Known>,
 }
@@ -48,13 +46,9 @@ struct Ending {
 }
 
 impl Step {
-    /// Before a store; `waits`: whether that asks another program.
-    pub(super) fn before(
-        store: Arc<dyn Store>,
-        waits: bool,
-        handle: tokio::runtime::Handle,
-    ) -> Self {
-        Self { store, waits, handle, known: Mutex::default() }
+    /// Before a store.
+    pub(super) fn before(store: Arc<dyn Store>, handle: tokio::runtime::Handle) -> Self {
+        Self { store, handle, known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -92,7 +86,8 @@ impl Step {
                 }
                 kept(written);
             };
-            match step.waits {
+            // Not on the ledger's thread, where the store may wait.
+            match step.store.waits() {
                 true => drop(handle.spawn_blocking(settle)),
                 false => settle(),
             }
@@ -130,6 +125,10 @@ impl Step {
 }
 
 impl Store for Step {
+    fn waits(&self) -> bool {
+        self.store.waits()
+    }
+
     fn reserve(
         &self,
         id: &str,

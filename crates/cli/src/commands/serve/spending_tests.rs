@@ -40,7 +40,7 @@ impl Scene {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let (store, handle) = (Arc::new(Memory::default()), runtime.handle().clone());
-        let step = Arc::new(Step::before(store, false, handle));
+        let step = Arc::new(Step::before(store, handle));
         Self { step, line: Mutex::default(), told: Arc::default(), _runtime: runtime }
     }
 
@@ -213,6 +213,10 @@ mod lives {
     }
 
     impl Store for Reach {
+        fn waits(&self) -> bool {
+            false
+        }
+
         fn reserve(
             &self,
             id: &str,
@@ -307,7 +311,7 @@ mod lives {
             let ledger = Arc::new(opened(&path, shared));
             let fuse = Arc::new(Fuse(AtomicI64::new(steps)));
             let reach = Reach { fuse: Arc::clone(&fuse), shared: Arc::clone(shared) };
-            let step = Arc::new(Step::before(Arc::new(reach), false, handle.clone()));
+            let step = Arc::new(Step::before(Arc::new(reach), handle.clone()));
             let pages = Pages::new(&ledger, &step, None);
             let table = Table::read("policy.toml", policy).expect("a policy");
             let world = World::new(Arc::new(Net::new(None)));
