@@ -11,8 +11,10 @@ use std::net::TcpStream;
 use std::thread;
 
 use serde_json::{Value, json};
+use support::answers::Good;
+use support::place::Place;
 use support::server::Server;
-use support::upstream::{Asked, Place, Upstream, good, head, well};
+use support::upstream::{Asked, Upstream, Way};
 use support::{run, until};
 
 /// Clients at a time, and what each asks.
@@ -32,38 +34,20 @@ const WAYS: [(&str, bool); 8] = [
 const MODELS: [&str; 5] = ["auto", "a/m", "b/m", "c/m", "back"];
 
 /// What becomes of the requests that come to an upstream, in turns.
-fn misbehave(asked: &Asked, number: usize, socket: &mut TcpStream) {
-    let (kind, text) = good(asked);
-    let length = |text: &str| format!("content-length: {}\r\n", text.len());
-    let whole = |text: &str| format!("{}{text}", head("200 OK", kind, &length(text)));
-    let half = text.floor_char_boundary(text.len() / 2);
-    let empty = |status: &str, more: &str| {
-        format!("{}{{}}", head(status, "application/json", &format!("content-length: 2\r\n{more}")))
-    };
-    let said = match number % 40 {
-        1 => format!("{}{}", head("200 OK", kind, &length(&text)), &text[..half]),
-        4 => whole(&format!("{}{{\"x\": [{}", &text[..half], &text[half..])),
-        7 => format!("{}<html>Welcome.</html>", head("200 OK", "text/html", "")),
-        10 => empty("429 Too Many Requests", "retry-after: 0\r\n"),
-        13 => empty("500 Internal Server Error", ""),
-        16 => "GARBAGE\r\n\r\n".into(),
-        19 => return,
-        21 => {
-            // Without an end, until whoever asked has enough of it.
-            let _ = socket.write_all(head("200 OK", kind, "").as_bytes());
-            while socket.write_all(&b": still here\n\n".repeat(1000)).is_ok() {}
-            return;
-        }
-        22 => {
-            // Nothing more, with the connection open, until the other side closes it.
-            let _ = socket.write_all(head("200 OK", kind, "").as_bytes());
-            let _ = socket.read(&mut [0]);
-            return;
-        }
-        _ => return well(asked, number, socket),
-    };
-    // Who asked may be gone.
-    let _ = socket.write_all(said.as_bytes());
+fn misbehave(_: &Asked, number: usize) -> Way {
+    let good = Good::default();
+    match number % 40 {
+        1 => Way::Cut(good),
+        4 => Way::Malformed(good),
+        7 => Way::Page,
+        10 => Way::Status("429 Too Many Requests", "retry-after: 0\r\n"),
+        13 => Way::Status("500 Internal Server Error", ""),
+        16 => Way::Garbage,
+        19 => Way::Nothing,
+        21 => Way::Endless,
+        22 => Way::Silent(good, 0),
+        _ => Way::Well(good),
+    }
 }
 
 fn policy(urls: &[String]) -> String {
@@ -190,9 +174,10 @@ fn whatever_upstreams_do_each_call_ends_once() {
     let place = Place::new("chaos");
     let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::start(misbehave)).collect();
     let urls: Vec<String> = upstreams.iter().map(|it| it.url.clone()).collect();
-    let (policy, ledger) = (place.write("policy.toml", policy(&urls)), place.path("ledger.sqlite"));
-    let flags = ["--no-local", "--policy", &policy, "--ledger", &ledger];
-    let server = Server::start_with(&flags, &[("PROOF_KEY", "sk-of-nobody")]);
+    place.policy(&policy(&urls));
+    let ledger = place.ledger();
+    let flags = ["--no-local", "--ledger", &ledger];
+    let server = place.start(&flags, &[("PROOF_KEY", "sk-of-nobody")]);
     let address = server.address().to_owned();
     let clients = (0..CLIENTS).map(|number| {
         let address = address.clone();
@@ -212,23 +197,20 @@ fn whatever_upstreams_do_each_call_ends_once() {
     assert!(all.answered > 20 && all.failed > 20, "{} and {}", all.answered, all.failed);
     until(|| server.metric("ingle_server_answers_in_flight") == 0.0);
     // What is under way at the upstreams when its caller leaves ends a moment later.
-    let rows = || run(&["audit", "list", "--ledger", &ledger]).out.lines().count();
-    until(|| rows() == CLIENTS * EACH);
-    settled(&server, &ledger, &all);
+    until(|| place.calls().len() == CLIENTS * EACH);
+    settled(&server, &place, &all);
 }
 
 /// One receipt for each request, and a budget that has just what they cost.
-fn settled(server: &Server, ledger: &str, all: &Seen) {
+fn settled(server: &Server, place: &Place, all: &Seen) {
     let dear = json!({ "model": "a/m", "max_tokens": 4_000_000_000_u32,
                        "messages": [{ "role": "user", "content": "x" }] });
     let said = server.ask("POST", "/v1/chat/completions", &dear.to_string());
     assert_eq!(said.status, 402, "{}", said.body);
-    until(|| run(&["audit", "list", "--ledger", ledger]).out.lines().count() > CLIENTS * EACH);
-    let verified = run(&["audit", "verify", "--ledger", ledger]);
+    until(|| place.calls().len() > CLIENTS * EACH);
+    let verified = run(&["audit", "verify", "--ledger", &place.ledger()]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    let listed = run(&["audit", "list", "--ledger", ledger]);
-    let rows = listed.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let mut rows: Vec<Value> = rows.collect();
+    let mut rows = place.calls();
     assert_eq!(rows.pop().expect("the dear one")["end"], "refused");
     let mut ids: Vec<&str> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
     ids.sort_unstable();

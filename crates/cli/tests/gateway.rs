@@ -3,146 +3,16 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
-
 use serde_json::{Value, json};
+use support::answers::Good;
+use support::place::Place;
 use support::server::Server;
+use support::upstream::{Asked, Upstream, Way};
 use support::{run, until};
 
-/// Another server, as a script: it notes what it was sent, and says the last message back.
-struct Echo {
-    url: String,
-    heard: Arc<Mutex<Vec<String>>>,
-}
-
-impl Echo {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
-        let heard = Arc::<Mutex<Vec<String>>>::default();
-        let notes = Arc::clone(&heard);
-        thread::spawn(move || {
-            for socket in listener.incoming() {
-                let (socket, notes) = (socket.expect("a client"), Arc::clone(&notes));
-                thread::spawn(move || answer(socket, &notes));
-            }
-        });
-        Self { url, heard }
-    }
-
-    fn heard(&self) -> Vec<String> {
-        self.heard.lock().expect("not poisoned").clone()
-    }
-}
-
-fn answer(socket: std::net::TcpStream, notes: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().expect("a length");
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).expect("a body");
-    let body = String::from_utf8(body).expect("UTF-8");
-    let asked: Value = serde_json::from_str(&body).expect("JSON");
-    notes.lock().expect("not poisoned").push(body);
-    if let Some(input) = asked["input"].as_str() {
-        return write(&socket, "application/json", &response(input));
-    }
-    let said = asked["messages"].as_array().expect("messages").last().expect("one").clone();
-    let usage = json!({ "prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200 });
-    let text = if asked["stream"] == true {
-        let text = said["content"].as_str().expect("a text");
-        let pieces: Vec<char> = text.chars().collect();
-        let events = pieces.chunks(3).map(|piece| {
-            let delta = json!({ "content": piece.iter().collect::<String>() });
-            json!({ "model": "m", "choices": [{ "index": 0, "delta": delta }] })
-        });
-        let end = json!({ "index": 0, "delta": {}, "finish_reason": "stop" });
-        let last = [json!({ "choices": [end] }), json!({ "choices": [], "usage": usage })];
-        let events = events.chain(last).map(|event| format!("data: {event}\n\n"));
-        format!("{}data: [DONE]\n\n", events.collect::<String>())
-    } else {
-        let message = json!({ "role": "assistant", "content": said["content"] });
-        let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
-        let answer = json!({ "object": "chat.completion", "model": "m", "choices": [choice] });
-        let mut answer = answer;
-        answer["usage"] = usage;
-        answer.to_string()
-    };
-    let kind = if asked["stream"] == true { "text/event-stream" } else { "application/json" };
-    write(&socket, kind, &text);
-}
-
-fn write(mut socket: &std::net::TcpStream, kind: &str, text: &str) {
-    let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n",
-        text.len()
-    );
-    let _ = socket.write_all(format!("{head}{text}").as_bytes());
-}
-
-/// A response of OpenAI's, with something in it that nobody here knows.
-fn response(text: &str) -> String {
-    let part = json!({ "type": "output_text", "text": text, "annotations": [] });
-    let item = json!({ "type": "message", "id": "msg_1", "role": "assistant", "content": [part] });
-    json!({
-        "id": "resp_far",
-        "object": "response",
-        "status": "completed",
-        "model": "m",
-        "output": [item],
-        "usage": { "input_tokens": 100, "output_tokens": 100, "total_tokens": 200 },
-        "odd": [1],
-    })
-    .to_string()
-}
-
-/// A folder with a policy, and where its ledger is.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let name = format!("gateway-{name}-{}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        drop(std::fs::remove_dir_all(&folder));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        Self(folder)
-    }
-
-    fn policy(&self, text: &str) -> String {
-        let path = self.0.join("policy.toml");
-        std::fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    }
-
-    fn ledger(&self) -> String {
-        self.0.join("ledger.sqlite").to_str().expect("UTF-8").to_owned()
-    }
-
-    fn serve(&self, policy: &str) -> Server {
-        Server::start(&["--no-local", "--policy", &self.policy(policy), "--ledger", &self.ledger()])
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
+/// What was said last is said back, for 100 tokens each way.
+fn echo(asked: &Asked, _: usize) -> Way {
+    Way::Well(Good::new(asked.last(), (100, 100)))
 }
 
 /// Everything may go to the other server, redacted; what a key of the class `secret` asks may not,
@@ -152,7 +22,7 @@ fn policy(url: &str, usd: &str) -> String {
         r#"default_class = "open"
         [providers.far]
         kind = "compatible"
-        url = "{url}"
+        url = "{url}/v1"
         retries = 0
         [models.auto]
         candidates = ["far/m"]
@@ -178,6 +48,11 @@ fn policy(url: &str, usd: &str) -> String {
     )
 }
 
+fn serve(place: &Place, policy: &str) -> Server {
+    place.policy(policy);
+    place.serve(&[])
+}
+
 fn chat(text: &str, stream: bool) -> String {
     json!({
         "model": "auto",
@@ -190,8 +65,8 @@ fn chat(text: &str, stream: bool) -> String {
 
 #[test]
 fn what_may_leave_does_without_what_is_nobody_elses_business() {
-    let (echo, place) = (Echo::start(), Place::new("redact"));
-    let server = place.serve(&policy(&echo.url, "1"));
+    let (echo, place) = (Upstream::start(echo), Place::new("gateway-redact"));
+    let server = serve(&place, &policy(&echo.url, "1"));
     let text = "Write to jane.doe@example.com, not to +49 30 901820.";
     let said = server.ask("POST", "/v1/chat/completions", &chat(text, false));
     assert_eq!(said.status, 200, "{}", said.body);
@@ -235,8 +110,8 @@ fn what_may_leave_does_without_what_is_nobody_elses_business() {
 
 #[test]
 fn what_may_not_leave_stays_whatever_becomes_of_the_policy() {
-    let (echo, place) = (Echo::start(), Place::new("stay"));
-    let server = place.serve(&policy(&echo.url, "1"));
+    let (echo, place) = (Upstream::start(echo), Place::new("gateway-stay"));
+    let server = serve(&place, &policy(&echo.url, "1"));
     let refused = |path: &str, body: &str, status: u16, code: &str| {
         let said = server.ask("POST", path, body);
         assert_eq!(said.status, status, "{}", said.body);
@@ -258,38 +133,22 @@ fn what_may_not_leave_stays_whatever_becomes_of_the_policy() {
     let said = server.ask("POST", "/v1/chat/completions", &chat("hello", false));
     assert_eq!(said.status, 200, "{}", said.body);
     drop(server);
-    let listed = run(&["audit", "list", "--ledger", &place.ledger()]);
-    let ends: Vec<Value> = listed
-        .out
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["end"].clone())
-        .collect();
-    assert_eq!(ends, ["refused", "refused", "refused", "refused", "stop"], "{listed:?}");
+    let calls = place.calls();
+    let ends: Vec<&Value> = calls.iter().map(|call| &call["end"]).collect();
+    assert_eq!(ends, ["refused", "refused", "refused", "refused", "stop"], "{calls:?}");
 }
 
 /// Settings and policy are exchanged together: where the settings cannot hold, the old policy does,
 /// too.
 #[test]
 fn a_policy_does_not_change_beside_settings_that_are_refused() {
-    let (echo, place) = (Echo::start(), Place::new("together"));
+    let (echo, place) = (Upstream::start(echo), Place::new("gateway-together"));
     let text = policy(&echo.url, "1");
-    let log = |name: &str| {
-        let path = place.0.join(name);
-        let text = format!("access_log = {:?}\n", path.to_str().expect("UTF-8"));
-        std::fs::write(place.0.join("ingle.toml"), text).expect("a file");
-    };
-    log("access.log");
-    let config = place.0.join("ingle.toml").to_str().expect("UTF-8").to_owned();
-    let policy = place.policy(&text);
-    let server = Server::start(&[
-        "--config",
-        &config,
-        "--no-local",
-        "--policy",
-        &policy,
-        "--ledger",
-        &place.ledger(),
-    ]);
+    let log =
+        |name: &str| place.write("ingle.toml", format!("access_log = {:?}\n", place.path(name)));
+    let config = log("access.log");
+    place.policy(&text);
+    let server = place.serve(&["--config", &config]);
     let status = || server.ask("POST", "/v1/chat/completions", &chat("hi", false)).status;
     let metric = |name: &str| {
         let body = server.ask("GET", "/metrics", "").body;
@@ -312,10 +171,10 @@ fn a_policy_does_not_change_beside_settings_that_are_refused() {
 
 #[test]
 fn what_is_spent_is_never_more_than_may_be() {
-    let (echo, place) = (Echo::start(), Place::new("budget"));
+    let (echo, place) = (Upstream::start(echo), Place::new("gateway-budget"));
     // Room for two calls: each takes 1,100 micro-dollars, and a little more at worst.
     let text = policy(&echo.url, "0.003");
-    let server = place.serve(&text);
+    let server = serve(&place, &text);
     let ask = |server: &Server| server.ask("POST", "/v1/chat/completions", &chat("hi", false));
     assert_eq!(ask(&server).status, 200);
     assert_eq!(ask(&server).status, 200);
@@ -326,7 +185,7 @@ fn what_is_spent_is_never_more_than_may_be() {
     );
     drop(server);
     // Another process finds what was spent in the ledger.
-    let server = place.serve(&text);
+    let server = serve(&place, &text);
     assert_eq!(ask(&server).status, 402);
     assert_eq!(echo.heard().len(), 2);
 }
@@ -335,12 +194,11 @@ fn what_is_spent_is_never_more_than_may_be() {
 /// with all that is in it; one that is to be kept here is this server's own.
 #[test]
 fn a_response_is_passed_on_unless_it_is_kept_here() {
-    let (echo, place) = (Echo::start(), Place::new("responses"));
-    let key = place.0.join("key");
-    std::fs::write(&key, "sk-of-a-test").expect("a file");
-    let kind = format!("kind = \"openai\"\nkey = \"file:{}\"", key.display());
+    let (echo, place) = (Upstream::start(echo), Place::new("gateway-responses"));
+    let key = place.write("key", "sk-of-a-test");
+    let kind = format!("kind = \"openai\"\nkey = \"file:{key}\"");
     let text = policy(&echo.url, "1").replace("kind = \"compatible\"", &kind);
-    let server = place.serve(&text);
+    let server = serve(&place, &text);
     let ask = |store: &str| {
         let body = format!(r#"{{"model":"auto", "input":"hi","max_output_tokens":100{store}}}"#);
         let said = server.ask("POST", "/v1/responses", &body);

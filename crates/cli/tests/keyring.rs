@@ -9,9 +9,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
+use support::place::Place;
 use support::server::{Server, serve};
 use support::until;
-use support::upstream::{Place, Upstream, well};
+use support::upstream::{Upstream, well};
 
 const KEY: &str = "sk-in-the-keyring-0123456789";
 
@@ -109,12 +110,12 @@ fn a_key_comes_from_the_keyring() {
     };
     until(|| session.store(&home, "far", KEY));
     let upstream = Upstream::start(well);
-    let policy = |key: &str| place.write("policy.toml", policy(&upstream.url, key));
+    let policy = |key: &str| place.policy(&policy(&upstream.url, key));
     let rules = policy("keyring:ingle/far");
     let own = environment(&home, &session.address);
     let bus = [(own[0].0, own[0].1.as_str())];
-    let flags = ["--no-local", "--no-ledger", "--policy", rules.as_str()];
-    let mut server = Server::start_with(&flags, &bus);
+    let flags = ["--no-local", "--no-ledger"];
+    let mut server = place.start(&flags, &bus);
     let ask = |server: &Server| {
         let turns = json!([{ "role": "user", "content": "Hello." }]);
         let body = json!({ "model": "far/m", "messages": turns });
@@ -134,7 +135,8 @@ fn a_key_comes_from_the_keyring() {
     // What is not there, and a keyring that is not there, are told of, with what to do.
     let refused = |bus: &str, expect: &str| {
         let mut command = serve(&flags);
-        let said = command.env("DBUS_SESSION_BUS_ADDRESS", bus).output().expect("runs");
+        command.args(["--policy", &rules]).env("DBUS_SESSION_BUS_ADDRESS", bus);
+        let said = command.output().expect("runs");
         let said = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(said.contains(expect) && !said.contains("sk-"), "{said}");
     };

@@ -11,8 +11,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
+use support::place::Place;
 use support::server::Server;
-use support::upstream::{Place, Upstream, well};
+use support::upstream::{Upstream, well};
 use support::{run, tiny};
 
 /// What is found in a text, spaced so that it hides.
@@ -205,31 +206,15 @@ impl World {
     fn new() -> Self {
         let (upstream, place) = (Upstream::start(well), Place::new("private"));
         let policy = policy(&upstream.url);
-        place.write("policy.toml", &policy);
+        place.policy(&policy);
         std::fs::copy(tiny(), place.path("here.gguf")).expect("a model");
-        let file = place.path("keys.toml");
-        let key = |name: &str, classes: &[&str]| {
-            let make = ["key", "create", name, "--file", &file, "--json"];
-            let scopes = ["--scopes", "infer,read,models"];
-            let made = run(&[&make[..], &scopes, classes].concat());
-            made.json()["key"].as_str().expect("a key").to_owned()
-        };
+        let scopes = ["--scopes", "infer,read,models"];
+        let key = |name: &str, classes: &[&str]| place.key(name, &[&scopes[..], classes].concat());
         let keys = [key("open", &[]), key("closed", &["--classes", "secret"])];
         let model = format!("here={}", place.path("here.gguf"));
-        let (rules, ledger) = (place.path("policy.toml"), place.path("ledger.sqlite"));
-        let log = place.path("access");
-        let flags = [
-            model.as_str(),
-            "--policy",
-            &rules,
-            "--ledger",
-            &ledger,
-            "--keys-file",
-            &file,
-            "--access-log",
-            &log,
-        ];
-        let server = Server::start_with(&flags, &[("PROOF_KEY", "sk-of-nobody")]);
+        let (ledger, log) = (place.ledger(), place.path("access"));
+        let flags = [model.as_str(), "--ledger", &ledger, "--access-log", &log];
+        let server = place.start(&flags, &[("PROOF_KEY", "sk-of-nobody")]);
         let (public, closed) = (Vec::new(), Vec::new());
         Self { place, upstream, server, policy, keys, asked: 0, public, closed, answered: 0 }
     }
@@ -350,10 +335,10 @@ fn what_is_confidential_stays() {
         policy.replace("class = \"secret\"", "class = \"secrets\""),
     ];
     for (text, label) in broken.iter().zip(["detected", "workspace", "key"]) {
-        world.place.write("policy.toml", text);
+        world.place.policy(text);
         world.reload("reload-refused");
         world.ask_all(&[label, "public", "header"]);
-        world.place.write("policy.toml", &policy);
+        world.place.policy(&policy);
         world.reload("reloaded");
     }
     world.unsure();
@@ -397,9 +382,8 @@ fn judge(world: World) {
             assert!(!text.contains(word.as_str()), "{word} is in {name}");
         }
     }
-    let ledger = place.path("ledger.sqlite");
-    assert_eq!(run(&["audit", "verify", "--ledger", &ledger]).code, Some(0));
-    let listed = run(&["audit", "list", "--ledger", &ledger]);
-    let out = listed.out.lines().filter(|line| line.contains("\"bytes_out\":"));
+    assert_eq!(run(&["audit", "verify", "--ledger", &place.ledger()]).code, Some(0));
+    let calls = place.calls();
+    let out = calls.iter().filter(|call| call["bytes_out"].is_u64());
     assert_eq!(out.count(), public.len(), "the ledger knows of as many");
 }

@@ -12,8 +12,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use support::place::Place;
 use support::server::Server;
-use support::upstream::Place;
 use support::{run, until};
 
 /// litellm's proxy; ended when dropped.
@@ -152,9 +152,8 @@ fn two_real_servers_answer_for_one() {
     let place = Place::new("remotes");
     let near = Server::start(&["smollm2"]);
     let litellm = Litellm::start(&place, &near.url);
-    let policy = place.write("policy.toml", policy(&near.url, litellm.as_ref().map(|it| it.port)));
-    let ledger = place.path("ledger.sqlite");
-    let far = Server::start(&["--no-local", "--policy", &policy, "--ledger", &ledger]);
+    place.policy(&policy(&near.url, litellm.as_ref().map(|it| it.port)));
+    let far = place.serve(&[]);
     let turns = json!([{ "role": "user", "content": "Name three colours." }]);
     let asked = json!({ "messages": turns, "max_tokens": 12, "temperature": 0 });
     let alone = near.ask("POST", "/v1/chat/completions", &asked.to_string()).json();
@@ -164,9 +163,7 @@ fn two_real_servers_answer_for_one() {
         None => eprintln!("NOT CHECKED: litellm's proxy as a provider: it is not on the path"),
     }
     drop(far);
-    let listed = run(&["audit", "list", "--ledger", &ledger]);
-    let rows: Vec<Value> =
-        listed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let rows = place.calls();
     let providers = ["near", "lite"];
     for provider in &providers[..1 + usize::from(litellm.is_some())] {
         let its: Vec<&Value> = rows.iter().filter(|row| row["provider"] == *provider).collect();
@@ -180,5 +177,5 @@ fn two_real_servers_answer_for_one() {
             assert_eq!(row["cost"]["micros"], prompt + 10 * answer, "{row}");
         }
     }
-    assert_eq!(run(&["audit", "verify", "--ledger", &ledger]).code, Some(0));
+    assert_eq!(run(&["audit", "verify", "--ledger", &place.ledger()]).code, Some(0));
 }

@@ -9,25 +9,23 @@
 
 mod support;
 
-#[path = "support/seller.rs"]
-mod seller;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ingle_gateway::budget::{Account, Period, Place as Shared, Redis, Standing, Store, call_of};
 use ingle_ledger::{Options, Reader};
 use ingle_protocol::{End, Entry};
-use seller::{Upstream, price};
 use serde_json::{Value, json};
+use support::place::Place;
 use support::run;
+use support::seller::{Upstream, price};
 use support::server::Server;
 
 /// Of all calls together.
@@ -95,68 +93,37 @@ fn redis(name: &str) -> Option<Kept> {
     }
 }
 
-/// A folder with a policy, keys, and ledgers.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let name = format!("sharing-{name}-{}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        drop(std::fs::remove_dir_all(&folder));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("UTF-8").to_owned()
-    }
-
-    fn key(&self, name: &str, more: &[&str]) -> String {
-        let file = self.path("keys.toml");
-        let made = run(&[&["key", "create", name, "--file", &file, "--quiet"], more].concat());
-        made.answer().trim().to_owned()
-    }
-
-    /// A server with a ledger of its own by this name.
-    fn serve(&self, ledger: &str, more: &[&str]) -> Server {
-        let (policy, keys) = (self.path("policy.toml"), self.path("keys.toml"));
-        let ledger = self.path(ledger);
-        let usual = ["--no-local", "--policy", &policy, "--keys-file", &keys, "--ledger", &ledger];
-        Server::start(&[&usual[..], more].concat())
-    }
-
-    fn policy(&self, url: &str, budgets: &str) {
-        let text = format!(
-            r#"default_class = "open"
-            [providers.far]
-            kind = "compatible"
-            url = "{url}"
-            retries = 1
-            [models.auto]
-            candidates = ["far/m"]
-            [classes.open]
-            providers = ["far"]
-            [prices."far/m"]
-            input_per_million = "1"
-            output_per_million = "10"
-            {budgets}
-            "#
-        );
-        std::fs::write(self.path("policy.toml"), text).expect("a file");
-    }
-
-    fn entries(&self, ledger: &str) -> Vec<Entry> {
-        let place = self.path(ledger).parse().expect("a place");
-        let mut reader = Reader::open(&place, &Options::default()).expect("a ledger");
-        let all = reader.entries(0, u64::MAX);
-        all.map(|stored| stored.expect("is read").entry).collect()
-    }
+fn policy(url: &str, budgets: &str) -> String {
+    format!(
+        r#"default_class = "open"
+        [providers.far]
+        kind = "compatible"
+        url = "{url}"
+        retries = 1
+        [models.auto]
+        candidates = ["far/m"]
+        [classes.open]
+        providers = ["far"]
+        [prices."far/m"]
+        input_per_million = "1"
+        output_per_million = "10"
+        {budgets}
+        "#
+    )
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
+/// A server with a ledger of its own by this name.
+fn serve(place: &Place, ledger: &str, more: &[&str]) -> Server {
+    let ledger = place.path(ledger);
+    let usual = ["--no-local", "--ledger", &ledger];
+    place.start(&[&usual[..], more].concat(), &[])
+}
+
+fn entries(place: &Place, ledger: &str) -> Vec<Entry> {
+    let ledger = place.path(ledger).parse().expect("a place");
+    let mut reader = Reader::open(&ledger, &Options::default()).expect("a ledger");
+    let all = reader.entries(0, u64::MAX);
+    all.map(|stored| stored.expect("is read").entry).collect()
 }
 
 fn chat(what: &str, number: u64, stream: bool) -> String {
@@ -414,11 +381,11 @@ fn budgets() -> String {
 #[test]
 fn two_servers_spend_one_budget_and_one_is_killed() {
     let Some(kept) = redis("spend") else { return };
-    let (upstream, place) = (Upstream::start(), Place::new("spend"));
-    place.policy(&upstream.url, &budgets());
+    let (upstream, place) = (Upstream::start(), Place::new("sharing-spend"));
+    place.policy(&policy(&upstream.url, &budgets()));
     let rate = PER_MINUTE.to_string();
     let keys = [place.key("free", &[]), place.key("slow", &["--requests-per-minute", &rate])];
-    let serve = |ledger: &str| place.serve(ledger, &["--budgets", &kept.url]);
+    let serve = |ledger: &str| serve(&place, ledger, &["--budgets", &kept.url]);
     let (one, other) = (serve("one.sqlite"), serve("other.sqlite"));
     let addresses = [&one, &other].map(|server| RwLock::new(server.address().to_owned()));
     let scene = Scene { addresses, keys, done: AtomicU64::new(0) };
@@ -447,7 +414,7 @@ fn two_servers_spend_one_budget_and_one_is_killed() {
     end([serve("one.sqlite"), serve("other.sqlite")]);
 
     let [all, slow] = standings(&store);
-    let entries = [place.entries("one.sqlite"), place.entries("other.sqlite")].concat();
+    let entries = [entries(&place, "one.sqlite"), entries(&place, "other.sqlite")].concat();
     let (spent, lost) = agree(&entries, &got);
     assert_eq!(all.spent.micros, spent, "the ledgers' sum is the budget's");
     assert!(spent <= MICROS && slow.spent.tokens <= TOKENS, "{spent} {slow:?}");
@@ -479,11 +446,11 @@ fn two_servers_spend_one_budget_and_one_is_killed() {
 #[test]
 fn nothing_begins_where_the_shared_place_is_gone() {
     let Some(mut kept) = redis("gone") else { return };
-    let (upstream, place) = (Upstream::start(), Place::new("gone"));
+    let (upstream, place) = (Upstream::start(), Place::new("sharing-gone"));
     let budget = "[budgets.all]\nscope = \"all\"\nper = \"forever\"\nusd = 1\n";
-    place.policy(&upstream.url, budget);
+    place.policy(&policy(&upstream.url, budget));
     let keys = [place.key("free", &[]), place.key("slow", &["--requests-per-minute", "60"])];
-    let server = place.serve("ledger.sqlite", &["--budgets", &kept.url]);
+    let server = place.serve(&["--budgets", &kept.url]);
     let ask = |key: &str, number| ask(server.address(), key, "say", number, false);
     for (number, key) in (1..).zip(&keys) {
         assert_eq!(ask(key, number), Got::Receipt(price(number)));
@@ -493,7 +460,7 @@ fn nothing_begins_where_the_shared_place_is_gone() {
     assert_eq!(ask(&keys[0], 4), Got::Refused(500), "nor what is spent");
     // Nothing of them left, and what does not need it goes on.
     assert_eq!(server.ask("GET", "/health", "").status, 200);
-    let entries = place.entries("ledger.sqlite");
+    let entries = entries(&place, "ledger.sqlite");
     let spent: u64 = entries.iter().filter_map(|entry| entry.cost.micros).sum();
     assert_eq!(spent, price(1) + price(2));
 }
@@ -506,16 +473,16 @@ fn reloaded(server: &mut Server) {
 /// A key's secret is replaced while one of its answers runs: that ends as it would, the old secret
 /// opens nothing more, and the new one has what is left of the key's budget and minute.
 fn rotate(name: &str, more: &[&str]) {
-    let (upstream, place) = (Upstream::start(), Place::new(name));
-    place.policy(
-        &upstream.url,
-        "[budgets.each]\nscope = \"key\"\nper = \"forever\"\nusd = \"0.0013\"\n",
-    );
+    let gate = Arc::<Mutex<()>>::default();
+    let (upstream, place) = (Upstream::gated(Arc::clone(&gate)), Place::new(name));
+    let budget = "[budgets.each]\nscope = \"key\"\nper = \"forever\"\nusd = \"0.0013\"\n";
+    place.policy(&policy(&upstream.url, budget));
     let paid = place.key("paid", &[]);
     let limit = ["--requests-per-minute", "1"];
     let limited = place.key("limited", &limit);
-    let mut server = place.serve("ledger.sqlite", more);
+    let mut server = place.serve(more);
     let address = server.address().to_owned();
+    let held = gate.lock().expect("nobody has it yet");
     let mut running = send(&address, &limited, &chat("long", 10, true)).expect("it listens");
     assert!(first_piece(&mut running));
     // About 500 micro-dollars at worst, for one try, fit beside what two of these take, and not
@@ -524,7 +491,7 @@ fn rotate(name: &str, more: &[&str]) {
         assert_eq!(ask(&address, &paid, "say", number, false), Got::Receipt(price(number)));
     }
     for (name, more) in [("paid", &[][..]), ("limited", &limit)] {
-        let file = place.path("keys.toml");
+        let file = place.keys();
         assert_eq!(run(&["key", "revoke", name, "--file", &file]).code, Some(0));
         let fresh = place.key(name, more);
         reloaded(&mut server);
@@ -538,6 +505,7 @@ fn rotate(name: &str, more: &[&str]) {
         });
         assert_eq!(got, Got::Refused(expect), "{name}");
     }
+    drop(held);
     let mut rest = String::new();
     running.read_to_string(&mut rest).expect("UTF-8");
     assert!(rest.contains("[DONE]"), "{rest}");
@@ -545,11 +513,11 @@ fn rotate(name: &str, more: &[&str]) {
 
 #[test]
 fn a_key_is_replaced_while_calls_run() {
-    rotate("rotate", &[]);
+    rotate("sharing-rotate", &[]);
 }
 
 #[test]
 fn a_key_is_replaced_where_servers_share() {
     let Some(kept) = redis("rotate") else { return };
-    rotate("rotate-shared", &["--budgets", &kept.url]);
+    rotate("sharing-rotate-shared", &["--budgets", &kept.url]);
 }

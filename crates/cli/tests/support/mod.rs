@@ -3,8 +3,12 @@
 
 pub(crate) mod certificate;
 pub(crate) mod packages;
+pub(crate) mod place;
+pub(crate) mod seller;
 pub(crate) mod server;
-pub(crate) mod upstream;
+
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub(crate) use seller::{answers, upstream};
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,18 +1,24 @@
-//! Another server, as a script, whose answers have prices that tell them apart: what it does with a
-//! request stands in the request.
+//! Another server whose answers have prices that tell them apart: what it does with a request
+//! stands in the request. What it is made of is within it, since the program's own tests take this
+//! file alone.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+#[path = "answers.rs"]
+pub(crate) mod answers;
+#[path = "upstream.rs"]
+pub(crate) mod upstream;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use answers::Good;
+use upstream::{Asked, Way};
 
-/// Another server, as a script. What it does with a request stands in its last message: a word and
-/// a number. The number says what it reports as used, so that no two calls cost the same.
+/// What it does with a request stands in its last message: a word and a number. The number says
+/// what it reports as used, so that no two calls cost the same.
 pub(crate) struct Upstream {
+    /// With the path of its protocol.
     pub(crate) url: String,
 }
 
@@ -30,87 +36,31 @@ pub(crate) fn price(number: u64) -> u64 {
 impl Upstream {
     /// One that runs for as long as the test does.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
-        let seen = Arc::<Mutex<BTreeSet<u64>>>::default();
-        thread::spawn(move || {
-            for socket in listener.incoming() {
-                let (socket, seen) = (socket.expect("a client"), Arc::clone(&seen));
-                thread::spawn(move || answer(socket, &seen));
-            }
-        });
-        Self { url }
+        Self::gated(Arc::default())
+    }
+
+    /// The same; who says `long` gets the rest once nobody else holds the gate.
+    pub(crate) fn gated(gate: Arc<Mutex<()>>) -> Self {
+        let seen = Mutex::<BTreeSet<u64>>::default();
+        let script = move |asked: &Asked, _: usize| sell(asked, &seen, &gate);
+        Self { url: format!("{}/v1", upstream::Upstream::start(script).url) }
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<Value> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return None;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    serde_json::from_slice(&body).ok()
-}
-
-fn answer(mut socket: TcpStream, seen: &Mutex<BTreeSet<u64>>) {
-    let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
-    let Some(asked) = request(&mut reader) else { return };
-    let said = asked["messages"][0]["content"].as_str().expect("a text");
-    let (what, number) = said.split_once(' ').expect("a word and a number");
+/// What becomes of a request; the numbers of those before are in `seen`.
+fn sell(asked: &Asked, seen: &Mutex<BTreeSet<u64>>, gate: &Arc<Mutex<()>>) -> Way {
+    let (what, number) = asked.last().split_once(' ').expect("a word and a number");
     let number: u64 = number.parse().expect("a number");
     let first = seen.lock().expect("no panic").insert(number);
-    if what == "fail" || (what == "flaky" && first) {
-        let head = "HTTP/1.1 500 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
-        return drop(socket.write_all(head.as_bytes()));
+    let good = Good::new("we", used(number));
+    match what {
+        "fail" => Way::Status("500 No", ""),
+        "flaky" if first => Way::Status("500 No", ""),
+        _ if asked.body["stream"] != true => Way::Well(good),
+        "cut" => Way::Short(good, 1),
+        "endless" => Way::Silent(good, 1),
+        "long" => Way::Held(good, Arc::clone(gate)),
+        // Who asked has time to leave.
+        _ => Way::Slow(good, Duration::from_millis(20)),
     }
-    let (prompt, completion) = used(number);
-    let total = prompt + completion;
-    let usage = json!({
-        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total,
-    });
-    if asked["stream"] != true {
-        let message = json!({ "role": "assistant", "content": "well" });
-        let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
-        let whole = json!({
-            "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage,
-        });
-        let (text, kind) = (whole.to_string(), "application/json");
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n",
-            text.len()
-        );
-        return drop(socket.write_all(format!("{head}{text}").as_bytes()));
-    }
-    drop(stream(&mut socket, what, &usage));
-}
-
-/// For how many milliseconds a stream pauses.
-const PAUSES: [(&str, u64); 2] = [("endless", 60_000), ("long", 5_000)];
-
-/// A stream of some pieces, with a pause behind the first; one that is cut ends there.
-fn stream(socket: &mut TcpStream, what: &str, usage: &Value) -> std::io::Result<()> {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-    socket.write_all(head.as_bytes())?;
-    let piece = json!({ "model": "m", "choices": [{ "index": 0, "delta": { "content": "we" } }] });
-    let end = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
-    let last = json!({ "choices": [], "usage": usage });
-    socket.write_all(format!("data: {piece}\n\n").as_bytes())?;
-    if what == "cut" {
-        return Ok(());
-    }
-    let pause = PAUSES.iter().find(|row| row.0 == what).map_or(20, |row| row.1);
-    thread::sleep(Duration::from_millis(pause));
-    let rest = [piece.to_string(), end.to_string(), last.to_string(), "[DONE]".to_owned()];
-    rest.iter().try_for_each(|event| socket.write_all(format!("data: {event}\n\n").as_bytes()))
 }
