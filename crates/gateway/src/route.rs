@@ -335,7 +335,8 @@ impl Provider for Gateway {
     }
 
     fn lingers(&self, model: &str, request: &Request) -> bool {
-        self.way.store.waits() || ask::lingers(&self.way.held().table, model, request)
+        let here = !self.way.local.models().is_empty();
+        self.way.store.waits() || ask::lingers(&self.way.held().table, here, model, request)
     }
 
     fn load(&self, model: &str, keep: Option<KeepAlive>) -> Result<(), Fault> {

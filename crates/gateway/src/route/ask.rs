@@ -207,12 +207,13 @@ pub(super) fn find<E>(
 }
 
 /// Whether carrying a request out begins with more than a thread that has others to serve may do:
-/// a model of this machine encodes it, or it is long.
-pub(super) fn lingers(table: &Table, model: &str, request: &Request) -> bool {
+/// a model of this machine encodes it, if only as a stand-in, where it has any (`here`); or it is
+/// long.
+pub(super) fn lingers(table: &Table, here: bool, model: &str, request: &Request) -> bool {
     let most = if table.wants_detection() { LOOKED_THROUGH } else { COPIED };
     matches!(request.input, Input::Tokens(_))
         || extent(request).bytes > most
-        || policy::candidates(table, model).iter().any(Candidate::is_local)
+        || (here && policy::candidates(table, model).iter().any(Candidate::is_local))
 }
 
 /// What a name of the policy stands for: one model of this machine is told of as itself.
@@ -250,4 +251,27 @@ pub(super) fn remote_card(table: &Table, name: &str) -> Option<ModelCard> {
     };
     let all: Vec<Candidate> = all.filter(served).collect();
     (!all.is_empty()).then(|| card(table, name, &all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_takes_long_leaves_its_thread() {
+        let text = "[providers.far]\nkind = \"compatible\"\nurl = \"http://127.0.0.1:1/v1\"\n\
+                    [models.auto]\ncandidates = [\"far/m\"]\n";
+        let table = Table::read("policy.toml", text).expect("is read");
+        let check = |here: bool, model: &str, bytes: u64, expect: bool| {
+            let prompt = "a".repeat(bytes as usize);
+            let request = Request { input: Input::Text(prompt), ..Request::default() };
+            assert_eq!(lingers(&table, here, model, &request), expect, "{here} {model} {bytes}");
+        };
+        check(false, "auto", 100, false);
+        check(false, "far/m", 100, false);
+        check(false, "auto", COPIED + 1, true);
+        // A model of this machine may stand in.
+        check(true, "auto", 100, true);
+        check(true, "local/small", 100, true);
+    }
 }
