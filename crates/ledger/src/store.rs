@@ -99,6 +99,8 @@ pub(crate) struct Announce {
 #[derive(Debug)]
 pub(crate) enum Op {
     Begin(Box<Announce>),
+    /// The same call, announced anew.
+    Amend(Box<Announce>),
     End(Box<Row>),
     Note(Box<Row>),
     /// Calls that could not be kept.
@@ -160,8 +162,8 @@ struct Doubt {
 enum Mark {
     /// This last row.
     Row(Anchor),
-    /// This announcement.
-    Call(String),
+    /// The announcement of this call, with this text.
+    Call(String, Cell),
     /// Nothing: it changed nothing.
     Nothing,
 }
@@ -211,19 +213,20 @@ impl Store {
         self.change(|store| {
             // Whoever had the head held it until its transaction had ended.
             store.ends(true)?;
-            let rows = match mark {
-                Mark::Nothing => return Ok(true),
+            match mark {
+                Mark::Nothing => Ok(true),
                 Mark::Row(last) => {
                     let sql = "SELECT hash FROM ledger_entries WHERE seq = $1";
                     let rows = store.0.rows(sql, &[last.count.into()])?;
-                    return Ok(rows.iter().any(|row| row[0].bytes() == last.head.0));
+                    Ok(rows.iter().any(|row| row[0].bytes() == last.head.0))
                 }
-                Mark::Call(id) => {
-                    let sql = "SELECT id FROM ledger_announced WHERE id = $1 AND process = $2";
-                    store.0.rows(sql, &[id.as_str().into(), store.0.process().into()])?
+                Mark::Call(id, body) => {
+                    let sql = "SELECT body FROM ledger_announced WHERE id = $1 AND process = $2";
+                    let rows =
+                        store.0.rows(sql, &[id.as_str().into(), store.0.process().into()])?;
+                    Ok(rows.iter().any(|row| row[0] == *body))
                 }
-            };
-            Ok(!rows.is_empty())
+            }
         })
     }
 
@@ -233,10 +236,14 @@ impl Store {
         let (mut mark, mut contents) = (Mark::Nothing, Vec::new());
         for op in ops {
             let (outcome, row) = match op {
-                Op::Begin(call) => {
-                    let outcome = self.announce(call)?;
-                    mark =
-                        if outcome.is_ok() { Mark::Call(call.row.id().to_owned()) } else { mark };
+                Op::Begin(call) | Op::Amend(call) => {
+                    let outcome = match op {
+                        Op::Begin(_) => self.announce(call)?,
+                        _ => self.amend(call)?,
+                    };
+                    if outcome.is_ok() {
+                        mark = Mark::Call(call.row.id().to_owned(), call.row.body.clone());
+                    }
                     (outcome, None)
                 }
                 Op::End(row) => {
@@ -282,11 +289,25 @@ impl Store {
         Ok(if done == 1 { Ok(()) } else { Err(twice()) })
     }
 
+    /// Says something else of a call that this process has announced.
+    fn amend(&mut self, call: &Announce) -> Result<Result<()>> {
+        let sql = "UPDATE ledger_announced SET body = $1, reserved = $2 \
+                   WHERE id = $3 AND process = $4";
+        let (id, process) = (call.row.id(), self.0.process().into());
+        let cells = [call.row.body.clone(), write_reserved(&call.reserved), id.into(), process];
+        let done = self.0.run(sql, &cells)?;
+        Ok(if done == 1 { Ok(()) } else { Err(self.closed(id)) })
+    }
+
     fn close(&mut self, id: &str) -> Result<Result<()>> {
         let sql = "DELETE FROM ledger_announced WHERE id = $1 AND process = $2";
         let done = self.0.run(sql, &[id.into(), self.0.process().into()])?;
-        let closed = || Error::Closed { place: self.0.place(), id: id.to_owned() };
-        Ok(if done == 1 { Ok(()) } else { Err(closed()) })
+        Ok(if done == 1 { Ok(()) } else { Err(self.closed(id)) })
+    }
+
+    /// A call that is not open.
+    fn closed(&self, id: &str) -> Error {
+        Error::Closed { place: self.0.place(), id: id.to_owned() }
     }
 
     /// Puts rows behind the head, which is held; tells the new one.
