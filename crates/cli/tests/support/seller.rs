@@ -1,7 +1,7 @@
 //! Another server, as a script, whose answers have prices that tell them apart: what it does with a
 //! request stands in the request.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ impl Upstream {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
-        let seen = Arc::<Mutex<BTreeSet<u64>>>::default();
+        let seen = Arc::<Mutex<BTreeMap<u64, u32>>>::default();
         thread::spawn(move || {
             for socket in listener.incoming() {
                 let (socket, seen) = (socket.expect("a client"), Arc::clone(&seen));
@@ -62,14 +62,22 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<Value> {
     serde_json::from_slice(&body).ok()
 }
 
-fn answer(mut socket: TcpStream, seen: &Mutex<BTreeSet<u64>>) {
+/// How often a request of that word is begun to be answered and dropped, so that it may be charged.
+const DROPS: [(&str, u32); 3] = [("drop", 1), ("drops", 2), ("never", u32::MAX)];
+
+fn answer(mut socket: TcpStream, seen: &Mutex<BTreeMap<u64, u32>>) {
     let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
     let Some(asked) = request(&mut reader) else { return };
     let said = asked["messages"][0]["content"].as_str().expect("a text");
     let (what, number) = said.split_once(' ').expect("a word and a number");
     let number: u64 = number.parse().expect("a number");
-    let first = seen.lock().expect("no panic").insert(number);
-    if what == "fail" || (what == "flaky" && first) {
+    let before = {
+        let mut seen = seen.lock().expect("no panic");
+        let times = seen.entry(number).or_default();
+        *times += 1;
+        *times - 1
+    };
+    if what == "fail" || (what == "flaky" && before == 0) {
         let head = "HTTP/1.1 500 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
         return drop(socket.write_all(head.as_bytes()));
     }
@@ -92,16 +100,22 @@ fn answer(mut socket: TcpStream, seen: &Mutex<BTreeSet<u64>>) {
         );
         return drop(socket.write_all(format!("{head}{text}").as_bytes()));
     }
+    if DROPS.iter().any(|(word, times)| *word == what && before < *times) {
+        return drop(socket.write_all(STREAM.as_bytes()));
+    }
     drop(stream(&mut socket, what, &usage));
 }
+
+/// The head of a stream.
+const STREAM: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 
 /// For how many milliseconds a stream pauses.
 const PAUSES: [(&str, u64); 2] = [("endless", 60_000), ("long", 5_000)];
 
 /// A stream of some pieces, with a pause behind the first; one that is cut ends there.
 fn stream(socket: &mut TcpStream, what: &str, usage: &Value) -> std::io::Result<()> {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-    socket.write_all(head.as_bytes())?;
+    socket.write_all(STREAM.as_bytes())?;
     let piece = json!({ "model": "m", "choices": [{ "index": 0, "delta": { "content": "we" } }] });
     let end = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
     let last = json!({ "choices": [], "usage": usage });
