@@ -41,8 +41,8 @@ pub trait Book: Send + Sync {
     /// process to end now, that is what is found of it.
     fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept);
     /// Says the same anew of a call that was announced, before another candidate is asked: with
-    /// what the tries so far took, and the most that it can cost there. Until that is kept, what
-    /// was said before stands.
+    /// what the tries so far took, and the most that it can cost there; or without the latter,
+    /// where budgets have no room for that before. Until it is kept, what was said before stands.
     fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept);
     /// Ends a call that was announced.
     fn end(&self, entry: &Entry, kept: Kept);

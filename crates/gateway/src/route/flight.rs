@@ -34,6 +34,8 @@ struct Flight {
     took: Option<u64>,
     entry: Entry,
     announced: bool,
+    /// Whether the book has more of it than what the tries so far took.
+    amends: bool,
     sink: Option<Sink>,
     restorer: Option<Restorer>,
     /// What the caller was told, where the book wants to know.
@@ -75,6 +77,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         took: Some(0),
         entry,
         announced: false,
+        amends: false,
         sink: Some(sink),
         restorer: None,
         said: way.book.wants_content().then(Said::default),
@@ -251,7 +254,15 @@ fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
         (Arc::clone(&it.way), held_as(&it.entry.id, &choice))
     };
     if !choice.claims.is_empty() {
-        reserve(flight, &way, &id, &mut choice)?;
+        let tries = choice.tries;
+        if let Err(refusal) = reserve(&way, &id, &mut choice) {
+            let over = matches!(refusal, Refusal::Over { .. });
+            if !(over && std::mem::take(&mut lock(flight).amends)) {
+                return Err(no_room(flight, &refusal));
+            }
+            lower(flight, &way, Choice { tries, ..choice });
+            return Ok(());
+        }
     }
     let begun = match choice.leaves {
         true => leave(flight, &way, choice.clone()),
@@ -264,14 +275,42 @@ fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
 }
 
 /// Holds what a candidate may take; where others were quicker, what one try of it may.
-fn reserve(flight: &Shared, way: &Way, id: &str, choice: &mut Choice) -> Result<(), Fault> {
+fn reserve(way: &Way, id: &str, choice: &mut Choice) -> Result<(), Refusal> {
     let now_ms = way.now_ms();
     loop {
         match way.store.reserve(id, choice.hold(), &choice.claims, now_ms) {
-            Ok(()) => return Ok(()),
             Err(Refusal::Over { .. }) if choice.tries > 1 => choice.tries = 1,
-            Err(refusal) => return Err(no_room(flight, &refusal)),
+            held => return held,
         }
+    }
+}
+
+/// There is no room for a candidate beside all that failed ones could have taken: the book is told
+/// what they took, so that budgets give up the rest, and room is asked for once more.
+fn lower(flight: &Shared, way: &Way, choice: Choice) {
+    let (mut worst, took) = {
+        let it = lock(flight);
+        (it.entry.clone(), it.took)
+    };
+    (worst.cost.micros, worst.instead_micros) = (took, None);
+    let (then, handle) = (Arc::clone(flight), way.handle.clone());
+    // Where it cannot be told, there is no more room than there was.
+    let again: Kept = Box::new(move |_: Result<(), Fault>| {
+        drop(handle.spawn_blocking(move || resume(&then, choice)));
+    });
+    way.book.amend(&worst, &[], again);
+}
+
+/// Tries a candidate for which there was no room.
+fn resume(flight: &Shared, choice: Choice) {
+    let gone = lock(flight).gone;
+    if gone {
+        return conclude(flight, Err(Fault::ours("the caller went away")));
+    }
+    let name = choice.candidate.to_string();
+    if let Err(fault) = attempt(flight, choice) {
+        lock(flight).judge(&name, false, plainly(&fault));
+        go_on(flight, fault);
     }
 }
 
@@ -413,6 +452,7 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
     it.restorer = redaction.as_ref().map(Redaction::restorer);
     let (worst, held) = it.worst(&choice);
     let known = std::mem::replace(&mut it.announced, true);
+    it.amends = true;
     drop(it);
     let then = Arc::clone(flight);
     let kept: Kept = Box::new(move |kept: Result<(), Fault>| {

@@ -332,6 +332,8 @@ fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal>
         let own = entry.cost.micros.map(|all| {
             let micros = next.unwrap_or(all).saturating_sub(it.before);
             let tokens = match next {
+                // The entry is another's, who holds nothing.
+                None if last.is_none() && micros == 0 => 0,
                 None => tokens,
                 // Nobody keeps how many those took that were not the last.
                 Some(_) if micros == 0 => 0,

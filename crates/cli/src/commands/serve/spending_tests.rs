@@ -186,6 +186,31 @@ fn where_a_try_cannot_be_announced_both_are_held() {
     }
 }
 
+#[test]
+fn where_there_is_no_room_for_the_next_what_failed_ones_took_makes_it() {
+    for (written, spent) in [(true, 15), (false, 95)] {
+        let scene = Scene::new();
+        let step = &scene.step;
+        scene.begin("a far/m", 30);
+        scene.next(true);
+        step.settle("a far/m", Some(amount(10))).expect("it is open");
+        let refused = step.reserve("a other/m", amount(85), &claims(), 5);
+        assert!(matches!(refused, Err(Refusal::Over { .. })), "{refused:?}");
+        let kept = step.amends(&entry("a far/m"), scene.kept());
+        scene.line.lock().expect("no panic").push(kept);
+        assert_eq!(stands(&**step), (0, 30));
+        scene.next(true);
+        assert_eq!(stands(&**step), (10, 0), "the ledger has it at 10");
+        scene.amend("a other/m", 85);
+        scene.next(true);
+        step.settle("a other/m", Some(amount(5))).expect("it is open");
+        scene.end("a");
+        scene.next(written);
+        assert_eq!(stands(&**step), (spent, 0), "{written}");
+        assert!(scene.is_empty());
+    }
+}
+
 /// One that is tried here, or could not be sent, is in no announcement.
 #[test]
 fn what_was_not_announced_of_a_call_is_given_up_at_its_end() {
@@ -289,6 +314,8 @@ mod lives {
 
     /// Of all calls of a life together.
     const MICROS: u64 = 8_000;
+    /// Room for one call at one candidate, and not for two.
+    const ONE: u64 = 600;
     const LIVES: u64 = 9;
     const ROUNDS: u64 = 3;
     const THREADS: u64 = 4;
@@ -536,7 +563,7 @@ mod lives {
     const FAR: [&str; 3] = ["far", "other", "last"];
 
     /// With so many who may be asked, one after another; one alone is asked twice.
-    fn policy(url: &str, candidates: usize) -> String {
+    fn policy(url: &str, candidates: usize, micros: u64) -> String {
         let all = &FAR[..candidates];
         let listed = |with: &str| {
             let names: Vec<String> = all.iter().map(|name| format!("\"{name}{with}\"")).collect();
@@ -546,7 +573,7 @@ mod lives {
         let mut policy = format!(
             "default_class = \"open\"\n[models.auto]\ncandidates = [{}]\n[classes.open]\n\
              providers = [{}]\n[budgets.all]\nscope = \"all\"\nper = \"forever\"\n\
-             usd = \"0.{MICROS:06}\"\n",
+             usd = \"0.{micros:06}\"\n",
             listed("/m"),
             listed("")
         );
@@ -577,6 +604,7 @@ mod lives {
     fn bounded<'a>(
         shared: &Memory,
         paths: impl IntoIterator<Item = &'a PathBuf>,
+        most: u64,
         seed: &dyn std::fmt::Debug,
     ) {
         let mut said = 0;
@@ -589,7 +617,7 @@ mod lives {
         }
         let Standing { spent, reserved, .. } = standing(shared);
         let all = spent.micros + reserved.micros;
-        assert!(said <= all && all <= MICROS, "seed {seed:?}: {said} {spent:?} {reserved:?}");
+        assert!(said <= all && all <= most, "seed {seed:?}: {said} {spent:?} {reserved:?}");
     }
 
     /// What two ledgers say is what was spent, each receipt has its entry, and all of it is within
@@ -620,7 +648,8 @@ mod lives {
     fn life(folder: &Path, seed: u64) -> (usize, usize, u64) {
         let upstream = Upstream::start();
         let candidates = 1 + seed as usize % FAR.len();
-        let (policy, shared) = (policy(&upstream.url, candidates), Arc::new(Memory::default()));
+        let policy = policy(&upstream.url, candidates, MICROS);
+        let shared = Arc::new(Memory::default());
         let mut paths = ["one", "other"].map(|name| folder.join(format!("{name}-{seed}.sqlite")));
         let mut heard = Vec::new();
         for at in 0..ROUNDS {
@@ -633,7 +662,7 @@ mod lives {
                 .map(|(path, which)| Program::start(path, &shared, &policy, steps(which)));
             heard.extend(round(&programs, seed, at));
             paths = programs.map(|program| program.die(at));
-            bounded(&shared, &paths, &seed);
+            bounded(&shared, &paths, MICROS, &seed);
         }
         let ledgers = paths.map(|path| opened(&path, &shared));
         let lost = agree(&shared, &ledgers, &heard, seed);
@@ -654,57 +683,54 @@ mod lives {
         assert!(receipts > 30 && lost > 0, "{lives:?}");
     }
 
-    /// One call of a program that takes so many steps; its entry, if it has one.
-    fn last_step(
-        folder: &Path,
-        policy: &str,
-        what: &str,
-        number: u64,
-        steps: i64,
-    ) -> Option<Entry> {
-        let shared = Arc::new(Memory::default());
+    /// One call of a program that takes so many steps, with a budget of so much; its entry, if it
+    /// has one.
+    fn last_step(folder: &Path, url: &str, most: u64, what: &str, at: (u64, i64)) -> Option<Entry> {
+        let (number, steps) = at;
+        let (policy, shared) = (policy(url, FAR.len(), most), Arc::new(Memory::default()));
         let path = folder.join(format!("{what}-{number}.sqlite"));
-        let program = Program::start(path, &shared, policy, steps);
+        let program = Program::start(path, &shared, &policy, steps);
         let heard = program.ask(what, number);
         let path = program.die(0);
-        let at = (what, steps);
-        bounded(&shared, [&path], &at);
+        bounded(&shared, [&path], most, &(what, at));
         let ledger = opened(&path, &shared);
         let mut all = entries(&mut ledger.reader().expect("it is read"));
         let sum: u64 = all.iter().map(cost).sum();
-        assert_eq!(standing(&shared).spent.micros, sum, "{at:?}: {all:#?}");
-        assert!(all.len() <= 1 && sum <= MICROS, "{at:?}: {all:#?}");
+        let Standing { spent, reserved, .. } = standing(&shared);
+        assert_eq!(spent.micros, sum, "{what} {at:?}: {all:#?}");
+        assert!(all.len() <= 1 && sum <= most, "{what} {at:?}: {all:#?}");
         if let Some(micros) = heard {
-            assert_eq!((all[0].end, sum), (End::Stop, micros), "{at:?}");
+            assert_eq!((all[0].end, sum), (End::Stop, micros), "{what} {at:?}");
         }
         // Nothing that the ledger knows of is held any more.
-        let held = standing(&shared).reserved.micros;
-        assert!(all.is_empty() || held == 0, "{at:?}: {held} {all:#?}");
+        assert!(all.is_empty() || reserved.micros == 0, "{what} {at:?}: {reserved:?} {all:#?}");
         all.pop()
     }
 
     /// Two servers begin to answer and are cut, so that the third is asked, or all three are; and
-    /// the program dies at each step of that.
+    /// the program dies at each step of that. Then with room for one of them at a time, so that
+    /// each waits until the budget has back what the one before it did not take.
     #[test]
     fn each_step_of_a_failover_may_be_the_last() {
         let folder = std::env::temp_dir().join(format!("ingle-failover-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let upstream = Upstream::start();
-        let policy = policy(&upstream.url, FAR.len());
-        for (first, what, end) in [(FIRST, "drops", End::Stop), (FIRST + 50, "never", End::Failed)]
-        {
+        let check = |first: u64, what: &str, most: u64, end: End| {
             let mut seen = BTreeSet::new();
             for steps in 1..=20_i64 {
-                let number = first + steps.unsigned_abs();
-                let entry = last_step(&folder, &policy, what, number, steps);
-                let known = entry.map(|entry| (format!("{:?}", entry.end), entry.provider));
-                seen.extend(known);
+                let at = (first + steps.unsigned_abs(), steps);
+                let entry = last_step(&folder, &upstream.url, most, what, at);
+                seen.extend(entry.map(|entry| (format!("{:?}", entry.end), entry.provider)));
             }
             let lost = FAR.map(|name| (format!("{:?}", End::Lost), name.to_owned()));
             let ended = (format!("{end:?}"), "last".to_owned());
             let expect: BTreeSet<_> = lost.into_iter().chain([ended]).collect();
-            assert_eq!(seen, expect, "{what}");
-        }
+            assert_eq!(seen, expect, "{what} {most}");
+        };
+        check(FIRST, "drops", MICROS, End::Stop);
+        check(FIRST + 25, "never", MICROS, End::Failed);
+        check(FIRST + 50, "drops", ONE, End::Stop);
+        check(FIRST + 75, "never", ONE, End::Failed);
         std::fs::remove_dir_all(&folder).expect("it was made");
     }
 }
