@@ -63,7 +63,7 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<Value> {
 }
 
 /// How often a request of that word is begun to be answered and dropped, so that it may be charged.
-const DROPS: [(&str, u32); 3] = [("drop", 1), ("drops", 2), ("never", u32::MAX)];
+const DROPS: [(&str, u32); 4] = [("drop", 1), ("drops", 2), ("away", 2), ("never", u32::MAX)];
 
 fn answer(mut socket: TcpStream, seen: &Mutex<BTreeMap<u64, u32>>) {
     let mut reader = BufReader::new(socket.try_clone().expect("a socket"));

@@ -326,17 +326,32 @@ mod lives {
     /// How many steps a program still takes. The last one is taken and not heard of, and none after
     /// it is.
     #[derive(Debug)]
-    struct Fuse(AtomicI64);
+    struct Fuse {
+        left: AtomicI64,
+        /// Steps that are being taken.
+        busy: AtomicI64,
+    }
 
     impl Fuse {
-        /// Whether a step is taken, and whether what came of it is heard.
-        fn step(&self) -> (bool, bool) {
-            let left = self.0.fetch_sub(1, Ordering::SeqCst);
-            (left > 0, left > 1)
+        /// Takes a step: `act` is told whether it is taken, and whether what came of it is heard.
+        fn step<T>(&self, act: impl FnOnce(bool, bool) -> T) -> T {
+            self.busy.fetch_add(1, Ordering::SeqCst);
+            let left = self.left.fetch_sub(1, Ordering::SeqCst);
+            let came = act(left > 0, left > 1);
+            self.busy.fetch_sub(1, Ordering::SeqCst);
+            came
         }
 
         fn burnt(&self) -> bool {
-            self.0.load(Ordering::SeqCst) <= 0
+            self.left.load(Ordering::SeqCst) <= 0
+        }
+
+        /// No step is taken any more when this returns.
+        fn burn(&self) {
+            self.left.store(0, Ordering::SeqCst);
+            while self.busy.load(Ordering::SeqCst) > 0 {
+                thread::yield_now();
+            }
         }
     }
 
@@ -349,9 +364,10 @@ mod lives {
     impl Reach {
         fn go<T>(&self, act: impl FnOnce(&Memory) -> Result<T, Refusal>) -> Result<T, Refusal> {
             let dead = || Refusal::Broken("this program is dead".to_owned());
-            let (taken, heard) = self.fuse.step();
-            let came = if taken { act(&self.shared) } else { Err(dead()) };
-            if heard { came } else { Err(dead()) }
+            self.fuse.step(|taken, heard| {
+                let came = if taken { act(&self.shared) } else { Err(dead()) };
+                if heard { came } else { Err(dead()) }
+            })
         }
     }
 
@@ -394,16 +410,17 @@ mod lives {
 
     impl Mortal {
         fn go(&self, kept: Kept, act: impl FnOnce(&Pages, Kept)) {
-            let (taken, heard) = self.fuse.step();
             let fuse = Arc::clone(&self.fuse);
-            let told = move |written| {
-                if heard && !fuse.burnt() {
-                    kept(written);
+            self.fuse.step(|taken, heard| {
+                let told = move |written| {
+                    if heard && !fuse.burnt() {
+                        kept(written);
+                    }
+                };
+                if taken {
+                    act(&self.pages, Box::new(told));
                 }
-            };
-            if taken {
-                act(&self.pages, Box::new(told));
-            }
+            });
         }
     }
 
@@ -458,7 +475,8 @@ mod lives {
                 .expect("a runtime");
             let handle = runtime.handle().clone();
             let ledger = Arc::new(opened(&path, shared));
-            let fuse = Arc::new(Fuse(AtomicI64::new(steps)));
+            let (left, busy) = (AtomicI64::new(steps), AtomicI64::new(0));
+            let fuse = Arc::new(Fuse { left, busy });
             let reach = Reach { fuse: Arc::clone(&fuse), shared: Arc::clone(shared) };
             let step = Arc::new(Step::before(Arc::new(reach), handle.clone()));
             let pages = Pages::new(&ledger, &step, None);
@@ -478,7 +496,7 @@ mod lives {
 
         /// Ends it where it is. What it wrote is another ledger's beginning, whose process is dead.
         fn die(self, round: u64) -> PathBuf {
-            self.fuse.0.store(0, Ordering::SeqCst);
+            self.fuse.burn();
             // What is in line is written; nothing comes after it.
             self.ledger.recover().expect("it is written to");
             let next = self.path.with_extension(format!("{round}.sqlite"));
@@ -510,6 +528,10 @@ mod lives {
                 Err(_) => ControlFlow::Break(()),
             });
             let _call = self.gateway.send(request, sink).ok()?;
+            if what == "away" {
+                thread::sleep(Duration::from_millis(number % 8));
+                return None;
+            }
             loop {
                 match told.recv_timeout(Duration::from_millis(5)) {
                     Ok(Event::Done(receipt)) => return Some(receipt.cost_micros),
@@ -531,11 +553,11 @@ mod lives {
         it ^ (it >> 31)
     }
 
-    /// What is asked of the other servers: of those that are dropped, each that is begun may be
-    /// charged, and the next is asked.
-    const KINDS: [&str; 12] = [
+    /// What is asked of the other servers: some answers are begun and dropped, so that each may be
+    /// charged, and the next is asked; some callers are away while that goes on.
+    const KINDS: [&str; 14] = [
         "say", "say", "say", "say", "say", "leave", "leave", "flaky", "cut", "drop", "drop",
-        "drops",
+        "drops", "away", "away",
     ];
 
     /// A call that was heard of: what it was, its number, and what it cost.
