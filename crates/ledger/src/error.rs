@@ -1,6 +1,8 @@
 //! Why a ledger cannot be kept or read: always with its place and what to do next. No password is
 //! in a place.
 
+use std::io;
+
 /// What every method here returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -122,4 +124,14 @@ pub enum Error {
         /// What was said.
         what: String,
     },
+}
+
+impl Error {
+    /// What a disk says.
+    pub(crate) fn disk(place: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Self::Full { place: place.to_owned() },
+            _ => Self::Other { place: place.to_owned(), what: error.to_string() },
+        }
+    }
 }

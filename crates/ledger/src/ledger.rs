@@ -1,7 +1,8 @@
 //! A ledger that is written to: calls are announced, amended, ended, and noted, each through a
-//! bounded queue to one thread that writes them in groups. What leaves the machine waits for room
-//! in that queue, for a while, and is refused then; what stayed here never waits: where it cannot
-//! be kept, the ledger says how many calls it misses. Reading is another thing (`read.rs`).
+//! bounded line to one thread that writes them in groups; they are kept when that has written them,
+//! or before, by a journal. What leaves the machine waits for room in that line, for a while, and is
+//! refused then; what stayed here never waits: where it cannot be kept, the ledger says how many
+//! calls it misses. Reading is another thing (`read.rs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use ingle_protocol::{End, Entry};
 
+use crate::desk::{self, Desk};
 use crate::row::Row;
 use crate::store::{Announce, Content, Op};
 use crate::writer::{self, Health, Job, Work};
@@ -25,8 +27,9 @@ pub enum Durability {
     /// A power cut, too: each group waits until the disk has it.
     #[default]
     Power,
-    /// The program being killed. A power cut or a crash of the system may take the last rows, those
-    /// of some seconds at most; never some without all that follow, so the chain stays whole.
+    /// The program being killed: a journal has it. A power cut or a crash of the system may take
+    /// the last rows, those of some seconds at most; never some without all that follow, so the
+    /// chain stays whole. In Postgres no row waits for the server's disk.
     Process,
 }
 
@@ -119,8 +122,17 @@ pub struct Ledger {
     options: Options,
     health: Arc<Health>,
     recovered: Recovered,
-    queue: Option<SyncSender<Job>>,
+    way: Way,
     writer: Option<JoinHandle<()>>,
+}
+
+/// How what is told comes to the thread that writes.
+#[derive(Debug)]
+enum Way {
+    /// Told is what the tables have.
+    Queue(Option<SyncSender<Job>>),
+    /// Told is what a journal has.
+    Desk(Arc<Desk>),
 }
 
 impl Ledger {
@@ -131,18 +143,25 @@ impl Ledger {
     /// Where it is damaged, another program's or a newer Ingle's, or cannot be written to.
     pub fn open(place: &Place, options: &Options) -> Result<Self> {
         let health = Arc::new(Health::default());
-        let (queue, jobs) = sync_channel(writer::QUEUE);
         let (reply, opened) = sync_channel(1);
         let (known, there, how) = (Arc::clone(&health), place.clone(), options.clone());
-        let run = move || {
-            let store = there.store(&how);
-            let ready = store.and_then(|mut store| store.recover().map(|found| (store, found)));
-            match ready {
-                Err(error) => drop(reply.send(Err(error))),
-                Ok((store, found)) => {
-                    if reply.send(Ok(found)).is_ok() {
-                        writer::run(store, &jobs, &known);
-                    }
+        let begin = move || {
+            let mut store = there.store(&how)?;
+            let recovered = store.recover()?;
+            let journal = store.0.journal()?;
+            Ok((recovered, journal.map(|it| Arc::new(Desk::new(there.to_string(), it))), store))
+        };
+        let run = move || match begin() {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok((recovered, Some(at), store)) => {
+                if reply.send(Ok((recovered, Way::Desk(Arc::clone(&at))))).is_ok() {
+                    desk::run(store, &at, &known);
+                }
+            }
+            Ok((recovered, None, store)) => {
+                let (queue, jobs) = sync_channel(writer::QUEUE);
+                if reply.send(Ok((recovered, Way::Queue(Some(queue))))).is_ok() {
+                    writer::run(store, &jobs, &known);
                 }
             }
         };
@@ -151,10 +170,10 @@ impl Ledger {
             .name("ledger".into())
             .spawn(run)
             .map_err(|error| failed(format!("a thread is needed: {error}")))?;
-        let recovered =
-            opened.recv().unwrap_or_else(|_| Err(failed("its writer is gone".into())))?;
+        let gone = |_| Err(failed("its writer is gone".into()));
+        let (recovered, way) = opened.recv().unwrap_or_else(gone)?;
         let (place, options) = (place.clone(), options.clone());
-        Ok(Self { place, options, health, recovered, queue: Some(queue), writer: Some(writer) })
+        Ok(Self { place, options, health, recovered, way, writer: Some(writer) })
     }
 
     /// What opening it found of processes that died.
@@ -274,25 +293,33 @@ impl Ledger {
     /// # Errors
     /// Where it cannot be opened once more.
     pub fn reader(&self) -> Result<Reader> {
+        if let Way::Desk(_) = self.way {
+            // What cannot be brought in now is not read; the rest is.
+            drop(self.ask(Work::Wait));
+        }
         Reader::open(&self.place, &self.options)
     }
 
     /// Has the writer do something of its own between groups, and waits for it.
     fn ask<T>(&self, work: impl FnOnce(SyncSender<Result<T>>) -> Work) -> Result<T> {
         let (reply, answer) = sync_channel(1);
-        let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
-        queue.send(Job::Work(work(reply))).map_err(|_| self.gone())?;
+        match &self.way {
+            Way::Desk(desk) => desk.ask(work(reply)),
+            Way::Queue(queue) => {
+                let queue = queue.as_ref().ok_or_else(|| self.gone())?;
+                queue.send(Job::Work(work(reply))).map_err(|_| self.gone())?;
+            }
+        }
         answer.recv().unwrap_or_else(|_| Err(self.gone()))
     }
 
     fn send(&self, op: Op) -> Result<Ticket> {
-        let (ticket, settle) = Ticket::new(self.gone());
-        let mut job = Job::Op(op, settle);
+        let mut op = op;
         for _ in 0..LOOK.1 {
-            match self.put(job)? {
-                None => return Ok(ticket),
-                Some(back) => job = back,
-            }
+            op = match self.put(op)? {
+                Ok(ticket) => return Ok(ticket),
+                Err(back) => back,
+            };
             std::thread::sleep(LOOK.0);
         }
         Err(self.behind())
@@ -300,20 +327,20 @@ impl Ledger {
 
     /// The same, where there is room at once.
     fn offer(&self, op: Op) -> Result<Ticket> {
-        let (ticket, settle) = Ticket::new(self.gone());
-        match self.put(Job::Op(op, settle))? {
-            None => Ok(ticket),
-            Some(_) => Err(self.behind()),
-        }
+        self.put(op)?.map_err(|_| self.behind())
     }
 
-    /// Puts something into the queue; gives it back where there is no room.
-    fn put(&self, job: Job) -> Result<Option<Job>> {
-        let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
-        match queue.try_send(job) {
-            Ok(()) => Ok(None),
-            Err(TrySendError::Full(job)) => Ok(Some(job)),
-            Err(TrySendError::Disconnected(_)) => Err(self.gone()),
+    /// Tells this; gives it back where there is no room.
+    fn put(&self, op: Op) -> Result<std::result::Result<Ticket, Op>> {
+        let queue = match &self.way {
+            Way::Desk(desk) => return Ok(desk.take(op)?.map_or_else(|| Ok(Ticket::kept()), Err)),
+            Way::Queue(queue) => queue.as_ref().ok_or_else(|| self.gone())?,
+        };
+        let (ticket, settle) = Ticket::new(self.gone());
+        match queue.try_send(Job::Op(op, settle)) {
+            Ok(()) => Ok(Ok(ticket)),
+            Err(TrySendError::Full(Job::Op(back, _))) => Ok(Err(back)),
+            Err(_) => Err(self.gone()),
         }
     }
 
@@ -336,7 +363,10 @@ fn announcement(worst: &Entry, reserved: &[Reserved]) -> Announce {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.queue = None;
+        match &mut self.way {
+            Way::Queue(queue) => *queue = None,
+            Way::Desk(desk) => desk.shut(),
+        }
         // What is told on the writer's own thread may hold the ledger last; that thread cannot wait
         // for itself, and ends by itself.
         let other = |it: &JoinHandle<()>| it.thread().id() != std::thread::current().id();

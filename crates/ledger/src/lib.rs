@@ -5,7 +5,9 @@
 //!
 //! - A call that is to cost something or to leave the machine is announced ([`Ledger::begin`])
 //!   before it does, and ended ([`Ledger::end`]). Each returns a [`Ticket`], which is settled when
-//!   the row is committed, and not before.
+//!   the row is kept, and not before: when it is committed; or, in a file with
+//!   [`Durability::Process`], when a journal beside that has it, which comes into the tables soon
+//!   after, and before anybody reads them, whatever became of the process.
 //! - Whoever tells the last event of an answer after its ticket was settled has this: no entry
 //!   whose answer ended is lost when the program is killed (SIGKILL), and with
 //!   [`Durability::Power`] also when the machine loses power, as far as its disk obeys a flush.
@@ -37,8 +39,10 @@
 
 mod chain;
 mod content;
+mod desk;
 mod error;
 mod forecast;
+mod journal;
 mod ledger;
 mod place;
 mod postgres;

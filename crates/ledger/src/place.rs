@@ -40,7 +40,12 @@ impl Place {
     /// What reads there, at one moment of it.
     pub(crate) fn snapshot(&self, options: &Options) -> Result<Store> {
         Ok(Store(match self {
-            Self::File(path) => Box::new(File::snapshot(path)?),
+            Self::File(path) => {
+                if File::is_left_behind(path)? {
+                    Store(Box::new(File::open(path, options)?)).adopt()?;
+                }
+                Box::new(File::snapshot(path)?)
+            }
             Self::Postgres(url) => Box::new(Remote::snapshot(url, self.to_string(), options)?),
         }))
     }

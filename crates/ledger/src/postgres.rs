@@ -21,8 +21,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::journal::Journal;
 use crate::ledger::Durability;
 use crate::row::Cell;
+use crate::sqlite::Left;
 use crate::store::{Linked, NAMES, Sql};
 use crate::{Error, Hash, Options, Result};
 
@@ -263,6 +265,19 @@ impl Sql for Remote {
 
     fn place(&self) -> String {
         self.place.clone()
+    }
+
+    fn journal(&mut self) -> Result<Option<Journal>> {
+        // What the server has is all that others on other machines could bring in.
+        Ok(None)
+    }
+
+    fn left(&mut self) -> Result<Vec<Left>> {
+        Ok(Vec::new())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -45,16 +45,6 @@ impl Cell {
     pub(crate) fn bytes(&self) -> &[u8] {
         if let Self::Bytes(bytes) = self { bytes } else { &[] }
     }
-
-    /// Whole pages of 4 KiB that it fills.
-    pub(crate) fn pages(&self) -> u64 {
-        let bytes = match self {
-            Self::Null | Self::Int(_) => 0,
-            Self::Text(text) => text.len(),
-            Self::Bytes(bytes) => bytes.len(),
-        };
-        bytes as u64 / 4096
-    }
 }
 
 impl From<u64> for Cell {

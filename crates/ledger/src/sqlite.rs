@@ -1,7 +1,7 @@
 //! A ledger in a SQLite file: private to its user, checked for being ours and whole, in write-ahead
 //! mode. A process that writes shows that it lives by a lock on a file of its own, beside it.
 
-mod log;
+mod left;
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,19 +10,29 @@ use std::time::{Duration, SystemTime};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 
+use crate::journal::Journal;
 use crate::ledger::Durability;
 use crate::row::Cell;
 use crate::store::{Linked, NAMES, Sql};
 use crate::{Error, Options, Result};
-use log::Keeper;
+pub(crate) use left::Left;
 
 /// Marks a file as a ledger: the bytes "Ledg".
 const APPLICATION_ID: u32 = 0x4c65_6467;
 /// The steps that made the tables; a file says how many of them it has seen. What a release has
 /// carried is never changed.
-const STEPS: &[&str] = &[include_str!("schema/sqlite.sql"), include_str!("schema/sqlite-2.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/sqlite.sql"),
+    include_str!("schema/sqlite-2.sql"),
+    include_str!("schema/sqlite-3.sql"),
+];
 /// Another process's transaction is waited for as long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The log is brought into the file when a transaction leaves this many pages of 4 KiB in it, on the
+/// writer's thread: calls go on meanwhile, into a journal, or wait for the disk anyway.
+const LOG_PAGES: i64 = 4096;
+/// What is left of a log's file when it begins anew, where it had become longer.
+const LOG_BYTES: i64 = 4 * LOG_PAGES * 4096;
 /// A sign of life without a lock is one that is just being given, unless it is as old as this.
 const STRAY: Duration = Duration::from_secs(3600);
 /// A file up to this size is read through when it is opened, to find damage before it matters.
@@ -32,13 +42,11 @@ const CHECKED_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
-    /// Goes before the connection, which finds the log free then.
-    keeper: Option<Keeper>,
     connection: Connection,
     insert: String,
-    /// About how many pages the transaction has changed.
-    pages: u64,
     sign: Option<Sign>,
+    /// Whether this process is told things by a journal.
+    journaled: bool,
 }
 
 /// A sign of life, until it is dropped.
@@ -66,8 +74,14 @@ impl File {
         prepare(&mut connection, options).map_err(failed)?;
         let named = connection.query_row("SELECT lower(hex(randomblob(16)))", (), |row| row.get(0));
         let sign = Sign::give(path, named.map_err(failed)?)?;
-        let keeper = Keeper::start(path, &connection)?;
-        Ok(Self { sign: Some(sign), keeper: Some(keeper), ..Self::new(path, connection) })
+        let journaled = options.durability == Durability::Process;
+        let new = Self::new(path, connection);
+        Ok(Self { sign: Some(sign), journaled, ..new })
+    }
+
+    /// Whether processes that died were told things that are not in its tables.
+    pub(crate) fn is_left_behind(path: &Path) -> Result<bool> {
+        left::of_the_dead(path).map(|left| !left.is_empty())
     }
 
     /// Opens a ledger to be read as it is now.
@@ -85,6 +99,7 @@ impl File {
         if version(&connection).map_err(failed)? == 0 {
             return Err(Error::Absent { place: path.display().to_string() });
         }
+        left::wait_for_the_living(path, &connection)?;
         let begin = "PRAGMA query_only = ON; BEGIN; SELECT 1 FROM ledger_chain;";
         connection.execute_batch(begin).map_err(failed)?;
         Ok(Self::new(path, connection))
@@ -95,7 +110,7 @@ impl File {
         let (names, places) = (NAMES.join(", "), places.join(", "));
         let insert = format!("INSERT INTO ledger_entries ({names}) VALUES ({places})");
         let path = path.to_owned();
-        Self { path, keeper: None, connection, insert, pages: 0, sign: None }
+        Self { path, connection, insert, sign: None, journaled: false }
     }
 
     /// Runs a statement that has no parameters and tells nothing.
@@ -107,19 +122,11 @@ impl File {
 
 impl Sql for File {
     fn begin(&mut self) -> Result<()> {
-        self.pages = 0;
-        if let Some(keeper) = &self.keeper {
-            keeper.wait();
-        }
         self.say("BEGIN IMMEDIATE")
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.say("COMMIT")?;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.grown(self.pages);
-        }
-        Ok(())
+        self.say("COMMIT")
     }
 
     fn rollback(&mut self) {
@@ -129,9 +136,7 @@ impl Sql for File {
 
     fn run(&mut self, sql: &str, cells: &[Cell]) -> Result<u64> {
         let run = || self.connection.prepare_cached(sql)?.execute(params_from_iter(cells));
-        let rows = run().map(|rows| rows as u64).map_err(|error| fault(&self.path, &error))?;
-        self.pages += 2 + rows + cells.iter().map(Cell::pages).sum::<u64>();
-        Ok(rows)
+        run().map(|rows| rows as u64).map_err(|error| fault(&self.path, &error))
     }
 
     fn rows(&mut self, sql: &str, cells: &[Cell]) -> Result<Vec<Vec<Cell>>> {
@@ -155,9 +160,7 @@ impl Sql for File {
             rows.iter()
                 .try_for_each(|row| statement.execute(params_from_iter(row.cells())).map(drop))
         };
-        insert().map_err(|error| fault(&self.path, &error))?;
-        self.pages += 2 + rows.iter().map(|linked| 1 + linked.row.body.pages()).sum::<u64>();
-        Ok(())
+        insert().map_err(|error| fault(&self.path, &error))
     }
 
     fn hold(&self) -> &'static str {
@@ -176,6 +179,8 @@ impl Sql for File {
             file => file.map_err(|error| io(&path, &error))?,
         };
         match file.try_lock_shared() {
+            // Its journal comes first.
+            Ok(()) if left::has_journal(&path) => Ok(true),
             Ok(()) => {
                 let _ = fs::remove_file(&path);
                 Ok(false)
@@ -187,6 +192,38 @@ impl Sql for File {
 
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn journal(&mut self) -> Result<Option<Journal>> {
+        let Some(sign) = self.sign.as_ref().filter(|_| self.journaled) else { return Ok(None) };
+        let journal = Journal::new(&sign.path, open_private)?;
+        // A process may have died between its journal and the mark of that.
+        let gone = |mark: &String| !left::has_journal(&sign_of(&self.path, mark));
+        let clean = || -> rusqlite::Result<()> {
+            let mut marks = self.connection.prepare("SELECT process FROM ledger_journals")?;
+            let marks = marks.query_map((), |row| row.get::<_, String>(0))?;
+            for mark in marks.collect::<rusqlite::Result<Vec<_>>>()?.iter().filter(|it| gone(it)) {
+                let sql = "DELETE FROM ledger_journals WHERE process = ?1";
+                self.connection.execute(sql, [mark])?;
+            }
+            Ok(())
+        };
+        clean().map_err(|error| fault(&self.path, &error))?;
+        Ok(Some(journal))
+    }
+
+    fn left(&mut self) -> Result<Vec<Left>> {
+        left::of_the_dead(&self.path)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        // What was committed is in the log until that is brought into the file, flushed before.
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        match fs::File::open(Path::new(&log)).and_then(|log| log.sync_data()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome.map_err(|error| io(&self.path, &error)),
+        }
     }
 }
 
@@ -215,7 +252,9 @@ fn sweep(folder: &Path) {
         let age = given.and_then(|at| SystemTime::now().duration_since(at).ok());
         let path = entry.path();
         let is_free = || fs::File::open(&path).is_ok_and(|file| file.try_lock_shared().is_ok());
-        if age.is_some_and(|age| age >= STRAY) && is_free() {
+        // Journals, and the signs of who has one, are for who brings those in.
+        let is_bare = path.extension().is_none() && !left::has_journal(&path);
+        if is_bare && age.is_some_and(|age| age >= STRAY) && is_free() {
             let _ = fs::remove_file(&path);
         }
     }
@@ -334,7 +373,8 @@ fn prepare(connection: &mut Connection, options: &Options) -> rusqlite::Result<(
         Durability::Process => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    log::prepare(connection)?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     // What is removed is overwritten: it says who asked what of whom.
     connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(32);
@@ -373,9 +413,5 @@ fn fault(path: &Path, error: &rusqlite::Error) -> Error {
 
 /// Sorts what the system says.
 fn io(path: &Path, error: &std::io::Error) -> Error {
-    let place = path.display().to_string();
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => Error::Full { place },
-        _ => Error::Other { place, what: error.to_string() },
-    }
+    Error::disk(&path.display().to_string(), error)
 }

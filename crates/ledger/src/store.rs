@@ -2,19 +2,24 @@
 //! removal, pages and sums. A database is a [`Sql`]; its SQL is what SQLite and Postgres share.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use ingle_protocol::wire::{entry, rfc3339};
 use ingle_protocol::{End, Entry};
 
+use crate::journal::Journal;
 use crate::row::{CALLS, COLUMNS, Cell, Row, content_body, missed_body, pruned_body};
+use crate::sqlite::Left;
 use crate::{Anchor, By, Error, Hash, Missed, Pruned, Recovered, Reserved, Result, Spend};
 
 /// Rows that are read at once.
 const PAGE: u64 = 256;
 /// Rows that are removed in one transaction.
 const REMOVED: u64 = 20_000;
+/// What a journal has that is brought in at once.
+const ADOPTED: usize = 512;
 /// Contents that are read at once: each may be large.
 const CONTENTS: u64 = 8;
 /// Rows of a report.
@@ -43,6 +48,12 @@ pub(crate) trait Sql: Debug + Send {
     fn lives(&mut self, process: &str) -> Result<bool>;
     /// The ledger's place, as errors tell it.
     fn place(&self) -> String;
+    /// A journal for this process, where what it is told is kept by one.
+    fn journal(&mut self) -> Result<Option<Journal>>;
+    /// The journals that processes left which died, each held against others who would bring it in.
+    fn left(&mut self) -> Result<Vec<Left>>;
+    /// Waits until the disk has all that was committed.
+    fn sync(&mut self) -> Result<()>;
 }
 
 /// A row with its place in the chain.
@@ -233,42 +244,116 @@ impl Store {
     fn group(&mut self, ops: &[Op]) -> Result<(Vec<Result<()>>, Mark)> {
         let ends = self.ends(true)?;
         let (mut outcomes, mut rows) = (Vec::with_capacity(ops.len()), Vec::new());
-        let (mut mark, mut contents) = (Mark::Nothing, Vec::new());
+        let mut mark = Mark::Nothing;
+        let process = self.0.process().to_owned();
         for op in ops {
-            let (outcome, row) = match op {
-                Op::Begin(call) | Op::Amend(call) => {
-                    let outcome = match op {
-                        Op::Begin(_) => self.announce(call)?,
-                        _ => self.amend(call)?,
-                    };
-                    if outcome.is_ok() {
-                        mark = Mark::Call(call.row.id().to_owned(), call.row.body.clone());
-                    }
-                    (outcome, None)
-                }
-                Op::End(row) => {
-                    let outcome = self.close(row.id())?;
-                    let row = outcome.is_ok().then_some(Cow::Borrowed(&**row));
-                    (outcome, row)
-                }
-                Op::Note(row) => (Ok(()), Some(Cow::Borrowed(&**row))),
-                Op::Gap(missed) => (Ok(()), Row::notice(missed_body(missed)).map(Cow::Owned)),
-                Op::Content(content) => {
-                    contents.push((ends.head.count + rows.len() as u64 + 1, content));
-                    (Ok(()), Row::notice(content_body(&content.bytes)).map(Cow::Owned))
-                }
+            let outcome = match op {
+                Op::Begin(call) => self.announce(&process, call)?,
+                Op::Amend(call) => self.amend(&process, call)?,
+                Op::End(row) => self.close(&process, row.id())?,
+                _ => Ok(()),
             };
+            if outcome.is_ok() {
+                if let Op::Begin(call) | Op::Amend(call) = op {
+                    mark = Mark::Call(call.row.id().to_owned(), call.row.body.clone());
+                }
+                rows.extend(self.row(op, ends.head.count + rows.len() as u64 + 1)?);
+            }
             outcomes.push(outcome);
-            rows.extend(row);
-        }
-        for (seq, content) in contents {
-            self.put_beside(seq, content)?;
         }
         if !rows.is_empty() {
             let rows: Vec<&Row> = rows.iter().map(AsRef::as_ref).collect();
             mark = Mark::Row(self.append(ends.head, &rows)?);
         }
         Ok((outcomes, mark))
+    }
+
+    /// Brings in what this process has in its journal.
+    pub(crate) fn bring(&mut self, told: &[(u64, Op)]) -> Result<()> {
+        let process = self.0.process().to_owned();
+        self.change(|store| store.bring_of(&process, told))
+    }
+
+    /// Brings in what a process was told and had taken down, as far as it is not here already. A
+    /// call that began and ended in it leaves its row alone.
+    fn bring_of(&mut self, process: &str, told: &[(u64, Op)]) -> Result<()> {
+        let ends = self.ends(true)?;
+        let sql = "SELECT through FROM ledger_journals WHERE process = $1";
+        let marks = self.0.rows(sql, &[process.into()])?;
+        let through = marks.first().map_or(0, |row| row[0].count());
+        let new: Vec<&Op> = told.iter().filter(|it| it.0 > through).map(|it| &it.1).collect();
+        let (mut begun, mut ended) = (HashSet::new(), HashSet::new());
+        for op in &new {
+            match op {
+                Op::Begin(call) => drop(begun.insert(call.row.id())),
+                Op::End(row) => drop(ended.insert(row.id())),
+                _ => {}
+            }
+        }
+        let mut rows = Vec::new();
+        for op in &new {
+            match op {
+                Op::Begin(call) if !ended.contains(call.row.id()) => {
+                    // Who died with a call of that id has no other.
+                    drop(self.announce(process, call)?);
+                }
+                Op::Amend(call) if !ended.contains(call.row.id()) => {
+                    drop(self.amend(process, call)?);
+                }
+                Op::End(row) if !begun.contains(row.id()) => drop(self.close(process, row.id())?),
+                _ => {}
+            }
+            rows.extend(self.row(op, ends.head.count + rows.len() as u64 + 1)?);
+        }
+        if !rows.is_empty() {
+            self.append(ends.head, &rows.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+        }
+        let last = told.last().map_or(0, |it| it.0).max(through);
+        let sql = "INSERT INTO ledger_journals (process, through) VALUES ($1, $2) \
+                   ON CONFLICT (process) DO UPDATE SET through = excluded.through";
+        self.0.run(sql, &[process.into(), last.into()]).map(drop)
+    }
+
+    /// Forgets how far this process's journal is here, once that is gone.
+    pub(crate) fn unmark(&mut self) -> Result<()> {
+        let process = self.0.process().to_owned();
+        self.change(|store| store.unmark_of(&process))
+    }
+
+    fn unmark_of(&mut self, process: &str) -> Result<()> {
+        self.0.run("DELETE FROM ledger_journals WHERE process = $1", &[process.into()]).map(drop)
+    }
+
+    /// Brings in what processes that died had in their journals.
+    pub(crate) fn adopt(&mut self) -> Result<()> {
+        for left in self.0.left()? {
+            let mut records = left.records()?;
+            loop {
+                let group: Vec<(u64, Op)> = records.by_ref().take(ADOPTED).collect();
+                if group.is_empty() {
+                    break;
+                }
+                self.change(|store| store.bring_of(left.process(), &group))?;
+            }
+            // The mark goes last: without it, what the journal has would come in again.
+            left.remove()?;
+            self.change(|store| store.unmark_of(left.process()))?;
+        }
+        Ok(())
+    }
+
+    /// The row that something makes, if it makes one, to be the one of this number; what is kept
+    /// beside it is put there.
+    fn row<'a>(&mut self, op: &'a Op, seq: u64) -> Result<Option<Cow<'a, Row>>> {
+        Ok(match op {
+            Op::Begin(_) | Op::Amend(_) => None,
+            Op::End(row) | Op::Note(row) => Some(Cow::Borrowed(row)),
+            Op::Gap(missed) => Row::notice(missed_body(missed)).map(Cow::Owned),
+            Op::Content(content) => {
+                self.put_beside(seq, content)?;
+                Row::notice(content_body(&content.bytes)).map(Cow::Owned)
+            }
+        })
     }
 
     /// Keeps what a call asked and got beside the row that has its digest.
@@ -279,29 +364,30 @@ impl Store {
         self.0.run(sql, &[seq.into(), id, content.at_ms.into(), bytes]).map(drop)
     }
 
-    fn announce(&mut self, call: &Announce) -> Result<Result<()>> {
+    fn announce(&mut self, process: &str, call: &Announce) -> Result<Result<()>> {
         let sql = "INSERT INTO ledger_announced (id, process, body, reserved) \
                    VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-        let (id, process) = (call.row.id(), self.0.process().into());
-        let cells = [id.into(), process, call.row.body.clone(), write_reserved(&call.reserved)];
+        let id = call.row.id();
+        let reserved = write_reserved(&call.reserved);
+        let cells = [id.into(), process.into(), call.row.body.clone(), reserved];
         let done = self.0.run(sql, &cells)?;
         let twice = || Error::Twice { place: self.0.place(), id: id.to_owned() };
         Ok(if done == 1 { Ok(()) } else { Err(twice()) })
     }
 
     /// Says something else of a call that this process has announced.
-    fn amend(&mut self, call: &Announce) -> Result<Result<()>> {
+    fn amend(&mut self, process: &str, call: &Announce) -> Result<Result<()>> {
         let sql = "UPDATE ledger_announced SET body = $1, reserved = $2 \
                    WHERE id = $3 AND process = $4";
-        let (id, process) = (call.row.id(), self.0.process().into());
-        let cells = [call.row.body.clone(), write_reserved(&call.reserved), id.into(), process];
+        let (id, reserved) = (call.row.id(), write_reserved(&call.reserved));
+        let cells = [call.row.body.clone(), reserved, id.into(), process.into()];
         let done = self.0.run(sql, &cells)?;
         Ok(if done == 1 { Ok(()) } else { Err(self.closed(id)) })
     }
 
-    fn close(&mut self, id: &str) -> Result<Result<()>> {
+    fn close(&mut self, process: &str, id: &str) -> Result<Result<()>> {
         let sql = "DELETE FROM ledger_announced WHERE id = $1 AND process = $2";
-        let done = self.0.run(sql, &[id.into(), self.0.process().into()])?;
+        let done = self.0.run(sql, &[id.into(), process.into()])?;
         Ok(if done == 1 { Ok(()) } else { Err(self.closed(id)) })
     }
 
@@ -343,6 +429,7 @@ impl Store {
 
     /// Makes entries of the calls whose processes died.
     pub(crate) fn recover(&mut self) -> Result<Recovered> {
+        self.adopt()?;
         self.change(|store| {
             let ends = store.ends(true)?;
             let sql = "SELECT DISTINCT process FROM ledger_announced";
@@ -606,7 +693,7 @@ fn kept(mut row: Vec<Cell>) -> Kept {
 }
 
 /// A line for each: micro-dollars, tokens, and the budget's name, which may have blanks.
-fn write_reserved(reserved: &[Reserved]) -> Cell {
+pub(crate) fn write_reserved(reserved: &[Reserved]) -> Cell {
     let line = |it: &Reserved| {
         let budget = crate::row::name(&it.budget).replace(['\n', '\r'], " ");
         format!("{} {} {budget}\n", it.micros, it.tokens)
@@ -614,7 +701,7 @@ fn write_reserved(reserved: &[Reserved]) -> Cell {
     Cell::Text(reserved.iter().map(line).collect())
 }
 
-fn read_reserved(text: &str) -> Vec<Reserved> {
+pub(crate) fn read_reserved(text: &str) -> Vec<Reserved> {
     let line = |line: &str| {
         let mut parts = line.splitn(3, ' ');
         let (micros, tokens) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);

@@ -42,6 +42,12 @@ impl Ticket {
         (Self(Arc::clone(&shared)), Settle(Some(shared), Err(unless)))
     }
 
+    /// One whose row is kept already.
+    pub(crate) fn kept() -> Self {
+        let state = State { outcome: Some(Ok(())), ..State::default() };
+        Self(Arc::new(Shared { state: Mutex::new(state), settled: Condvar::new() }))
+    }
+
     /// Blocks until the row is committed.
     ///
     /// # Errors

@@ -15,9 +15,9 @@ use crate::{Error, Missed, Pruned, Recovered, Result};
 /// Rows that wait to be written at most; who comes then waits, too.
 pub(crate) const QUEUE: usize = 2048;
 /// Rows of a group at most.
-const GROUP: usize = 1024;
+pub(crate) const GROUP: usize = 1024;
 /// How long until a ledger that could not be written is tried again, where nothing else does.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const AGAIN: Duration = Duration::from_millis(500);
 
 /// Something for the writer to do.
 pub(crate) enum Job {
@@ -26,10 +26,20 @@ pub(crate) enum Job {
 }
 
 /// What is done between groups.
+#[derive(Debug)]
 pub(crate) enum Work {
     Recover(SyncSender<Result<Recovered>>),
-    Prune { before_ms: u64, now_ms: u64, reply: SyncSender<Result<Pruned>> },
-    Forget { before_ms: u64, reply: SyncSender<Result<u64>> },
+    Prune {
+        before_ms: u64,
+        now_ms: u64,
+        reply: SyncSender<Result<Pruned>>,
+    },
+    Forget {
+        before_ms: u64,
+        reply: SyncSender<Result<u64>>,
+    },
+    /// Nothing, but that it comes behind what came before it.
+    Wait(SyncSender<Result<()>>),
 }
 
 /// Whether the last that was to be written could be.
@@ -58,7 +68,7 @@ impl Health {
         error.clone().map_or(Ok(()), Err)
     }
 
-    fn tell(&self, outcome: Result<()>) {
+    pub(crate) fn tell(&self, outcome: Result<()>) {
         let broken = outcome.is_err();
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.err();
         self.broken.store(broken, Ordering::Release);
@@ -80,7 +90,7 @@ impl Health {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
 }
@@ -113,7 +123,7 @@ pub(crate) fn run(mut store: Store, jobs: &Receiver<Job>, health: &Health) {
 }
 
 /// Says in the ledger how many calls it misses, where it can be written.
-fn own_up(store: &mut Store, health: &Health) {
+pub(crate) fn own_up(store: &mut Store, health: &Health) {
     let untold = std::mem::take(&mut health.gap().untold);
     if untold.calls == 0 {
         return;
@@ -132,15 +142,15 @@ fn own_up(store: &mut Store, health: &Health) {
 fn turn(store: &mut Store, first: Job, jobs: &Receiver<Job>, health: &Health) {
     let (mut ops, mut settles) = (Vec::new(), Vec::new());
     let mut next = Some(first);
-    let mut work = None;
+    let mut asked = None;
     while let Some(job) = next {
         match job {
             Job::Op(op, settle) => {
                 ops.push(op);
                 settles.push(settle);
             }
-            Job::Work(asked) => {
-                work = Some(asked);
+            Job::Work(work) => {
+                asked = Some(work);
                 break;
             }
         }
@@ -149,10 +159,17 @@ fn turn(store: &mut Store, first: Job, jobs: &Receiver<Job>, health: &Health) {
     if !ops.is_empty() {
         write(store, &ops, settles, health);
     }
+    if let Some(asked) = asked {
+        work(store, asked, health);
+    }
+}
+
+/// Does something between groups.
+pub(crate) fn work(store: &mut Store, asked: Work, health: &Health) {
     // Who asked may be gone.
-    match work {
-        Some(Work::Recover(reply)) => drop(reply.send(store.recover())),
-        Some(Work::Prune { before_ms, now_ms, reply }) => {
+    match asked {
+        Work::Recover(reply) => drop(reply.send(store.recover())),
+        Work::Prune { before_ms, now_ms, reply } => {
             let pruned = store.prune(before_ms, now_ms);
             if pruned.is_ok() {
                 // There is room again.
@@ -160,8 +177,8 @@ fn turn(store: &mut Store, first: Job, jobs: &Receiver<Job>, health: &Health) {
             }
             drop(reply.send(pruned));
         }
-        Some(Work::Forget { before_ms, reply }) => drop(reply.send(store.forget(before_ms))),
-        None => {}
+        Work::Forget { before_ms, reply } => drop(reply.send(store.forget(before_ms))),
+        Work::Wait(reply) => drop(reply.send(health.ask())),
     }
 }
 

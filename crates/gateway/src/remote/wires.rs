@@ -2,7 +2,7 @@
 //! provider wants, within the limit that was decided. A caller's own body goes out as it came where
 //! the provider speaks its format. Absent: the formats themselves (`ingle_protocol::wire::speak`).
 
-use ingle_protocol::wire::speak::{self, Manner};
+use ingle_protocol::wire::speak::{self, Cap, Manner, Passed};
 use ingle_protocol::{Fault, Format, Input, Request, Verbatim};
 use serde_json::{Map, Value, json};
 
@@ -74,17 +74,9 @@ fn write(kind: &Kind, request: &Request, model: &str, most: Option<u32>) -> Resu
 }
 
 fn pass(kind: &Kind, own: &Verbatim, model: &str, most: Option<u32>) -> Result<Spoken, Fault> {
-    let mut body = speak::pass(own, model)?;
-    if let Some(most) = most {
-        body = speak::cap(own.format, &body, most, kind.body == Body::Hosted)?;
-    }
-    Ok(Spoken { body, format: own.format, path: None, stream: streams(own)?, passed: true })
-}
-
-/// Whether a caller's own body asks for an answer in pieces: Ollama's does unless it says no.
-fn streams(own: &Verbatim) -> Result<bool, Fault> {
-    let usual = own.format == Format::Ollama;
-    Ok(object(&own.body)?.get("stream").and_then(Value::as_bool).unwrap_or(usual))
+    let cap = most.map(|most| Cap { most, hosted: kind.body == Body::Hosted });
+    let Passed { body, stream } = speak::pass(own, model, cap)?;
+    Ok(Spoken { body, format: own.format, path: None, stream, passed: true })
 }
 
 fn object(body: &str) -> Result<Map<String, Value>, Fault> {

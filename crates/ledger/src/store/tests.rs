@@ -88,6 +88,18 @@ impl Sql for Breaking {
     fn place(&self) -> String {
         self.inner.place()
     }
+
+    fn journal(&mut self) -> Result<Option<Journal>> {
+        self.inner.journal()
+    }
+
+    fn left(&mut self) -> Result<Vec<Left>> {
+        self.inner.left()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.inner.sync()
+    }
 }
 
 fn row(id: &str) -> Row {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
-use ingle_ledger::{By, Error, Ledger, Place};
+use ingle_ledger::{By, Durability, Error, Ledger, Options, Place};
 use proptest::prelude::*;
 
-use crate::support::{DAY, Folder, entry, is_whole, open, reader};
+use crate::support::{DAY, Folder, entry, is_whole, reader};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -46,14 +46,22 @@ struct Model {
 
 struct World<'a> {
     place: &'a Place,
+    durability: Durability,
     processes: [Option<Ledger>; 2],
     model: Model,
 }
 
 impl World<'_> {
     fn ledger(&mut self, who: usize) -> &Ledger {
-        let place = self.place;
-        self.processes[who].get_or_insert_with(|| open(place))
+        let (place, durability) = (self.place, self.durability);
+        let options = Options { durability, ..Options::default() };
+        let open = || Ledger::open(place, &options).expect("opens");
+        self.processes[who].get_or_insert_with(open)
+    }
+
+    /// A call's id. Processes whose journals are their own each have ids of their own.
+    fn id(&self, who: usize, id: u8) -> u8 {
+        if self.durability == Durability::Process { id + 100 * who as u8 } else { id }
     }
 
     fn entry(&self, id: &str, cost: u32) -> ingle_protocol::Entry {
@@ -64,6 +72,7 @@ impl World<'_> {
         self.model.now += 1;
         match *step {
             Step::Begin { who, id, worst } => {
+                let id = self.id(who, id);
                 let entry = self.entry(&id.to_string(), worst);
                 let begun = self.ledger(who).begin(&entry, &[]).and_then(|it| it.wait());
                 match self.model.open.entry(id) {
@@ -77,6 +86,7 @@ impl World<'_> {
                 }
             }
             Step::Amend { who, id, worst } => {
+                let id = self.id(who, id);
                 let entry = self.entry(&id.to_string(), worst);
                 let amended = self.ledger(who).amend(&entry, &[]).and_then(|it| it.wait());
                 match self.model.open.get_mut(&id).filter(|call| call.0 == who) {
@@ -88,6 +98,7 @@ impl World<'_> {
                 }
             }
             Step::End { who, id, cost } => {
+                let id = self.id(who, id);
                 let entry = self.entry(&id.to_string(), cost);
                 let ended = self.ledger(who).end(&entry).and_then(|it| it.wait());
                 if self.model.open.get(&id).is_some_and(|call| call.0 == who) {
@@ -146,11 +157,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_ledger_is_what_happened(steps in prop::collection::vec(step(), 1..60)) {
+    fn a_ledger_is_what_happened(power: bool, steps in prop::collection::vec(step(), 1..60)) {
+        let durability = if power { Durability::Power } else { Durability::Process };
         let folder = Folder::new("random");
         let place = folder.place();
         let model = Model { now: DAY, ..Model::default() };
-        let mut world = World { place: &place, processes: [None, None], model };
+        let mut world = World { place: &place, durability, processes: [None, None], model };
         for step in &steps {
             world.step(step);
             world.agrees();

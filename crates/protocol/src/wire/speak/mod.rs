@@ -25,7 +25,7 @@ pub use embeddings::{read_embeddings, write_embeddings};
 pub use faults::fault;
 pub use frames::{FRAME_MAX, Frame, Frames};
 pub use losses::{Loss, Otherwise, Target, Told, losses, told_by};
-pub use pass::{cap, pass};
+pub use pass::{Cap, Passed, pass};
 
 pub(super) use chat::body;
 pub(super) use faults::{told, wrong};

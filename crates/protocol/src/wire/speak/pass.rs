@@ -1,7 +1,6 @@
 //! A caller's own body for another server that speaks the same format: the model's name, what has
 //! to be told of the answer, that it is not to be kept, and a lower limit on it are the only bytes
-//! that change. Absent: what
-//! the body asks for, which was read, and decided on, before.
+//! that change. Absent: what the body asks for, which was read, and decided on, before.
 
 use serde_json::{Map, Value};
 
@@ -10,29 +9,51 @@ use crate::wire::values::read_object;
 use crate::wire::{check, splice};
 use crate::{Fault, Format, Verbatim};
 
-/// A caller's own body with nothing changed but its `model`, which becomes `model`, and, in a
-/// chat's stream, `stream_options.include_usage`, which becomes true, since without it nobody
-/// learns what the answer cost; and a response's `store`, where it is not given, which becomes
-/// false: nobody asked that it be kept elsewhere. All else stays as it was written, byte for byte.
-/// (Gemini's path names the model: its body stays as it is.)
+/// The most that another server may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// Tokens.
+    pub most: u32,
+    /// Whether it is one of OpenAI's own servers, where a chat's limit has its newer name.
+    pub hosted: bool,
+}
+
+/// A body to be passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The text.
+    pub body: String,
+    /// Whether it asks for an answer in pieces: Ollama's does unless it says no.
+    pub stream: bool,
+}
+
+/// A caller's own body with nothing changed but its `model`, which becomes `model`; in a chat's
+/// stream `stream_options.include_usage`, which becomes true, since without it nobody learns what
+/// the answer cost; a response's `store`, where it is not given, which becomes false: nobody asked
+/// that it be kept elsewhere; and its limit on the answer, which becomes `cap` where it is higher
+/// or not given. All else stays as it was written, byte for byte. (Gemini's path names the model:
+/// but for its limit its body stays as it is.)
 ///
 /// # Errors
 /// Where the body is no JSON object, or one with a key given twice.
-pub fn pass(verbatim: &Verbatim, model: &str) -> Result<String, Fault> {
-    let map = read_object(verbatim.body.as_bytes())?;
-    if verbatim.format == Format::Gemini {
-        return Ok(verbatim.body.clone());
+pub fn pass(verbatim: &Verbatim, model: &str, cap: Option<Cap>) -> Result<Passed, Fault> {
+    let (format, map) = (verbatim.format, read_object(verbatim.body.as_bytes())?);
+    let streams = |usual| map.get("stream").and_then(Value::as_bool).unwrap_or(usual);
+    let stream = streams(format == Format::Ollama);
+    let mut body = verbatim.body.clone();
+    if format != Format::Gemini {
+        body = set(&body, &["model"], &splice::quoted(model))?;
     }
-    let body = set(&verbatim.body, &["model"], &splice::quoted(model))?;
-    let streamed = map.get("stream") == Some(&Value::Bool(true));
-    if verbatim.format == Format::Chat && streamed {
-        return set(&body, &["stream_options", "include_usage"], "true");
+    if format == Format::Chat && stream {
+        body = set(&body, &["stream_options", "include_usage"], "true")?;
     }
-    let unsaid = map.get("store").is_none_or(Value::is_null);
-    if verbatim.format == Format::Responses && unsaid {
-        return set(&body, &["store"], "false");
+    if format == Format::Responses && map.get("store").is_none_or(Value::is_null) {
+        body = set(&body, &["store"], "false")?;
     }
-    Ok(body)
+    if let Some(cap) = cap {
+        body = lower(format, &map, body, cap)?;
+    }
+    Ok(Passed { body, stream })
 }
 
 /// Where a format's limit on an answer's tokens stands: of several names the first that is given.
@@ -46,31 +67,30 @@ fn limits(format: Format) -> &'static [&'static [&'static str]] {
     }
 }
 
-/// The same body, which asks for an answer of at most `most` tokens: a limit that is lower stays,
-/// one that is higher, or none, becomes it. `hosted`: the body is for OpenAI's own servers, where a
-/// chat's limit has its newer name.
-///
-/// # Errors
-/// Where the body is no JSON object.
-pub fn cap(format: Format, body: &str, most: u32, hosted: bool) -> Result<String, Fault> {
-    let map: Map<String, Value> = read_object(body.as_bytes())?;
-    let whole = Value::Object(map);
-    let at = |path: &[&str]| path.iter().fold(&whole, |value, key| &value[*key]);
-    let mut body = body.to_owned();
-    let (mut given, names) = (false, limits(format));
-    for path in names.iter().filter(|path| !at(path).is_null()) {
+/// The body, which said this, with a limit on its answer: one that is lower stays, one that is
+/// higher, or none, becomes `cap`.
+fn lower(format: Format, map: &Map<String, Value>, body: String, cap: Cap) -> Read<String> {
+    let at = |path: &[&str]| {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(map.get(*first)?, |value, key| value.get(*key))
+    };
+    let (mut body, most) = (body, cap.most.to_string());
+    let names = limits(format);
+    let mut given = false;
+    for path in names {
+        let Some(limit) = at(path).filter(|limit| !limit.is_null()) else { continue };
         given = true;
         // Less than 0 is how Ollama's clients say "as many as there is room for".
-        let lower = at(path).as_i64().is_some_and(|limit| (0..=i64::from(most)).contains(&limit));
+        let lower = limit.as_i64().is_some_and(|own| (0..=i64::from(cap.most)).contains(&own));
         if !lower {
-            body = set(&body, path, &most.to_string())?;
+            body = set(&body, path, &most)?;
         }
     }
-    if given {
-        return Ok(body);
+    let usual = if cap.hosted { names.first() } else { names.last() };
+    match usual.filter(|_| !given) {
+        Some(path) => set(&body, path, &most),
+        None => Ok(body),
     }
-    let usual = if hosted { names.first() } else { names.last() };
-    usual.map_or(Ok(body.clone()), |path| set(&body, path, &most.to_string()))
 }
 
 fn set(body: &str, path: &[&str], value: &str) -> Read<String> {
@@ -106,10 +126,13 @@ mod tests {
             (Gemini, r#"{"contents":[]}"#, r#"{"contents":[]}"#),
         ];
         for (format, body, expect) in rows {
-            assert_eq!(pass(&verbatim(format, body), "b\""), Ok(expect.to_owned()), "{body}");
+            let passed = pass(&verbatim(format, body), "b\"", None).expect("is an object");
+            assert_eq!(passed.body, expect, "{body}");
+            let streams = body.contains(r#""stream":true"#) || format == Ollama;
+            assert_eq!(passed.stream, streams, "{body}");
         }
         for body in ["", "[]", "{", r#"{"model":1,"model":2}"#, r#"{"stream":true,"stream_options":1}"#] {
-            assert!(pass(&verbatim(Chat, body), "b").is_err(), "{body}");
+            assert!(pass(&verbatim(Chat, body), "b", None).is_err(), "{body}");
         }
     }
 
@@ -131,7 +154,9 @@ mod tests {
             (Gemini, false, "{}", r#"{"generationConfig":{"maxOutputTokens":9}}"#),
         ];
         for (format, hosted, body, expect) in rows {
-            assert_eq!(cap(format, body, 9, hosted), Ok(expect.to_owned()), "{body}");
+            let map = read_object(body.as_bytes()).expect("is an object");
+            let cap = Cap { most: 9, hosted };
+            assert_eq!(lower(format, &map, body.to_owned(), cap).as_deref(), Ok(expect), "{body}");
         }
     }
 }
