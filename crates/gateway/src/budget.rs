@@ -23,7 +23,7 @@ pub use state::{
     ACCOUNTS_MAX, Account, Amount, Claim, Limit, Lost, OPEN_MAX, Open, Refusal, Settled, Standing,
     State,
 };
-pub use store::{Memory, Store, call_of};
+pub use store::{Memory, Store, call_of, hold_of};
 pub use window::{Period, Window};
 
 /// Tokens of a message that none of its bytes is in: marks, and its role.

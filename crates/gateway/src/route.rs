@@ -37,9 +37,13 @@ pub type Kept = Box<dyn FnOnce(Result<(), Fault>) + Send>;
 /// Where calls are kept. Each method returns as soon as the entry is in line.
 pub trait Book: Send + Sync {
     /// Announces a call before its first byte leaves: what is known of it, with the most that it
-    /// can cost, and what is held for it, by budget. Were this process to end now, that is what
-    /// is found of it.
+    /// can cost at the candidate that is asked, and what is held for that, by budget. Were this
+    /// process to end now, that is what is found of it.
     fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept);
+    /// Says the same anew of a call that was announced, before another candidate is asked: with
+    /// what the tries so far took, and the most that it can cost there; or without the latter,
+    /// where budgets have no room for that before. Until it is kept, what was said before stands.
+    fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept);
     /// Ends a call that was announced.
     fn end(&self, entry: &Entry, kept: Kept);
     /// Notes a call of which nothing left the machine.
@@ -63,6 +67,9 @@ pub struct Forgetful;
 
 impl Book for Forgetful {
     fn begin(&self, _: &Entry, _: &[(String, Amount)], kept: Kept) {
+        kept(Ok(()));
+    }
+    fn amend(&self, _: &Entry, _: &[(String, Amount)], kept: Kept) {
         kept(Ok(()));
     }
     fn end(&self, _: &Entry, kept: Kept) {

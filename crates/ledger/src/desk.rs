@@ -68,7 +68,7 @@ impl Desk {
         match &op {
             Op::Begin(call) => drop(state.open.insert(call.row.id().to_owned())),
             Op::End(row) => drop(state.open.remove(row.id())),
-            Op::Note(_) | Op::Gap(_) | Op::Content(_) => {}
+            Op::Amend(_) | Op::Note(_) | Op::Gap(_) | Op::Content(_) => {}
         }
         state.line.push_back((seq, op));
         if matches!(state.line.len(), 1 | GROUP) {
@@ -82,6 +82,9 @@ impl Desk {
         match op {
             Op::Begin(call) if open.contains(call.row.id()) => {
                 Err(Error::Twice { place: place(), id: id(call.row.id()) })
+            }
+            Op::Amend(call) if !open.contains(call.row.id()) => {
+                Err(Error::Closed { place: place(), id: id(call.row.id()) })
             }
             Op::End(row) if !open.contains(row.id()) => {
                 Err(Error::Closed { place: place(), id: id(row.id()) })

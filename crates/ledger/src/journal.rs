@@ -190,8 +190,9 @@ fn write_record(record: &mut Vec<u8>, seq: u64, op: &Op) {
         put(row.body.text().as_bytes());
     };
     match op {
-        Op::Begin(call) => {
-            put_row(b"begin", &call.row);
+        Op::Begin(call) | Op::Amend(call) => {
+            let anew = matches!(op, Op::Amend(_));
+            put_row(if anew { b"amend" } else { b"begin" }, &call.row);
             put(write_reserved(&call.reserved).text().as_bytes());
         }
         Op::End(row) => put_row(b"end", row),
@@ -232,11 +233,13 @@ impl Record {
     /// What was told; `None` where it is nothing that this knows.
     pub(crate) fn op(&self) -> Option<Op> {
         let row = |body: &[u8]| Row::read(text(body)?).map(Box::new);
+        let announce = |body: &[u8], reserved: &[u8]| {
+            let reserved = read_reserved(text(reserved)?);
+            Some(Box::new(Announce { row: *row(body)?, reserved }))
+        };
         Some(match *self.fields()?.as_slice() {
-            [b"begin", body, reserved] => {
-                let reserved = read_reserved(text(reserved)?);
-                Op::Begin(Box::new(Announce { row: *row(body)?, reserved }))
-            }
+            [b"begin", body, reserved] => Op::Begin(announce(body, reserved)?),
+            [b"amend", body, reserved] => Op::Amend(announce(body, reserved)?),
             [b"end", body] => Op::End(row(body)?),
             [b"note", body] => Op::Note(row(body)?),
             [b"gap", body] => Op::Gap(read_missed(text(body)?)?),

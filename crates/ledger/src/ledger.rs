@@ -1,8 +1,8 @@
-//! A ledger that is written to: calls are announced, ended, and noted, each through a bounded line
-//! to one thread that writes them in groups; they are kept when that has written them, or before,
-//! by a journal. What leaves the machine waits for room in that line, for a while, and is refused
-//! then; what stayed here never waits: where it cannot be kept, the ledger says how many calls it
-//! misses. Reading is another thing (`read.rs`).
+//! A ledger that is written to: calls are announced, amended, ended, and noted, each through a
+//! bounded line to one thread that writes them in groups; they are kept when that has written them,
+//! or before, by a journal. What leaves the machine waits for room in that line, for a while, and is
+//! refused then; what stayed here never waits: where it cannot be kept, the ledger says how many
+//! calls it misses. Reading is another thing (`read.rs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -195,11 +195,19 @@ impl Ledger {
     /// time: no receipt, no call.
     pub fn begin(&self, worst: &Entry, reserved: &[Reserved]) -> Result<Ticket> {
         self.health.ask()?;
-        let mut lost = worst.clone();
-        lost.end = End::Lost;
-        lost.cost.estimated = true;
-        let announce = Announce { row: Row::of(&lost), reserved: reserved.to_vec() };
-        self.send(Op::Begin(Box::new(announce)))
+        self.send(Op::Begin(Box::new(announcement(worst, reserved))))
+    }
+
+    /// Announces a call anew that was announced and has not ended, before it may cost more than
+    /// was said, or otherwise: wait for the ticket. From then on that is what becomes its entry if
+    /// this process dies; until then, and where it cannot be written, what was said before.
+    /// Blocks while the queue is full, for five seconds at most.
+    ///
+    /// # Errors
+    /// As [`Ledger::begin`] has them. The ticket says [`Error::Closed`] where the call is not open.
+    pub fn amend(&self, worst: &Entry, reserved: &[Reserved]) -> Result<Ticket> {
+        self.health.ask()?;
+        self.send(Op::Amend(Box::new(announcement(worst, reserved))))
     }
 
     /// Ends a call that was announced under the entry's id, with its entry. Blocks while the queue
@@ -343,6 +351,14 @@ impl Ledger {
     fn gone(&self) -> Error {
         Error::Other { place: self.place.to_string(), what: "its writer is gone".into() }
     }
+}
+
+/// What is found of a call whose process died.
+fn announcement(worst: &Entry, reserved: &[Reserved]) -> Announce {
+    let mut lost = worst.clone();
+    lost.end = End::Lost;
+    lost.cost.estimated = true;
+    Announce { row: Row::of(&lost), reserved: reserved.to_vec() }
 }
 
 impl Drop for Ledger {

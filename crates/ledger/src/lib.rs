@@ -11,9 +11,11 @@
 //! - Whoever tells the last event of an answer after its ticket was settled has this: no entry
 //!   whose answer ended is lost when the program is killed (SIGKILL), and with
 //!   [`Durability::Power`] also when the machine loses power, as far as its disk obeys a flush.
+//! - A call that may come to cost something else while it is under way, as when somebody else is
+//!   asked after a failure, is announced anew ([`Ledger::amend`]) before that.
 //! - What was announced and not ended when a program died becomes an entry with
-//!   [`End::Lost`](ingle_protocol::End::Lost), at the worst cost that was announced, when somebody
-//!   next opens the ledger. A call has exactly one entry: ended, or lost.
+//!   [`End::Lost`](ingle_protocol::End::Lost), at the worst cost that was announced last, when
+//!   somebody next opens the ledger. A call has exactly one entry: ended, or lost.
 //! - What leaves the machine is never dropped: who announces and ends calls faster than the disk
 //!   waits, for five seconds at most. Where it cannot be written, the tickets say so, and nothing
 //!   more can be announced until it can: no receipt, no call.

@@ -110,6 +110,8 @@ pub(crate) struct Announce {
 #[derive(Debug)]
 pub(crate) enum Op {
     Begin(Box<Announce>),
+    /// The same call, announced anew.
+    Amend(Box<Announce>),
     End(Box<Row>),
     Note(Box<Row>),
     /// Calls that could not be kept.
@@ -171,8 +173,8 @@ struct Doubt {
 enum Mark {
     /// This last row.
     Row(Anchor),
-    /// This announcement.
-    Call(String),
+    /// The announcement of this call, with this text.
+    Call(String, Cell),
     /// Nothing: it changed nothing.
     Nothing,
 }
@@ -222,19 +224,20 @@ impl Store {
         self.change(|store| {
             // Whoever had the head held it until its transaction had ended.
             store.ends(true)?;
-            let rows = match mark {
-                Mark::Nothing => return Ok(true),
+            match mark {
+                Mark::Nothing => Ok(true),
                 Mark::Row(last) => {
                     let sql = "SELECT hash FROM ledger_entries WHERE seq = $1";
                     let rows = store.0.rows(sql, &[last.count.into()])?;
-                    return Ok(rows.iter().any(|row| row[0].bytes() == last.head.0));
+                    Ok(rows.iter().any(|row| row[0].bytes() == last.head.0))
                 }
-                Mark::Call(id) => {
-                    let sql = "SELECT id FROM ledger_announced WHERE id = $1 AND process = $2";
-                    store.0.rows(sql, &[id.as_str().into(), store.0.process().into()])?
+                Mark::Call(id, body) => {
+                    let sql = "SELECT body FROM ledger_announced WHERE id = $1 AND process = $2";
+                    let rows =
+                        store.0.rows(sql, &[id.as_str().into(), store.0.process().into()])?;
+                    Ok(rows.iter().any(|row| row[0] == *body))
                 }
-            };
-            Ok(!rows.is_empty())
+            }
         })
     }
 
@@ -246,12 +249,13 @@ impl Store {
         for op in ops {
             let outcome = match op {
                 Op::Begin(call) => self.announce(&process, call)?,
+                Op::Amend(call) => self.amend(&process, call)?,
                 Op::End(row) => self.close(&process, row.id())?,
                 _ => Ok(()),
             };
             if outcome.is_ok() {
-                if let Op::Begin(call) = op {
-                    mark = Mark::Call(call.row.id().to_owned());
+                if let Op::Begin(call) | Op::Amend(call) = op {
+                    mark = Mark::Call(call.row.id().to_owned(), call.row.body.clone());
                 }
                 rows.extend(self.row(op, ends.head.count + rows.len() as u64 + 1)?);
             }
@@ -292,6 +296,9 @@ impl Store {
                 Op::Begin(call) if !ended.contains(call.row.id()) => {
                     // Who died with a call of that id has no other.
                     drop(self.announce(process, call)?);
+                }
+                Op::Amend(call) if !ended.contains(call.row.id()) => {
+                    drop(self.amend(process, call)?);
                 }
                 Op::End(row) if !begun.contains(row.id()) => drop(self.close(process, row.id())?),
                 _ => {}
@@ -339,7 +346,7 @@ impl Store {
     /// beside it is put there.
     fn row<'a>(&mut self, op: &'a Op, seq: u64) -> Result<Option<Cow<'a, Row>>> {
         Ok(match op {
-            Op::Begin(_) => None,
+            Op::Begin(_) | Op::Amend(_) => None,
             Op::End(row) | Op::Note(row) => Some(Cow::Borrowed(row)),
             Op::Gap(missed) => Row::notice(missed_body(missed)).map(Cow::Owned),
             Op::Content(content) => {
@@ -368,11 +375,25 @@ impl Store {
         Ok(if done == 1 { Ok(()) } else { Err(twice()) })
     }
 
+    /// Says something else of a call that this process has announced.
+    fn amend(&mut self, process: &str, call: &Announce) -> Result<Result<()>> {
+        let sql = "UPDATE ledger_announced SET body = $1, reserved = $2 \
+                   WHERE id = $3 AND process = $4";
+        let (id, reserved) = (call.row.id(), write_reserved(&call.reserved));
+        let cells = [call.row.body.clone(), reserved, id.into(), process.into()];
+        let done = self.0.run(sql, &cells)?;
+        Ok(if done == 1 { Ok(()) } else { Err(self.closed(id)) })
+    }
+
     fn close(&mut self, process: &str, id: &str) -> Result<Result<()>> {
         let sql = "DELETE FROM ledger_announced WHERE id = $1 AND process = $2";
         let done = self.0.run(sql, &[id.into(), process.into()])?;
-        let closed = || Error::Closed { place: self.0.place(), id: id.to_owned() };
-        Ok(if done == 1 { Ok(()) } else { Err(closed()) })
+        Ok(if done == 1 { Ok(()) } else { Err(self.closed(id)) })
+    }
+
+    /// A call that is not open.
+    fn closed(&self, id: &str) -> Error {
+        Error::Closed { place: self.0.place(), id: id.to_owned() }
     }
 
     /// Puts rows behind the head, which is held; tells the new one.

@@ -6,7 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use super::state::{Account, Amount, Claim, Lost, Refusal, Settled, Standing, State};
 
-/// The call that a reservation is of: an id is the call's own, and behind a space which try it is.
+/// The id that is held under while a candidate is asked: the call's own, and behind a space who it
+/// is.
+pub fn hold_of(call: &str, candidate: &str) -> String {
+    format!("{call} {candidate}")
+}
+
+/// The call that a reservation is of, by its id.
 pub fn call_of(id: &str) -> &str {
     id.split_once(' ').map_or(id, |(call, _)| call)
 }

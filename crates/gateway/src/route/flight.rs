@@ -1,6 +1,8 @@
 //! One call from its decision to its entry in the book. Candidates are tried in the decision's
 //! order as long as nothing of an answer was told; what is held for a try is held before it and
-//! settled after it; the caller's last event comes when the entry is on the disk.
+//! settled after it; the caller's last event comes when the entry is on the disk. Before each
+//! candidate that is elsewhere is asked, the book has what the call can have cost by then: what the
+//! tries so far took, and the worst of that one.
 //!
 //! A flight is one value behind a lock, which is never held while a provider is asked.
 
@@ -14,8 +16,8 @@ use ingle_protocol::{
     Timings, Usage,
 };
 
-use super::{Held, Said, Way, broken, keep, refusal};
-use crate::budget::{Amount, Refusal};
+use super::{Held, Kept, Said, Way, broken, keep, refusal};
+use crate::budget::{Amount, Refusal, hold_of};
 use crate::policy::{self, Choice, Over};
 use crate::privacy::{Redaction, Restorer};
 use crate::remote::{Outcome, Plan, Told, Try};
@@ -28,10 +30,12 @@ struct Flight {
     request: Request,
     /// Who was not tried yet.
     left: VecDeque<Choice>,
-    /// All that is held at worst, for the book.
-    worst: Vec<(String, Amount)>,
+    /// What the tries so far took of what was held, in micro-dollars, as far as that is known.
+    took: Option<u64>,
     entry: Entry,
     announced: bool,
+    /// Whether the book has more of it than what the tries so far took.
+    amends: bool,
     sink: Option<Sink>,
     restorer: Option<Restorer>,
     /// What the caller was told, where the book wants to know.
@@ -64,16 +68,16 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
             return Err(fault);
         }
     };
-    let worst = worst(&choices);
     let until_ms = request.timeout_ms.map(|ms| way.now_ms().saturating_add(ms.into()));
     let flight = Arc::new(Mutex::new(Flight {
         way: Arc::clone(way),
         held,
         request,
         left: choices.into(),
-        worst,
+        took: Some(0),
         entry,
         announced: false,
+        amends: false,
         sink: Some(sink),
         restorer: None,
         said: way.book.wants_content().then(Said::default),
@@ -114,25 +118,6 @@ fn origin(way: &Way, request: &Request) -> Arc<Origin> {
         let given = request.origin.as_deref().cloned().unwrap_or_default();
         Arc::new(Origin { id, at_ms, ..given })
     })
-}
-
-/// What all candidates that leave can take together, by account.
-fn worst(choices: &[Choice]) -> Vec<(String, Amount)> {
-    let leaving = choices.iter().filter(|choice| choice.leaves);
-    let each = leaving.flat_map(|choice| {
-        choice.claims.iter().map(|claim| (claim.account.name.clone(), choice.hold()))
-    });
-    let mut all: Vec<(String, Amount)> = Vec::new();
-    for (name, amount) in each {
-        match all.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => {
-                sum.micros = sum.micros.saturating_add(amount.micros);
-                sum.tokens = sum.tokens.saturating_add(amount.tokens);
-            }
-            None => all.push((name, amount)),
-        }
-    }
-    all
 }
 
 fn lock(flight: &Shared) -> MutexGuard<'_, Flight> {
@@ -210,6 +195,19 @@ impl Flight {
         Some(left).filter(|left| *left > 0).map(Some).ok_or_else(late)
     }
 
+    /// What is to be found of this call were the program to end while this one is asked: what the
+    /// tries so far took and the most that this one can, and what is held for it, by account.
+    fn worst(&self, choice: &Choice) -> (Entry, Vec<(String, Amount)>) {
+        let mut worst = self.entry.clone();
+        worst.provider.clone_from(&choice.candidate.provider);
+        worst.model.clone_from(&choice.candidate.model);
+        let most = choice.expected_micros.map(|_| choice.hold().micros);
+        worst.cost.micros = self.took.zip(most).map(|(took, most)| took.saturating_add(most));
+        worst.instead_micros = None;
+        let held = choice.claims.iter().map(|claim| (claim.account.name.clone(), choice.hold()));
+        (worst, held.collect())
+    }
+
     /// Notes what came of a candidate, in words of ours.
     fn judge(&mut self, candidate: &str, taken: bool, why: &str) {
         let short: String = why.chars().take(300).collect();
@@ -247,7 +245,7 @@ impl Flight {
 
 /// The id that a try's reservation has.
 fn held_as(id: &str, choice: &Choice) -> String {
-    format!("{id} {}", choice.candidate)
+    hold_of(id, &choice.candidate.to_string())
 }
 
 fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
@@ -256,7 +254,15 @@ fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
         (Arc::clone(&it.way), held_as(&it.entry.id, &choice))
     };
     if !choice.claims.is_empty() {
-        reserve(flight, &way, &id, &mut choice)?;
+        let tries = choice.tries;
+        if let Err(refusal) = reserve(&way, &id, &mut choice) {
+            let over = matches!(refusal, Refusal::Over { .. });
+            if !(over && std::mem::take(&mut lock(flight).amends)) {
+                return Err(no_room(flight, &refusal));
+            }
+            lower(flight, &way, Choice { tries, ..choice });
+            return Ok(());
+        }
     }
     let begun = match choice.leaves {
         true => leave(flight, &way, choice.clone()),
@@ -269,14 +275,42 @@ fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
 }
 
 /// Holds what a candidate may take; where others were quicker, what one try of it may.
-fn reserve(flight: &Shared, way: &Way, id: &str, choice: &mut Choice) -> Result<(), Fault> {
+fn reserve(way: &Way, id: &str, choice: &mut Choice) -> Result<(), Refusal> {
     let now_ms = way.now_ms();
     loop {
         match way.store.reserve(id, choice.hold(), &choice.claims, now_ms) {
-            Ok(()) => return Ok(()),
             Err(Refusal::Over { .. }) if choice.tries > 1 => choice.tries = 1,
-            Err(refusal) => return Err(no_room(flight, &refusal)),
+            held => return held,
         }
+    }
+}
+
+/// There is no room for a candidate beside all that failed ones could have taken: the book is told
+/// what they took, so that budgets give up the rest, and room is asked for once more.
+fn lower(flight: &Shared, way: &Way, choice: Choice) {
+    let (mut worst, took) = {
+        let it = lock(flight);
+        (it.entry.clone(), it.took)
+    };
+    (worst.cost.micros, worst.instead_micros) = (took, None);
+    let (then, handle) = (Arc::clone(flight), way.handle.clone());
+    // Where it cannot be told, there is no more room than there was.
+    let again: Kept = Box::new(move |_: Result<(), Fault>| {
+        drop(handle.spawn_blocking(move || resume(&then, choice)));
+    });
+    way.book.amend(&worst, &[], again);
+}
+
+/// Tries a candidate for which there was no room.
+fn resume(flight: &Shared, choice: Choice) {
+    let gone = lock(flight).gone;
+    if gone {
+        return conclude(flight, Err(Fault::ours("the caller went away")));
+    }
+    let name = choice.candidate.to_string();
+    if let Err(fault) = attempt(flight, choice) {
+        lock(flight).judge(&name, false, plainly(&fault));
+        go_on(flight, fault);
     }
 }
 
@@ -416,33 +450,26 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
         }
     }
     it.restorer = redaction.as_ref().map(Redaction::restorer);
-    if it.announced {
-        drop(it);
-        return send(flight, request, &choice);
-    }
-    it.announced = true;
-    let mut worst = it.entry.clone();
-    worst.provider.clone_from(&choice.candidate.provider);
-    worst.model.clone_from(&choice.candidate.model);
-    let all = std::iter::once(&choice).chain(it.left.iter().filter(|other| other.leaves));
-    let most = all.map(|choice| choice.expected_micros.map(|_| choice.hold().micros));
-    worst.cost.micros = most.sum();
-    let held = it.worst.clone();
+    let (worst, held) = it.worst(&choice);
+    let known = std::mem::replace(&mut it.announced, true);
+    it.amends = true;
     drop(it);
     let then = Arc::clone(flight);
-    way.book.begin(
-        &worst,
-        &held,
-        Box::new(move |kept| {
-            let sent = kept.and_then(|()| send(&then, request, &choice));
-            if let Err(fault) = sent {
-                let it = lock(&then);
-                settle(&it, &choice, Some(Amount::default()));
-                drop(it);
-                go_on(&then, fault);
-            }
-        }),
-    );
+    let kept: Kept = Box::new(move |kept: Result<(), Fault>| {
+        let Err(fault) = kept.and_then(|()| send(&then, request, &choice)) else { return };
+        let mut it = lock(&then);
+        if !it.gone {
+            it.judge(&choice.candidate.to_string(), false, plainly(&fault));
+        }
+        settle(&it, &choice, Some(Amount::default()));
+        drop(it);
+        go_on(&then, fault);
+    });
+    match known {
+        // What could not be announced is in no book, so that this fails, too, and nothing leaves.
+        true => way.book.amend(&worst, &held, kept),
+        false => way.book.begin(&worst, &held, kept),
+    }
     Ok(())
 }
 
@@ -494,6 +521,9 @@ fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let mut it = lock(flight);
     let held = Arc::clone(&it.held);
     let (micros, tokens) = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
+    // As budgets charge it: never more than was held.
+    let most = if choice.claims.is_empty() { u64::MAX } else { choice.hold().micros };
+    it.took = it.took.zip(micros).map(|(sum, took)| sum.saturating_add(took.min(most)));
     // A cost that is not known is what was held of money; tokens are known all the same.
     let micros = micros.unwrap_or(choice.hold().micros);
     settle(&it, choice, Some(Amount { micros, tokens }));

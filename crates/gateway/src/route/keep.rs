@@ -78,8 +78,11 @@ pub(super) fn remote(
     candidate: &Candidate,
     outcome: &Outcome,
 ) -> (Option<u64>, u64) {
-    entry.provider.clone_from(&outcome.provider);
-    entry.model.clone_from(&outcome.model);
+    // Where there was no room for any try, nobody was asked since who is named already.
+    if !outcome.provider.is_empty() {
+        entry.provider.clone_from(&outcome.provider);
+        entry.model.clone_from(&outcome.model);
+    }
     for host in &outcome.hosts {
         if !entry.hosts.contains(host) {
             entry.hosts.push(host.clone());

@@ -120,8 +120,10 @@ const CALLERS: &str = "CALLERS-TEXT";
 fn assert_silent(house: &House) {
     let notes = &house.notes;
     let begun = notes.begun.lock().expect("no panic").clone();
+    let amended = notes.amended.lock().expect("no panic").clone();
     let ended = notes.ended.lock().expect("no panic").clone();
-    let kept = format!("{begun:?} {ended:?} {:?}", notes.noted.lock().expect("no panic"));
+    let noted = notes.noted.lock().expect("no panic").clone();
+    let kept = format!("{begun:?} {amended:?} {ended:?} {noted:?}");
     assert!(!kept.contains(THEIRS) && !kept.contains(CALLERS), "{kept}");
 }
 

@@ -131,13 +131,44 @@ type Announced = (Entry, Vec<(String, Amount)>);
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) begun: Mutex<Vec<Announced>>,
+    pub(crate) amended: Mutex<Vec<Announced>>,
+    /// How many more calls it does not announce, and announce anew.
+    pub(crate) refuses: Mutex<(usize, usize)>,
+    /// Who waits to be told that a call was announced anew, where they have to.
+    pub(crate) waiting: Mutex<Option<Vec<Kept>>>,
     pub(crate) ended: Mutex<Vec<Entry>>,
     pub(crate) noted: Mutex<Vec<Entry>>,
 }
 
+/// Whether one more is refused.
+fn refused(left: &mut usize) -> Result<(), Fault> {
+    if *left == 0 {
+        return Ok(());
+    }
+    *left -= 1;
+    Err(Fault::ours("the disk is full"))
+}
+
 impl Book for Notes {
     fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
-        lock(&self.begun).push((worst.clone(), held.to_vec()));
+        let refused = refused(&mut lock(&self.refuses).0);
+        if refused.is_ok() {
+            lock(&self.begun).push((worst.clone(), held.to_vec()));
+        }
+        kept(refused);
+    }
+    fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
+        if lock(&self.begun).iter().all(|(begun, _)| begun.id != worst.id) {
+            return kept(Err(Fault::ours("it was never announced")));
+        }
+        let refused = refused(&mut lock(&self.refuses).1);
+        if refused.is_err() {
+            return kept(refused);
+        }
+        lock(&self.amended).push((worst.clone(), held.to_vec()));
+        if let Some(waiting) = &mut *lock(&self.waiting) {
+            return waiting.push(kept);
+        }
         kept(Ok(()));
     }
     fn end(&self, entry: &Entry, kept: Kept) {

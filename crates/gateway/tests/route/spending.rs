@@ -1,10 +1,16 @@
 //! What is held, what is spent, and what happens where others were quicker.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use ingle_gateway::Provider;
 use ingle_gateway::budget::{Amount, Claim, Memory};
+use ingle_protocol::{Blame, End, Event, Fault, Finish, Retry, Sink};
+use tokio::sync::mpsc;
 
 use crate::calls::{POLICY, asks};
-use crate::house::House;
-use crate::upstream::{Act, React, end, finish, head, piece, status};
+use crate::house::{House, Say};
+use crate::upstream::{Act, React, head, status};
 
 /// What a good answer takes: 7 tokens of a prompt and 3 of an answer, at a micro-dollar each.
 const GOOD: Amount = Amount { micros: 10, tokens: 10 };
@@ -87,18 +93,161 @@ async fn one_candidate_is_held_for_at_a_time() {
         let (spent, held) = house.spent("all");
         assert_eq!((Some(spent.micros), held), (said.entry.cost.micros, NOTHING));
         assert!(spent.micros > 0 && spent.micros <= worst + more, "{spent:?}");
-        let asked = if expect == "b/m" { "a b" } else { "a" };
+        // Where there is no room for the next, the book is told what the first took, and it is
+        // looked once more.
+        let (asked, told) = match expect {
+            "b/m" => ("a b", (Some(spent.micros - GOOD.micros + worst), 1)),
+            _ => ("a", (Some(spent.micros), 0)),
+        };
         assert_eq!(house.asked(), asked);
+        let amended = house.notes.amended.lock().expect("no panic").clone();
+        let costs: Vec<_> = amended.iter().map(|(it, held)| (it.cost.micros, held.len())).collect();
+        assert_eq!(costs, [told]);
     }
-    // What was announced is never less than what it came to.
-    let house = House::new(&budget(&most(10 * worst)));
+}
+
+/// The policy with a third provider, and these candidates.
+fn chain(candidates: &str) -> String {
+    let policy = budget("scope = \"all\"\nusd = 1\n")
+        .replace("[\"a/m\", \"b/m\", \"local/small\"]", candidates)
+        .replace("providers = [\"a\", \"b\"]", "providers = [\"a\", \"b\", \"c\"]");
+    format!(
+        "{policy}[providers.c]\nkind = \"compatible\"\nurl = \"https://c/v1\"\nretries = 0\n\
+         [prices.\"c/m\"]\ninput_per_million = 1\noutput_per_million = 1\n"
+    )
+}
+
+/// What a try takes whose answer is cut.
+async fn cut_micros() -> u64 {
+    let house = House::new(&chain("[\"a/m\"]"));
     house.stage.script("a", [cut()]);
-    house.stage.script("b", [React::Do(vec![head(), piece("b"), finish(), end()])]);
     let said = house.ask(asks("chain")).await;
-    let begun = house.notes.begun.lock().expect("no panic").clone();
-    assert_eq!(begun.len(), 1, "a call is announced once");
-    assert!(begun[0].0.cost.micros >= said.entry.cost.micros, "{begun:?}");
-    assert_eq!(begun[0].1, [("all".to_owned(), Amount { micros: 2 * worst, ..begun[0].1[0].1 })]);
+    assert_eq!(said.by(), "Provider Elsewhere");
+    said.entry.cost.micros.filter(|micros| *micros > 0).expect("it has a price")
+}
+
+/// This machine does not answer.
+fn not_here() -> Say {
+    Say::Fail(Fault { blame: Blame::Provider, retry: Retry::Elsewhere, ..Fault::caller("no") })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_announced_is_exact_for_who_is_asked() {
+    let (worst, cut_micros) = (worst(), cut_micros().await);
+    let failed = || status(500, "", "{}");
+    // Who was announced, and how many tries were cut before.
+    let check = async |candidates: &str, script: &[(&str, React)], expect: &[(&str, u64)]| {
+        let house = House::new(&chain(candidates));
+        for (host, reaction) in script {
+            house.stage.script(host, [reaction.clone()]);
+        }
+        house.here.script.lock().expect("no panic").push_back(not_here());
+        let said = house.ask(asks("chain")).await;
+        let begun = house.notes.begun.lock().expect("no panic").clone();
+        assert_eq!(begun.len(), 1, "a call is announced once: {begun:?}");
+        let amended = house.notes.amended.lock().expect("no panic").clone();
+        let told: Vec<_> = begun.into_iter().chain(amended).collect();
+        let costs: Vec<_> = told.iter().map(|(it, _)| (&*it.provider, it.cost.micros)).collect();
+        let rows = expect.iter().map(|row| (row.0, Some(row.1 * cut_micros + worst)));
+        let rows: Vec<_> = rows.collect();
+        assert_eq!(costs, rows, "{candidates} {script:?}");
+        for (entry, held) in &told {
+            let all = ("all".to_owned(), Amount { micros: worst, ..held[0].1 });
+            assert_eq!((held.as_slice(), entry.instead_micros), (&[all][..], None));
+        }
+        let (spent, held) = house.spent("all");
+        assert_eq!((Some(spent.micros), held), (said.entry.cost.micros, NOTHING));
+        assert!(told.last().is_some_and(|(last, _)| last.cost.micros >= said.entry.cost.micros));
+    };
+    let three = "[\"a/m\", \"b/m\", \"c/m\"]";
+    check(three, &[], &[("a", 0)]).await;
+    check(three, &[("a", cut())], &[("a", 0), ("b", 1)]).await;
+    check(three, &[("a", failed())], &[("a", 0), ("b", 0)]).await;
+    check(three, &[("a", cut()), ("b", cut())], &[("a", 0), ("b", 1), ("c", 2)]).await;
+    check(three, &[("a", failed()), ("b", cut())], &[("a", 0), ("b", 0), ("c", 1)]).await;
+    let all = [("a", cut()), ("b", cut()), ("c", cut())];
+    check(three, &all, &[("a", 0), ("b", 1), ("c", 2)]).await;
+    // What is computed here is not announced, and changes nothing that was.
+    check("[\"local/small\", \"a/m\"]", &[], &[("a", 0)]).await;
+    let between = "[\"a/m\", \"local/small\", \"b/m\"]";
+    check(between, &[("a", cut())], &[("a", 0), ("b", 1)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cost_that_is_not_known_is_announced_as_that() {
+    let check = async |candidates: &str, expect: &[(&str, bool)]| {
+        let policy = chain(candidates).replace("usd = 1", "tokens = 100000");
+        let house = House::new(&policy);
+        house.stage.script("a", [cut()]);
+        house.ask(asks("chain")).await;
+        let begun = house.notes.begun.lock().expect("no panic").clone();
+        let amended = house.notes.amended.lock().expect("no panic").clone();
+        let told = begun.iter().chain(&amended);
+        let told: Vec<_> =
+            told.map(|(it, _)| (it.provider.as_str(), it.cost.micros.is_some())).collect();
+        assert_eq!(told, expect, "{candidates}");
+        assert_eq!(house.spent("all").1, NOTHING);
+    };
+    check("[\"a/m\", \"b/unpriced\"]", &[("a", true), ("b", false)]).await;
+    check("[\"a/unpriced\", \"b/m\"]", &[("a", false), ("b", false)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_announced_is_not_asked() {
+    let cut_micros = cut_micros().await;
+    let check = async |candidates: &str, refuses: (usize, usize), by: &str, log: &str| {
+        let house = House::new(&chain(candidates));
+        house.stage.script("a", [cut()]);
+        *house.notes.refuses.lock().expect("no panic") = refuses;
+        let said = house.ask(asks("chain")).await;
+        assert_eq!((said.by().as_str(), house.asked().as_str()), (by, log), "{candidates}");
+        let (spent, held) = house.spent("all");
+        assert_eq!((Some(spent.micros), held), (said.entry.cost.micros, NOTHING), "{candidates}");
+        let least = if log.starts_with('a') { cut_micros } else { 0 };
+        assert!(spent.micros >= least, "what it took so far is in its end: {spent:?}");
+        let ended = house.notes.ended.lock().expect("no panic").len();
+        assert_eq!(ended, 1, "its end is told of, whatever was not");
+    };
+    let three = "[\"a/m\", \"b/m\", \"c/m\"]";
+    check(three, (0, 1), "c/m", "a c").await;
+    check(three, (0, 2), "Us Elsewhere", "a").await;
+    check("[\"a/m\", \"b/m\", \"local/small\"]", (0, 1), "local/small", "a").await;
+    // What was never announced cannot be announced anew: nobody is asked.
+    check(three, (1, 0), "Us Elsewhere", "").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_meanwhile_has_nobody_else_asked() {
+    let (worst, cut_micros) = (worst(), cut_micros().await);
+    let house = House::new(&chain("[\"a/m\", \"b/m\"]"));
+    house.stage.script("a", [cut()]);
+    *house.notes.waiting.lock().expect("no panic") = Some(Vec::new());
+    let (tell, mut told) = mpsc::channel(16);
+    let sink: Sink = Box::new(move |event| {
+        tell.try_send(event).expect("there is room, and somebody listens");
+        ControlFlow::Continue(())
+    });
+    let call = house.gateway.send(asks("chain"), sink).expect("it is begun");
+    let next = || house.notes.waiting.lock().expect("no panic").as_mut().and_then(Vec::pop);
+    let kept = loop {
+        match next() {
+            Some(kept) => break kept,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    let (spent, held) = house.spent("all");
+    assert_eq!((spent.micros, held.micros), (cut_micros, worst), "it is held for before");
+    drop(call);
+    kept(Ok(()));
+    let end = told.recv().await.expect("the end is told");
+    let Event::Done(receipt) = end else { panic!("nothing failed: {end:?}") };
+    assert_eq!((receipt.finish, receipt.cost_micros), (Finish::Cancelled, cut_micros));
+    assert_eq!(house.asked(), "a");
+    let (spent, held) = house.spent("all");
+    assert_eq!((spent.micros, held), (cut_micros, NOTHING));
+    let ended = house.notes.ended.lock().expect("no panic").clone();
+    assert_eq!((ended.len(), ended[0].end), (1, End::Cancelled));
+    assert_eq!(ended[0].cost.micros, Some(cut_micros));
 }
 
 /// Each try may be charged, so that there are as many as were held for, hedges among them.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ingle_protocol::{End, Entry};
+use ingle_protocol::{Cost, End, Entry};
 
 use crate::{By, Durability, Error, Ledger, Options, Place, Reader, Verdict};
 
@@ -136,5 +136,41 @@ fn what_the_dead_took_down_comes_in_once() {
         assert_eq!(folder.ends(), [&kept[..], &[lost]].concat());
         drop(open(&folder.place()));
         assert_eq!(folder.ends().len(), 3);
+    }
+}
+
+/// Wherever the announcements of a call lie when its process dies, the last one is what it lost.
+#[test]
+fn what_the_dead_announced_last_is_lost() {
+    let worst = |micros: u64| {
+        let cost = Cost { micros: Some(micros), ..Cost::default() };
+        Entry { cost, ..entry("a") }
+    };
+    for brought_in in [true, false] {
+        let folder = Folder::new(if brought_in { "amended" } else { "taken" });
+        let ledger = open(&folder.place());
+        let amend = |micros: u64| ledger.amend(&worst(micros), &[]).map(drop);
+        assert!(matches!(amend(1), Err(Error::Closed { .. })), "it was never announced");
+        ledger.begin(&worst(500), &[]).expect("is taken").wait().expect("is kept");
+        if brought_in {
+            drop(ledger.reader().expect("opens"));
+        }
+        let held = folder.other();
+        held.execute_batch("BEGIN IMMEDIATE").expect("is SQL");
+        assert_eq!((amend(700), amend(40)), (Ok(()), Ok(())));
+        // What ended is not announced any more.
+        ledger.begin(&entry("b"), &[]).expect("is taken").wait().expect("is kept");
+        ledger.amend(&entry("b"), &[]).expect("is taken").wait().expect("is kept");
+        ledger.end(&entry("b")).expect("is taken").wait().expect("is kept");
+        assert!(matches!(ledger.amend(&entry("b"), &[]), Err(Error::Closed { .. })));
+        held.execute_batch("ALTER TABLE ledger_chain RENAME TO elsewhere; COMMIT").expect("is SQL");
+        drop(ledger);
+        held.execute_batch("ALTER TABLE elsewhere RENAME TO ledger_chain").expect("is SQL");
+        let ledger = open(&folder.place());
+        let recovered = ledger.recovered();
+        assert_eq!((recovered.calls, recovered.micros), (1, 40), "{brought_in}");
+        drop(ledger);
+        let ends = [("b".to_owned(), End::Stop), ("a".to_owned(), End::Lost)];
+        assert_eq!(folder.ends(), ends);
     }
 }

@@ -52,11 +52,12 @@ fn told() -> Vec<Op> {
     let missed = Missed { calls: 3, from_ms: 1, to_ms: 2 };
     let content = Content { id: "\u{e9}".into(), at_ms: u64::MAX, bytes: vec![0, 255, 1] };
     vec![
-        Op::Begin(Box::new(Announce { row: *row("a"), reserved })),
+        Op::Begin(Box::new(Announce { row: *row("a"), reserved: reserved.clone() })),
         Op::End(row("a")),
         Op::Note(row("")),
         Op::Gap(missed),
         Op::Content(Box::new(content)),
+        Op::Amend(Box::new(Announce { row: *row("b"), reserved })),
     ]
 }
 

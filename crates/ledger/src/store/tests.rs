@@ -1,5 +1,7 @@
 //! What becomes of a group when the connection breaks at any of its steps.
 
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use crate::sqlite::File;
 use crate::{Options, Place, Reader, Verdict};
@@ -21,14 +23,15 @@ enum Breaks {
 #[derive(Debug)]
 struct Breaking {
     inner: File,
-    breaks: Vec<Breaks>,
+    breaks: Arc<Mutex<Vec<Breaks>>>,
 }
 
 impl Breaking {
     fn now(&mut self, at: Breaks) -> bool {
-        let breaks = self.breaks.first() == Some(&at);
+        let mut left = self.breaks.lock().expect("no panic");
+        let breaks = left.first() == Some(&at);
         if breaks {
-            self.breaks.remove(0);
+            left.remove(0);
         }
         breaks
     }
@@ -103,8 +106,13 @@ fn row(id: &str) -> Row {
     Row::of(&Entry { id: id.into(), ..Entry::default() })
 }
 
+fn announce(id: &str, tries: u32) -> Box<Announce> {
+    let row = Row::of(&Entry { id: id.into(), tries, end: End::Lost, ..Entry::default() });
+    Box::new(Announce { row, reserved: Vec::new() })
+}
+
 fn announced(id: &str) -> Op {
-    Op::Begin(Box::new(Announce { row: row(id), reserved: Vec::new() }))
+    Op::Begin(announce(id, 0))
 }
 
 /// What the ticket of a group's only row says, and whether it is in the ledger.
@@ -117,7 +125,8 @@ fn outcome(breaks: &[Breaks], op: &Op) -> (bool, bool) {
     let inner = opened();
     let before = [announced("open"), Op::Note(Box::new(row("first")))];
     Store(Box::new(opened())).write(&before).expect("is written");
-    let mut store = Store(Box::new(Breaking { inner, breaks: breaks.to_vec() }));
+    let mut store =
+        Store(Box::new(Breaking { inner, breaks: Arc::new(Mutex::new(breaks.to_vec())) }));
     let told = store.write(std::slice::from_ref(op)).map(|told| told[0].clone());
     let mut reader = Reader::open(&place, &Options::default()).expect("is read");
     assert!(matches!(reader.verify(None), Ok(Verdict::Whole(_))), "{breaks:?}");
@@ -152,6 +161,71 @@ fn a_ticket_says_what_became_of_its_row() {
     check(&[Begin, Kept], true);
     check(&[Begin, Begin], false);
     check(&[Insert, Undone], false);
+}
+
+/// What the ticket of a call that is announced anew says, and which of its announcements the
+/// ledger has then: the first tells of no try, the second of one.
+fn amended(breaks: &[Breaks]) -> (bool, u32) {
+    let folder = std::env::temp_dir().join(format!("ingle-ledger-amended-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let place = Place::within(&folder);
+    let Place::File(path) = &place else { unreachable!() };
+    let inner = File::open(path, &Options::default()).expect("opens");
+    let later = Arc::<Mutex<Vec<Breaks>>>::default();
+    let mut store = Store(Box::new(Breaking { inner, breaks: Arc::clone(&later) }));
+    store.write(&[announced("x")]).expect("is written");
+    later.lock().expect("no panic").extend(breaks);
+    let told = store.write(&[Op::Amend(announce("x", 1))]).map(|told| told[0].clone());
+    let mut reader = Reader::open(&place, &Options::default()).expect("is read");
+    let open = reader.announced().expect("is read");
+    assert_eq!(open.len(), 1, "{breaks:?}");
+    drop((reader, store));
+    std::fs::remove_dir_all(&folder).expect("is removed");
+    (matches!(told, Ok(Ok(()))), open[0].worst.tries)
+}
+
+#[test]
+fn a_ticket_says_which_announcement_stands() {
+    use Breaks::{Begin, Kept, Undone};
+    let check = |breaks: &[Breaks], expect: (bool, u32)| {
+        assert_eq!(amended(breaks), expect, "{breaks:?}");
+    };
+    check(&[], (true, 1));
+    check(&[Begin], (true, 1));
+    check(&[Kept], (true, 1));
+    check(&[Undone], (false, 0));
+    check(&[Begin, Kept], (true, 1));
+    check(&[Begin, Begin], (false, 0));
+}
+
+#[test]
+fn a_group_announces_amends_and_ends() {
+    let folder = std::env::temp_dir().join(format!("ingle-ledger-group-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let place = Place::within(&folder);
+    let Place::File(path) = &place else { unreachable!() };
+    let mut store = Store(Box::new(File::open(path, &Options::default()).expect("opens")));
+    let ops = [
+        Op::Amend(announce("a", 9)),
+        announced("a"),
+        Op::Amend(announce("a", 1)),
+        Op::End(Box::new(row("a"))),
+        Op::Amend(announce("a", 2)),
+        announced("b"),
+        Op::Amend(announce("b", 3)),
+    ];
+    let told = store.write(&ops).expect("is written");
+    let well: Vec<bool> = told.iter().map(Result::is_ok).collect();
+    assert_eq!(well, [false, true, true, true, false, true, true]);
+    let closed = |at: usize| matches!(told[at], Err(Error::Closed { .. }));
+    assert!(closed(0) && closed(4), "{told:?}");
+    let mut reader = Reader::open(&place, &Options::default()).expect("is read");
+    let open = reader.announced().expect("is read");
+    let open: Vec<_> = open.iter().map(|it| (it.worst.id.as_str(), it.worst.tries)).collect();
+    assert_eq!(open, [("b", 3)]);
+    assert!(matches!(reader.verify(None), Ok(Verdict::Whole(whole)) if whole.rows == 1));
+    drop((reader, store));
+    std::fs::remove_dir_all(&folder).expect("is removed");
 }
 
 #[test]

@@ -13,6 +13,7 @@ type Promise = (&'static str, fn(&Place));
 pub(crate) const PROMISES: &[Promise] = &[
     ("calls", a_call_has_one_entry),
     ("ids", ids_are_ones_own),
+    ("amended", what_was_announced_last_is_what_is_lost),
     ("dead", calls_of_the_dead_are_lost_at_their_worst),
     ("living", calls_of_the_living_are_theirs),
     ("many", several_write_one_chain),
@@ -97,6 +98,35 @@ fn calls_of_the_dead_are_lost_at_their_worst(place: &Place) {
     assert!(matches!(end(&ledger, &entry("a", 7)), Err(Error::Closed { .. })));
     assert_eq!(open(place).recovered().calls, 0, "once is enough");
     assert!(is_whole(place));
+}
+
+fn what_was_announced_last_is_what_is_lost(place: &Place) {
+    let ledger = open(place);
+    let amend = |ledger: &Ledger, entry: &Entry, micros: u64| {
+        let reserved = Reserved { budget: "team red".into(), micros, tokens: 7 };
+        ledger.amend(entry, &[reserved]).expect("is sent").wait()
+    };
+    assert!(matches!(amend(&ledger, &entry("a", 5), 5), Err(Error::Closed { .. })));
+    begin(&ledger, &entry("a", 500)).expect("is announced");
+    amend(&ledger, &entry("a", 700), 650).expect("is announced anew");
+    amend(&ledger, &entry("a", 40), 30).expect("and for less");
+    let announced = reader(place).announced().expect("is read");
+    assert_eq!((announced.len(), announced[0].worst.cost.micros), (1, Some(40)));
+    let reserved = Reserved { budget: "team red".into(), micros: 30, tokens: 7 };
+    assert_eq!((announced[0].worst.end, &announced[0].reserved[..]), (End::Lost, &[reserved][..]));
+    begin(&ledger, &entry("b", 9)).expect("is announced");
+    amend(&ledger, &entry("b", 10), 10).expect("is announced anew");
+    end(&ledger, &entry("b", 3)).expect("is ended");
+    assert!(matches!(amend(&ledger, &entry("b", 11), 11), Err(Error::Closed { .. })));
+    let other = open(place);
+    assert!(matches!(amend(&other, &entry("a", 1), 1), Err(Error::Closed { .. })), "not its own");
+    drop(ledger);
+    let recovered = other.recover().expect("is written");
+    assert_eq!((recovered.calls, recovered.micros, recovered.unknown), (1, 40, 0));
+    assert!(matches!(amend(&other, &entry("a", 2), 2), Err(Error::Closed { .. })));
+    let costs: Vec<_> = all(place).iter().map(|it| it.entry.cost.micros).collect();
+    assert_eq!(costs, [Some(3), Some(40)]);
+    assert!(other.healthy().is_ok() && is_whole(place));
 }
 
 fn calls_of_the_living_are_theirs(place: &Place) {

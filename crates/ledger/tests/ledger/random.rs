@@ -1,5 +1,5 @@
-//! Random lives of a ledger beside a model of it that is a few maps: calls begin, end, are noted,
-//! processes die, old rows are removed, and sums agree to the micro-dollar all the time.
+//! Random lives of a ledger beside a model of it that is a few maps: calls begin, are amended, end,
+//! are noted, processes die, old rows are removed, and sums agree to the micro-dollar all the time.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -12,6 +12,7 @@ use crate::support::{DAY, Folder, entry, is_whole, reader};
 #[derive(Clone, Debug)]
 enum Step {
     Begin { who: usize, id: u8, worst: u32 },
+    Amend { who: usize, id: u8, worst: u32 },
     End { who: usize, id: u8, cost: u32 },
     Note { who: usize, cost: u32 },
     Die { who: usize },
@@ -23,6 +24,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (who.clone(), 0..6_u8, any::<u32>())
             .prop_map(|(who, id, worst)| Step::Begin { who, id, worst }),
+        2 => (who.clone(), 0..6_u8, any::<u32>())
+            .prop_map(|(who, id, worst)| Step::Amend { who, id, worst }),
         4 => (who.clone(), 0..6_u8, any::<u32>())
             .prop_map(|(who, id, cost)| Step::End { who, id, cost }),
         2 => (who.clone(), any::<u32>()).prop_map(|(who, cost)| Step::Note { who, cost }),
@@ -80,6 +83,18 @@ impl World<'_> {
                         assert_eq!(begun, Ok(()));
                         slot.insert((who, entry.at_ms, worst));
                     }
+                }
+            }
+            Step::Amend { who, id, worst } => {
+                let id = self.id(who, id);
+                let entry = self.entry(&id.to_string(), worst);
+                let amended = self.ledger(who).amend(&entry, &[]).and_then(|it| it.wait());
+                match self.model.open.get_mut(&id).filter(|call| call.0 == who) {
+                    Some(call) => {
+                        assert_eq!(amended, Ok(()));
+                        *call = (who, entry.at_ms, worst);
+                    }
+                    None => assert!(matches!(amended, Err(Error::Closed { .. })), "{amended:?}"),
                 }
             }
             Step::End { who, id, cost } => {

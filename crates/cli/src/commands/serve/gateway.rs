@@ -275,15 +275,25 @@ fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
     }
 }
 
+/// What is held, as the ledger has it.
+fn reserved(held: &[(String, Amount)]) -> Vec<Reserved> {
+    let one = |(budget, amount): &(String, Amount)| Reserved {
+        budget: budget.clone(),
+        micros: amount.micros,
+        tokens: amount.tokens,
+    };
+    held.iter().map(one).collect()
+}
+
 impl Book for Pages {
     fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
-        let reserved = held.iter().map(|(budget, amount)| Reserved {
-            budget: budget.clone(),
-            micros: amount.micros,
-            tokens: amount.tokens,
-        });
-        let kept = self.step.begins(&worst.id, kept);
-        tell(self.ledger.begin(worst, &reserved.collect::<Vec<_>>()), kept);
+        let kept = self.step.begins(worst, kept);
+        tell(self.ledger.begin(worst, &reserved(held)), kept);
+    }
+
+    fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
+        let kept = self.step.amends(worst, kept);
+        tell(self.ledger.amend(worst, &reserved(held)), kept);
     }
 
     fn end(&self, entry: &Entry, kept: Kept) {

@@ -1,15 +1,17 @@
-//! Budgets and the ledger, in step: what is held for a call that was announced is given up once the
-//! ledger has its end, and not before. So whenever this program dies, what its budgets were charged
-//! and still hold for a call is never less than what the ledger will say of it; and budgets that
-//! several programs share are told by the ledger, at the next start, what became of the dead one's
-//! calls. Absent: what budgets and ledgers are.
+//! Budgets and the ledger, in step. What is held for a call's try is given up once the ledger has
+//! what that took: when the call is announced anew, or ended, and not before; and another try is
+//! held for before it is announced. So whenever this program dies, what its budgets were charged
+//! and still hold for a call is never less than what the ledger will say of it, and what the ledger
+//! says is within their limits, too. Budgets that several programs share are told by the ledger, at
+//! the next start, what became of the dead one's calls, to the micro-dollar. Absent: what budgets
+//! and ledgers are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ingle_gateway::budget::{
-    Account, Amount, Claim, Lost, Refusal, Settled, Standing, Store, call_of,
+    Account, Amount, Claim, Lost, Refusal, Settled, Standing, Store, call_of, hold_of,
 };
 use ingle_gateway::route::Kept;
 use ingle_ledger::Ledger;
@@ -32,13 +34,74 @@ pub(super) struct Step {
 /// What is under way; bounded as the store bounds what is open in it.
 #[derive(Debug, Default)]
 struct Known {
-    /// What is held, by id.
-    held: BTreeMap<String, Amount>,
-    /// The calls that were announced, and what is to be settled at the end of each.
-    announced: BTreeMap<String, Vec<Ending>>,
+    /// What is held, by the id that the gateway has for it.
+    held: BTreeMap<String, Hold>,
+    /// The calls that were announced.
+    announced: BTreeMap<String, Announced>,
 }
 
-/// What a try took, or its worst case.
+/// What is held for a try: the id that the store has for it, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hold {
+    id: String,
+    amount: Amount,
+}
+
+/// A call that was announced.
+#[derive(Debug, Default)]
+struct Announced {
+    /// How many tries were held for since.
+    tries: u32,
+    /// What was charged, or will be, for tries that have ended, in micro-dollars.
+    took: u64,
+    /// At whose worst the ledger has it, by the store's ids: the one that is asked. It may be
+    /// either of two where the second could not be announced.
+    worst: Vec<String>,
+    /// What is to be settled once the ledger has it.
+    endings: Vec<Ending>,
+}
+
+impl Known {
+    /// What is held for the try that an announcement is of.
+    fn asked(&self, worst: &Entry) -> Option<String> {
+        self.held.get(&try_of(worst)).map(|hold| hold.id.clone())
+    }
+}
+
+/// The try that an entry is of.
+fn try_of(entry: &Entry) -> String {
+    hold_of(&entry.id, &format!("{}/{}", entry.provider, entry.model))
+}
+
+/// A try as the store knows it. Its id there says, too, which of its call's tries it is, and what
+/// those before it took: so that whoever finds it held by a dead program, beside the call's entry,
+/// knows what of that is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Try<'a> {
+    /// The id that the gateway has for it.
+    of: &'a str,
+    /// Its place among the call's tries.
+    number: u32,
+    /// What those before it took, in micro-dollars.
+    before: u64,
+}
+
+impl<'a> Try<'a> {
+    fn id(&self) -> String {
+        format!("{} {} {}", self.of, self.number, self.before)
+    }
+
+    fn read(id: &'a str) -> Self {
+        let mut parts = id.rsplitn(3, ' ');
+        let mut read = || {
+            let (before, number) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            Some(Self { of: parts.next()?, number, before })
+        };
+        read().unwrap_or(Self { of: id, number: 0, before: 0 })
+    }
+}
+
+/// What a try took, or its worst case, by the store's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ending {
     id: String,
@@ -56,9 +119,12 @@ impl Step {
     }
 
     /// A call is about to be announced: who is told is told through this.
-    pub(super) fn begins(self: &Arc<Self>, call: &str, kept: Kept) -> Kept {
-        let (step, call) = (Arc::clone(self), call.to_owned());
-        self.known().announced.insert(call.clone(), Vec::new());
+    pub(super) fn begins(self: &Arc<Self>, worst: &Entry, kept: Kept) -> Kept {
+        let (step, call) = (Arc::clone(self), worst.id.clone());
+        let mut known = self.known();
+        let announced =
+            Announced { worst: known.asked(worst).into_iter().collect(), ..Announced::default() };
+        known.announced.insert(call.clone(), announced);
         Box::new(move |written| {
             if written.is_err() {
                 // The ledger knows nothing of it: what it holds is given back as it comes.
@@ -68,59 +134,86 @@ impl Step {
         })
     }
 
-    /// A call's end is about to be written: what it took is settled then, and who is told is told
-    /// after that.
-    pub(super) fn ends(self: &Arc<Self>, call: &str, kept: Kept) -> Kept {
-        let endings = self.known().announced.remove(call).unwrap_or_default();
-        if endings.is_empty() {
-            return kept;
-        }
-        let step = Arc::clone(self);
+    /// A call is about to be announced anew, for another try that is held for: what the tries
+    /// before it took is settled when that is written, and who is told is told after that.
+    pub(super) fn amends(self: &Arc<Self>, worst: &Entry, kept: Kept) -> Kept {
+        let (step, call) = (Arc::clone(self), worst.id.clone());
+        let mut known = self.known();
+        let asked = known.asked(worst);
+        let Some(announced) = known.announced.get_mut(&call) else { return kept };
+        announced.worst.extend(asked.clone());
         Box::new(move |written| {
-            let (store, handle) = (Arc::clone(&step.store), &step.handle);
-            let settle = move || {
-                for Ending { id, took } in endings {
-                    // Where its end cannot be written, the ledger will have it at its worst. What
-                    // is not open any more has expired, at its worst, too.
-                    drop(store.settle(&id, took.filter(|_| written.is_ok())));
-                }
-                kept(written);
-            };
-            // Not on the ledger's thread, where the store may wait.
-            match step.store.waits() {
-                true => drop(handle.spawn_blocking(settle)),
-                false => settle(),
-            }
+            // Where it could not be written, or nobody knows, what the ledger may have is held.
+            let endings = if written.is_ok() { step.amended(&call, asked) } else { Vec::new() };
+            step.settle_all(endings, move || kept(written));
         })
     }
 
-    /// Has this settled when its call has ended; `None` where its call was never announced, so that
+    /// A call was announced anew, at the worst of this try; what is to be settled now.
+    fn amended(&self, call: &str, asked: Option<String>) -> Vec<Ending> {
+        let mut known = self.known();
+        let Some(announced) = known.announced.get_mut(call) else { return Vec::new() };
+        announced.worst = asked.into_iter().collect();
+        std::mem::take(&mut announced.endings)
+    }
+
+    /// A call's end is about to be written: what it took is settled then, and who is told is told
+    /// after that.
+    pub(super) fn ends(self: &Arc<Self>, call: &str, kept: Kept) -> Kept {
+        let Some(Announced { worst, endings, .. }) = self.known().announced.remove(call) else {
+            return kept;
+        };
+        let step = Arc::clone(self);
+        Box::new(move |written| {
+            // Where its end cannot be written, the ledger will have it at its worst.
+            let lost = |id: &String| written.is_err() && worst.contains(id);
+            let last = |it: Ending| if lost(&it.id) { Ending { took: None, ..it } } else { it };
+            let endings = endings.into_iter().map(last).collect();
+            step.settle_all(endings, move || kept(written));
+        })
+    }
+
+    /// Settles these, not on the ledger's thread where the store may wait, and does this then.
+    fn settle_all(&self, endings: Vec<Ending>, then: impl FnOnce() + Send + 'static) {
+        if endings.is_empty() {
+            return then();
+        }
+        let store = Arc::clone(&self.store);
+        let settle = move || {
+            for Ending { id, took } in endings {
+                // What is not open any more has expired, at its worst.
+                drop(store.settle(&id, took));
+            }
+            then();
+        };
+        match self.store.waits() {
+            true => drop(self.handle.spawn_blocking(settle)),
+            false => settle(),
+        }
+    }
+
+    /// Has this settled when the ledger has it; `None` where its call was never announced, so that
     /// the ledger holds nothing of it.
     fn later(&self, id: &str, took: Option<Amount>) -> Option<Result<Settled, Refusal>> {
         let known = &mut *self.known();
-        let endings = known.announced.get_mut(call_of(id))?;
-        let Some(held) = known.held.remove(id) else {
+        let announced = known.announced.get_mut(call_of(id))?;
+        let Some(Hold { id, amount: held }) = known.held.remove(id) else {
             return Some(Err(Refusal::NotOpen(id.to_owned())));
         };
-        endings.push(Ending { id: id.to_owned(), took });
+        announced.endings.push(Ending { id, took });
         let took = took.unwrap_or(held);
         let charged =
             Amount { micros: took.micros.min(held.micros), tokens: took.tokens.min(held.tokens) };
         let beyond =
             Amount { micros: took.micros - charged.micros, tokens: took.tokens - charged.tokens };
+        announced.took = announced.took.saturating_add(charged.micros);
         Some(Ok(Settled { charged, beyond }))
     }
 
-    /// What waits to be settled under an id.
-    fn waiting(&self, id: &str) -> Option<Ending> {
-        let known = &mut *self.known();
-        let endings = known.announced.get_mut(call_of(id))?;
-        let at = endings.iter().position(|ending| ending.id == id)?;
-        Some(endings.remove(at))
-    }
-
-    fn forget(&self, id: &str) {
-        self.known().held.remove(id);
+    /// Forgets what is held under an id; the id that the store has for it.
+    fn forget(&self, id: &str) -> String {
+        let held = self.known().held.remove(id);
+        held.map_or_else(|| id.to_owned(), |hold| hold.id)
     }
 }
 
@@ -136,33 +229,38 @@ impl Store for Step {
         claims: &[Claim],
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        // A call that asks for an id again gives up first what it had under that.
-        if let Some(Ending { id, took }) = self.waiting(id) {
-            // One that is not open any more has expired.
-            drop(self.store.settle(&id, took));
-        }
-        self.store.reserve(id, amount, claims, now_ms)?;
-        self.known().held.insert(id.to_owned(), amount);
+        let at = {
+            let known = &mut *self.known();
+            if known.held.contains_key(id) {
+                return Err(Refusal::Twice(id.to_owned()));
+            }
+            let (number, before) = match known.announced.get_mut(call_of(id)) {
+                Some(announced) => {
+                    announced.tries += 1;
+                    (announced.tries, announced.took)
+                }
+                None => (0, 0),
+            };
+            Try { of: id, number, before }.id()
+        };
+        self.store.reserve(&at, amount, claims, now_ms)?;
+        self.known().held.insert(id.to_owned(), Hold { id: at, amount });
         Ok(())
     }
 
     fn sent(&self, id: &str) -> Result<(), Refusal> {
-        self.store.sent(id)
+        let at = self.known().held.get(id).map(|hold| hold.id.clone());
+        self.store.sent(at.as_deref().unwrap_or(id))
     }
 
     fn settle(&self, id: &str, took: Option<Amount>) -> Result<Settled, Refusal> {
-        self.later(id, took).unwrap_or_else(|| {
-            self.forget(id);
-            self.store.settle(id, took)
-        })
+        self.later(id, took).unwrap_or_else(|| self.store.settle(&self.forget(id), took))
     }
 
     fn release(&self, id: &str) -> Result<(), Refusal> {
         let later = self.later(id, Some(Amount::default()));
-        later.map(|settled| settled.map(drop)).unwrap_or_else(|| {
-            self.forget(id);
-            self.store.release(id)
-        })
+        let later = later.map(|settled| settled.map(drop));
+        later.unwrap_or_else(|| self.store.release(&self.forget(id)))
     }
 
     fn expire(&self, before_ms: u64) -> Result<Vec<Lost>, Refusal> {
@@ -213,21 +311,47 @@ pub(super) fn told(
     Ok(())
 }
 
-/// Charges what a call took to what it still holds.
+/// Charges what a call took to what it still holds, to each try what is its own of that. In the
+/// order of the tries, so that whoever dies in the middle of this leaves what can be charged later.
 fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal> {
-    let usage = &entry.usage;
-    let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-    let known = entry.cost.micros.filter(|_| entry.end != End::Lost);
-    let mut left = known.map(|micros| Amount { micros, tokens });
-    for id in ids {
-        let settled = match store.settle(id, left) {
-            // Whoever else looked was first.
-            Err(Refusal::NotOpen(_)) => continue,
-            settled => settled?,
-        };
-        left = left.map(|_| settled.beyond);
+    let mut tries: Vec<(&str, Try<'_>)> = ids.iter().map(|id| (*id, Try::read(id))).collect();
+    tries.sort_by_key(|(_, it)| it.number);
+    let (usage, asked) = (&entry.usage, try_of(entry));
+    // Those behind the one that the entry is of were held for, and never asked.
+    let last = tries.iter().rposition(|(_, it)| it.of == asked);
+    for (id, _) in tries.split_off(last.map_or(tries.len(), |at| at + 1)) {
+        settle(store, id, Some(Amount::default()))?;
+    }
+    let tokens = match entry.end {
+        // As many as are held.
+        End::Lost => u64::MAX,
+        _ => u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+    };
+    for (at, (id, it)) in tries.iter().enumerate() {
+        let next = tries.get(at + 1).map(|(_, next)| next.before);
+        let own = entry.cost.micros.map(|all| {
+            let micros = next.unwrap_or(all).saturating_sub(it.before);
+            let tokens = match next {
+                // The entry is another's, who holds nothing.
+                None if last.is_none() && micros == 0 => 0,
+                None => tokens,
+                // Nobody keeps how many those took that were not the last.
+                Some(_) if micros == 0 => 0,
+                Some(_) => u64::MAX,
+            };
+            Amount { micros, tokens }
+        });
+        settle(store, id, own)?;
     }
     Ok(())
+}
+
+/// Settles a try, unless whoever else looked was first.
+fn settle(store: &dyn Store, id: &str, took: Option<Amount>) -> Result<(), Refusal> {
+    match store.settle(id, took) {
+        Err(Refusal::NotOpen(_)) => Ok(()),
+        settled => settled.map(drop),
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,12 @@ fn claims() -> [Claim; 1] {
     [Claim { account, limit: Limit { micros: Some(100), tokens: None } }]
 }
 
+/// What is known of a call while it is tried under that id.
 fn entry(id: &str) -> Entry {
-    Entry { id: id.into(), ..Entry::default() }
+    let (call, candidate) = id.split_once(' ').unwrap_or((id, ""));
+    let (provider, model) = candidate.split_once('/').unwrap_or((candidate, ""));
+    let [id, provider, model] = [call, provider, model].map(str::to_owned);
+    Entry { id, provider, model, ..Entry::default() }
 }
 
 /// Spent and held.
@@ -52,8 +56,21 @@ impl Scene {
     fn begin(&self, id: &str, micros: u64) {
         let reserved = self.step.reserve(id, amount(micros), &claims(), 5);
         reserved.expect("room");
-        let kept = self.step.begins(call_of(id), self.kept());
+        let kept = self.step.begins(&entry(id), self.kept());
         self.line.lock().expect("no panic").push(kept);
+    }
+
+    fn amend(&self, id: &str, micros: u64) {
+        let reserved = self.step.reserve(id, amount(micros), &claims(), 5);
+        reserved.expect("room");
+        let kept = self.step.amends(&entry(id), self.kept());
+        self.line.lock().expect("no panic").push(kept);
+    }
+
+    /// Nothing is left behind.
+    fn is_empty(&self) -> bool {
+        let known = self.step.known();
+        known.held.is_empty() && known.announced.is_empty()
     }
 
     fn end(&self, id: &str) {
@@ -108,46 +125,170 @@ fn what_the_ledger_does_not_know_is_given_up_at_once() {
 }
 
 #[test]
-fn a_call_that_is_tried_again_settles_all_of_its_tries_at_its_end() {
-    let scene = Scene::new();
-    let step = &scene.step;
-    scene.begin("a far/m", 30);
-    scene.next(true);
-    step.settle("a far/m", Some(amount(10))).expect("it is open");
-    step.reserve("a other/m", amount(40), &claims(), 5).expect("room for both");
-    assert_eq!(stands(&**step), (0, 70));
-    // Under an id that it had: that one ends now.
-    step.reserve("a far/m", amount(20), &claims(), 5).expect("room");
-    assert_eq!(stands(&**step), (10, 60));
-    step.release("a far/m").expect("it is open");
-    step.settle("a other/m", Some(amount(25))).expect("it is open");
-    scene.end("a");
-    scene.next(true);
-    assert_eq!(stands(&**step), (35, 0));
-    let known = step.known();
-    assert!(known.held.is_empty() && known.announced.is_empty(), "{known:?}");
+fn what_a_try_took_is_settled_once_the_next_is_announced() {
+    for (written, spent) in [(true, 40), (false, 85)] {
+        let scene = Scene::new();
+        let step = &scene.step;
+        scene.begin("a far/m", 30);
+        scene.next(true);
+        step.settle("a far/m", Some(amount(10))).expect("it is open");
+        scene.amend("a other/m", 40);
+        assert_eq!(stands(&**step), (0, 70), "the ledger has it at 30 as yet");
+        scene.next(true);
+        assert_eq!(stands(&**step), (10, 40), "and now at 50");
+        step.sent("a other/m").expect("it is open");
+        step.settle("a other/m", Some(amount(25))).expect("it is open");
+        scene.amend("a last/m", 50);
+        assert_eq!(stands(&**step), (10, 90));
+        scene.next(true);
+        assert_eq!(stands(&**step), (35, 50));
+        step.settle("a last/m", Some(amount(5))).expect("it is open");
+        scene.end("a");
+        assert_eq!(stands(&**step), (35, 50));
+        scene.next(written);
+        assert_eq!(stands(&**step), (spent, 0), "{written}");
+        assert_eq!(*scene.told.lock().expect("no panic"), [true, true, true, written]);
+        assert!(scene.is_empty());
+    }
+}
+
+/// Then the ledger may have it as it was, or at the worst of the one that was not asked.
+#[test]
+fn where_a_try_cannot_be_announced_both_are_held() {
+    let begun = || {
+        let scene = Scene::new();
+        scene.begin("a far/m", 30);
+        scene.next(true);
+        scene.step.settle("a far/m", Some(amount(10))).expect("it is open");
+        scene.amend("a other/m", 40);
+        scene.next(false);
+        scene.step.settle("a other/m", Some(amount(0))).expect("it is open");
+        assert_eq!(stands(&*scene.step), (0, 70));
+        scene
+    };
+    for (written, spent) in [(true, 10), (false, 70)] {
+        let scene = begun();
+        scene.end("a");
+        scene.next(written);
+        assert_eq!(stands(&*scene.step), (spent, 0), "{written}");
+        assert!(scene.is_empty());
+    }
+    // The next that can be announced says what those before it took.
+    for (written, spent) in [(true, 15), (false, 30)] {
+        let scene = begun();
+        scene.amend("a last/m", 20);
+        scene.next(true);
+        assert_eq!(stands(&*scene.step), (10, 20));
+        scene.step.settle("a last/m", Some(amount(5))).expect("it is open");
+        scene.end("a");
+        scene.next(written);
+        assert_eq!(stands(&*scene.step), (spent, 0), "{written}");
+    }
 }
 
 #[test]
+fn where_there_is_no_room_for_the_next_what_failed_ones_took_makes_it() {
+    for (written, spent) in [(true, 15), (false, 95)] {
+        let scene = Scene::new();
+        let step = &scene.step;
+        scene.begin("a far/m", 30);
+        scene.next(true);
+        step.settle("a far/m", Some(amount(10))).expect("it is open");
+        let refused = step.reserve("a other/m", amount(85), &claims(), 5);
+        assert!(matches!(refused, Err(Refusal::Over { .. })), "{refused:?}");
+        let kept = step.amends(&entry("a far/m"), scene.kept());
+        scene.line.lock().expect("no panic").push(kept);
+        assert_eq!(stands(&**step), (0, 30));
+        scene.next(true);
+        assert_eq!(stands(&**step), (10, 0), "the ledger has it at 10");
+        scene.amend("a other/m", 85);
+        scene.next(true);
+        step.settle("a other/m", Some(amount(5))).expect("it is open");
+        scene.end("a");
+        scene.next(written);
+        assert_eq!(stands(&**step), (spent, 0), "{written}");
+        assert!(scene.is_empty());
+    }
+}
+
+/// One that is tried here, or could not be sent, is in no announcement.
+#[test]
+fn what_was_not_announced_of_a_call_is_given_up_at_its_end() {
+    for (written, spent) in [(true, 10), (false, 30)] {
+        let scene = Scene::new();
+        let step = &scene.step;
+        scene.begin("a far/m", 30);
+        scene.next(true);
+        step.settle("a far/m", Some(amount(10))).expect("it is open");
+        step.reserve("a other/m", amount(40), &claims(), 5).expect("room");
+        let twice = step.reserve("a other/m", amount(1), &claims(), 5);
+        assert!(matches!(twice, Err(Refusal::Twice(_))), "{twice:?}");
+        step.release("a other/m").expect("it is open");
+        // The same candidate again is another try.
+        step.reserve("a far/m", amount(5), &claims(), 5).expect("room");
+        step.settle("a far/m", Some(amount(0))).expect("it is open");
+        assert_eq!(stands(&**step), (0, 75));
+        scene.end("a");
+        scene.next(written);
+        assert_eq!(stands(&**step), (spent, 0), "{written}");
+        assert!(scene.is_empty());
+    }
+}
+
+#[test]
+fn an_id_says_which_try_it_is_and_what_was_before() {
+    for of in ["a far/m", "a far/a model 7", "near", ""] {
+        let it = Try { of, number: 3, before: u64::MAX };
+        assert_eq!(Try::read(&it.id()), it);
+    }
+    for odd in ["", "near", "a far/m", "a far/m 1 x", "a far/m -1 0", "a far/m 1"] {
+        assert_eq!(Try::read(odd), Try { of: odd, number: 0, before: 0 });
+    }
+}
+
+/// What the dead of a call holds, how the ledger has that call, and what is charged then.
+#[test]
 fn what_the_dead_hold_is_charged_as_the_ledger_has_it() {
-    let check = |end: End, micros: Option<u64>, held: &[u64], spent: u64| {
+    const FAR: (&str, u64) = ("a far/m 0 0", 30);
+    const OTHER: (&str, u64) = ("a other/m 1 10", 40);
+    const LAST: (&str, u64) = ("a last/m 2 35", 20);
+    let check = |of: &str, end: End, micros: Option<u64>, held: &[(&str, u64)], spent: u64| {
         let store = Memory::default();
-        let ids: Vec<String> = (0..held.len()).map(|at| format!("a {at}")).collect();
-        for (id, held) in ids.iter().zip(held) {
+        for (id, held) in held {
             store.reserve(id, amount(*held), &claims(), 5).expect("room");
         }
-        let ids: Vec<&str> = ids.iter().map(String::as_str).chain(["a gone"]).collect();
+        let ids = ["a gone 0 0"].into_iter().chain(held.iter().rev().map(|row| row.0));
         let usage = Usage { prompt_tokens: 2, completion_tokens: 1, ..Usage::default() };
         let cost = Cost { micros, ..Cost::default() };
-        charge(&store, &Entry { end, cost, usage, ..entry("a") }, &ids).expect("it answers");
-        assert_eq!(stands(&store), (spent, 0), "{end:?} {micros:?} {held:?}");
+        let entry = Entry { end, cost, usage, ..entry(of) };
+        charge(&store, &entry, &ids.collect::<Vec<_>>()).expect("it answers");
+        assert_eq!(stands(&store), (spent, 0), "{of} {end:?} {micros:?} {held:?}");
     };
-    check(End::Stop, Some(30), &[90], 30);
-    check(End::Stop, Some(30), &[20, 40], 30);
-    check(End::Stop, Some(0), &[20, 40], 0);
-    check(End::Stop, None, &[40], 40);
-    check(End::Cancelled, Some(30), &[20], 20);
-    check(End::Lost, Some(60), &[20, 40], 60);
+    let (far, other, last) = ("a far/m", "a other/m", "a last/m");
+    check(far, End::Stop, Some(25), &[FAR], 25);
+    check(far, End::Stop, Some(35), &[FAR], 30);
+    check(far, End::Stop, None, &[FAR], 30);
+    check(far, End::Lost, Some(30), &[FAR], 30);
+    // The next one was held for, and not announced.
+    check(far, End::Lost, Some(30), &[FAR, OTHER], 30);
+    check(far, End::Failed, Some(10), &[FAR, OTHER], 10);
+    // It was announced, and the first not settled yet; it was settled; it has ended.
+    check(other, End::Lost, Some(50), &[FAR, OTHER], 50);
+    check(other, End::Lost, Some(50), &[OTHER], 40);
+    check(other, End::Stop, Some(35), &[FAR, OTHER], 35);
+    check(other, End::Stop, Some(35), &[OTHER], 25);
+    check(other, End::Failed, None, &[OTHER], 40);
+    check(last, End::Lost, Some(55), &[FAR, OTHER, LAST], 55);
+    check(last, End::Lost, Some(55), &[OTHER, LAST], 45);
+    check(last, End::Lost, Some(55), &[LAST], 20);
+    check(last, End::Stop, Some(40), &[OTHER, LAST], 30);
+    check(last, End::Stop, Some(40), &[LAST], 5);
+    // One that was never asked, and one who holds nothing.
+    check(far, End::Failed, Some(10), &[OTHER], 0);
+    check("a local/small", End::Stop, Some(10), &[FAR], 10);
+    // Numbers that cannot be are charged within what is held.
+    check(last, End::Lost, Some(u64::MAX), &[OTHER, LAST], 45);
+    check(last, End::Stop, Some(0), &[FAR, LAST], 30);
 }
 
 /// Programs that share budgets, each with a ledger of its own, and die at any step.
@@ -164,7 +305,7 @@ mod lives {
     use ingle_gateway::remote::World;
     use ingle_gateway::remote::net::Net;
     use ingle_gateway::route::{Book, Gateway, Held, Parts};
-    use ingle_ledger::{Options, Place};
+    use ingle_ledger::{Options, Place, Reader};
     use ingle_protocol::{Chat, Event, Input, Message, Request, Sink};
 
     use super::super::super::gateway::{Nobody, Pages};
@@ -173,7 +314,9 @@ mod lives {
 
     /// Of all calls of a life together.
     const MICROS: u64 = 8_000;
-    const LIVES: u64 = 6;
+    /// Room for one call at one candidate, and not for two.
+    const ONE: u64 = 600;
+    const LIVES: u64 = 9;
     const ROUNDS: u64 = 3;
     const THREADS: u64 = 4;
     const CALLS: u64 = 6;
@@ -183,17 +326,32 @@ mod lives {
     /// How many steps a program still takes. The last one is taken and not heard of, and none after
     /// it is.
     #[derive(Debug)]
-    struct Fuse(AtomicI64);
+    struct Fuse {
+        left: AtomicI64,
+        /// Steps that are being taken.
+        busy: AtomicI64,
+    }
 
     impl Fuse {
-        /// Whether a step is taken, and whether what came of it is heard.
-        fn step(&self) -> (bool, bool) {
-            let left = self.0.fetch_sub(1, Ordering::SeqCst);
-            (left > 0, left > 1)
+        /// Takes a step: `act` is told whether it is taken, and whether what came of it is heard.
+        fn step<T>(&self, act: impl FnOnce(bool, bool) -> T) -> T {
+            self.busy.fetch_add(1, Ordering::SeqCst);
+            let left = self.left.fetch_sub(1, Ordering::SeqCst);
+            let came = act(left > 0, left > 1);
+            self.busy.fetch_sub(1, Ordering::SeqCst);
+            came
         }
 
         fn burnt(&self) -> bool {
-            self.0.load(Ordering::SeqCst) <= 0
+            self.left.load(Ordering::SeqCst) <= 0
+        }
+
+        /// No step is taken any more when this returns.
+        fn burn(&self) {
+            self.left.store(0, Ordering::SeqCst);
+            while self.busy.load(Ordering::SeqCst) > 0 {
+                thread::yield_now();
+            }
         }
     }
 
@@ -206,9 +364,10 @@ mod lives {
     impl Reach {
         fn go<T>(&self, act: impl FnOnce(&Memory) -> Result<T, Refusal>) -> Result<T, Refusal> {
             let dead = || Refusal::Broken("this program is dead".to_owned());
-            let (taken, heard) = self.fuse.step();
-            let came = if taken { act(&self.shared) } else { Err(dead()) };
-            if heard { came } else { Err(dead()) }
+            self.fuse.step(|taken, heard| {
+                let came = if taken { act(&self.shared) } else { Err(dead()) };
+                if heard { came } else { Err(dead()) }
+            })
         }
     }
 
@@ -251,22 +410,26 @@ mod lives {
 
     impl Mortal {
         fn go(&self, kept: Kept, act: impl FnOnce(&Pages, Kept)) {
-            let (taken, heard) = self.fuse.step();
             let fuse = Arc::clone(&self.fuse);
-            let told = move |written| {
-                if heard && !fuse.burnt() {
-                    kept(written);
+            self.fuse.step(|taken, heard| {
+                let told = move |written| {
+                    if heard && !fuse.burnt() {
+                        kept(written);
+                    }
+                };
+                if taken {
+                    act(&self.pages, Box::new(told));
                 }
-            };
-            if taken {
-                act(&self.pages, Box::new(told));
-            }
+            });
         }
     }
 
     impl Book for Mortal {
         fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
             self.go(kept, |pages, kept| pages.begin(worst, held, kept));
+        }
+        fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
+            self.go(kept, |pages, kept| pages.amend(worst, held, kept));
         }
         fn end(&self, entry: &Entry, kept: Kept) {
             self.go(kept, |pages, kept| pages.end(entry, kept));
@@ -289,9 +452,12 @@ mod lives {
         crate::commands::ledger::now_ms()
     }
 
+    fn place(path: &Path) -> Place {
+        path.to_str().expect("UTF-8").parse().expect("a place")
+    }
+
     fn opened(path: &Path, shared: &Memory) -> Ledger {
-        let place: Place = path.to_str().expect("UTF-8").parse().expect("a place");
-        let ledger = Ledger::open(&place, &Options::default()).expect("a ledger");
+        let ledger = Ledger::open(&place(path), &Options::default()).expect("a ledger");
         let state = shared.snapshot();
         let open: Vec<(String, u64)> =
             state.open().map(|(id, open)| (id.clone(), open.at_ms)).collect();
@@ -309,7 +475,8 @@ mod lives {
                 .expect("a runtime");
             let handle = runtime.handle().clone();
             let ledger = Arc::new(opened(&path, shared));
-            let fuse = Arc::new(Fuse(AtomicI64::new(steps)));
+            let (left, busy) = (AtomicI64::new(steps), AtomicI64::new(0));
+            let fuse = Arc::new(Fuse { left, busy });
             let reach = Reach { fuse: Arc::clone(&fuse), shared: Arc::clone(shared) };
             let step = Arc::new(Step::before(Arc::new(reach), handle.clone()));
             let pages = Pages::new(&ledger, &step, None);
@@ -329,7 +496,7 @@ mod lives {
 
         /// Ends it where it is. What it wrote is another ledger's beginning, whose process is dead.
         fn die(self, round: u64) -> PathBuf {
-            self.fuse.0.store(0, Ordering::SeqCst);
+            self.fuse.burn();
             // What is in line is written; nothing comes after it.
             self.ledger.recover().expect("it is written to");
             let next = self.path.with_extension(format!("{round}.sqlite"));
@@ -361,6 +528,10 @@ mod lives {
                 Err(_) => ControlFlow::Break(()),
             });
             let _call = self.gateway.send(request, sink).ok()?;
+            if what == "away" {
+                thread::sleep(Duration::from_millis(number % 8));
+                return None;
+            }
             loop {
                 match told.recv_timeout(Duration::from_millis(5)) {
                     Ok(Event::Done(receipt)) => return Some(receipt.cost_micros),
@@ -382,18 +553,25 @@ mod lives {
         it ^ (it >> 31)
     }
 
-    const KINDS: [&str; 10] =
-        ["say", "say", "say", "say", "say", "say", "leave", "leave", "flaky", "cut"];
+    /// What is asked of the other servers: some answers are begun and dropped, so that each may be
+    /// charged, and the next is asked; some callers are away while that goes on.
+    const KINDS: [&str; 14] = [
+        "say", "say", "say", "say", "say", "leave", "leave", "flaky", "cut", "drop", "drop",
+        "drops", "away", "away",
+    ];
 
-    /// What callers of two programs heard: the numbers of their calls, and what each cost.
-    fn round(programs: &[Program; 2], seed: u64, round: u64) -> Vec<(u64, u64)> {
+    /// A call that was heard of: what it was, its number, and what it cost.
+    type Heard = (&'static str, u64, u64);
+
+    /// What callers of two programs heard.
+    fn round(programs: &[Program; 2], seed: u64, round: u64) -> Vec<Heard> {
         let calls = |caller: u64| {
             let first = FIRST + (round * THREADS + caller) * CALLS;
             let one = |number: u64| {
                 let chance = chance(seed << 32 | number);
-                let what = KINDS[(chance % 10) as usize];
+                let what = KINDS[(chance % KINDS.len() as u64) as usize];
                 let program = &programs[(chance / 64 % 2) as usize];
-                program.ask(what, number).map(|micros| (number, micros))
+                program.ask(what, number).map(|micros| (what, number, micros))
             };
             (first..first + CALLS).filter_map(one).collect::<Vec<_>>()
         };
@@ -404,39 +582,85 @@ mod lives {
         })
     }
 
-    fn policy(url: &str) -> String {
-        format!(
-            "default_class = \"open\"\n[providers.far]\nkind = \"compatible\"\nurl = \"{url}\"\n\
-             retries = 1\n[models.auto]\ncandidates = [\"far/m\"]\n[classes.open]\n\
-             providers = [\"far\"]\n[prices.\"far/m\"]\ninput_per_million = 1\n\
-             output_per_million = 10\n[budgets.all]\nscope = \"all\"\nper = \"forever\"\n\
-             usd = \"0.{MICROS:06}\"\n"
-        )
+    const FAR: [&str; 3] = ["far", "other", "last"];
+
+    /// With so many who may be asked, one after another; one alone is asked twice.
+    fn policy(url: &str, candidates: usize, micros: u64) -> String {
+        let all = &FAR[..candidates];
+        let listed = |with: &str| {
+            let names: Vec<String> = all.iter().map(|name| format!("\"{name}{with}\"")).collect();
+            names.join(", ")
+        };
+        let retries = u32::from(candidates == 1);
+        let mut policy = format!(
+            "default_class = \"open\"\n[models.auto]\ncandidates = [{}]\n[classes.open]\n\
+             providers = [{}]\n[budgets.all]\nscope = \"all\"\nper = \"forever\"\n\
+             usd = \"0.{micros:06}\"\n",
+            listed("/m"),
+            listed("")
+        );
+        for name in all {
+            policy += &format!(
+                "[providers.{name}]\nkind = \"compatible\"\nurl = \"{url}\"\nretries = {retries}\n\
+                 [prices.\"{name}/m\"]\ninput_per_million = 1\noutput_per_million = 10\n"
+            );
+        }
+        policy
+    }
+
+    fn cost(entry: &Entry) -> u64 {
+        entry.cost.micros.expect("it has a price")
+    }
+
+    fn standing(shared: &Memory) -> Standing {
+        let account = Account { name: "all".into(), window: Period::Forever.window(0) };
+        shared.standings(&[account]).expect("it answers")[0]
+    }
+
+    fn entries(reader: &mut Reader) -> Vec<Entry> {
+        reader.entries(0, u64::MAX).map(|stored| stored.expect("it is read").entry).collect()
+    }
+
+    /// Were nobody to look at these ledgers again: all that they say, of calls under way too, is
+    /// charged or held, and so is within the budget.
+    fn bounded<'a>(
+        shared: &Memory,
+        paths: impl IntoIterator<Item = &'a PathBuf>,
+        most: u64,
+        seed: &dyn std::fmt::Debug,
+    ) {
+        let mut said = 0;
+        for path in paths {
+            let reader = Reader::open(&place(path), &Options::default());
+            let mut reader = reader.expect("it is read");
+            said += entries(&mut reader).iter().map(cost).sum::<u64>();
+            let open = reader.announced().expect("it is read");
+            said += open.iter().map(|call| cost(&call.worst)).sum::<u64>();
+        }
+        let Standing { spent, reserved, .. } = standing(shared);
+        let all = spent.micros + reserved.micros;
+        assert!(said <= all && all <= most, "seed {seed:?}: {said} {spent:?} {reserved:?}");
     }
 
     /// What two ledgers say is what was spent, each receipt has its entry, and all of it is within
     /// the budget.
-    fn agree(shared: &Memory, ledgers: &[Ledger; 2], heard: &[(u64, u64)], seed: u64) -> usize {
-        let mut entries = Vec::new();
-        for ledger in ledgers {
-            let mut reader = ledger.reader().expect("it is read");
-            let all = reader.entries(0, u64::MAX).map(|stored| stored.expect("it is read").entry);
-            entries.extend(all);
-        }
-        let cost = |entry: &Entry| entry.cost.micros.expect("it has a price");
+    fn agree(shared: &Memory, ledgers: &[Ledger; 2], heard: &[Heard], seed: u64) -> usize {
+        let readers = ledgers.iter().map(|ledger| ledger.reader().expect("it is read"));
+        let entries: Vec<Entry> = readers.flat_map(|mut reader| entries(&mut reader)).collect();
         let ids: BTreeSet<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
         assert_eq!(ids.len(), entries.len(), "seed {seed}: a call has one entry");
         let sum: u64 = entries.iter().map(cost).sum();
-        let account = Account { name: "all".into(), window: Period::Forever.window(0) };
-        let standing = shared.standings(&[account]).expect("it answers")[0];
-        assert_eq!(standing.spent.micros, sum, "seed {seed}: {entries:#?}");
+        assert_eq!(standing(shared).spent.micros, sum, "seed {seed}: {entries:#?}");
         assert!(sum <= MICROS, "seed {seed}: {sum}");
         let mut ended: BTreeMap<u64, usize> = BTreeMap::new();
         for entry in entries.iter().filter(|entry| entry.end == End::Stop) {
             *ended.entry(cost(entry)).or_default() += 1;
         }
-        for (number, micros) in heard {
-            assert_eq!(*micros, price(*number), "seed {seed}: what the other server said");
+        for (what, number, micros) in heard {
+            let said = price(*number);
+            let dropped = what.starts_with("drop");
+            let right = if dropped { *micros > said } else { *micros == said };
+            assert!(right, "seed {seed}: {what} {number} cost {micros}, the other said {said}");
             let entry = ended.get_mut(micros).filter(|count| **count > 0);
             *entry.unwrap_or_else(|| panic!("seed {seed}: call {number} has no entry")) -= 1;
         }
@@ -445,7 +669,9 @@ mod lives {
 
     fn life(folder: &Path, seed: u64) -> (usize, usize, u64) {
         let upstream = Upstream::start();
-        let (policy, shared) = (policy(&upstream.url), Arc::new(Memory::default()));
+        let candidates = 1 + seed as usize % FAR.len();
+        let policy = policy(&upstream.url, candidates, MICROS);
+        let shared = Arc::new(Memory::default());
         let mut paths = ["one", "other"].map(|name| folder.join(format!("{name}-{seed}.sqlite")));
         let mut heard = Vec::new();
         for at in 0..ROUNDS {
@@ -458,12 +684,11 @@ mod lives {
                 .map(|(path, which)| Program::start(path, &shared, &policy, steps(which)));
             heard.extend(round(&programs, seed, at));
             paths = programs.map(|program| program.die(at));
+            bounded(&shared, &paths, MICROS, &seed);
         }
         let ledgers = paths.map(|path| opened(&path, &shared));
         let lost = agree(&shared, &ledgers, &heard, seed);
-        let account = Account { name: "all".into(), window: Period::Forever.window(0) };
-        let spent = shared.standings(&[account]).expect("it answers")[0].spent.micros;
-        (heard.len(), lost, spent)
+        (heard.len(), lost, standing(&shared).spent.micros)
     }
 
     /// Whole answers, callers that go away, upstreams that fail and cut, retries, and two programs
@@ -478,5 +703,56 @@ mod lives {
         let receipts: usize = lives.iter().map(|life| life.0).sum();
         let lost: usize = lives.iter().map(|life| life.1).sum();
         assert!(receipts > 30 && lost > 0, "{lives:?}");
+    }
+
+    /// One call of a program that takes so many steps, with a budget of so much; its entry, if it
+    /// has one.
+    fn last_step(folder: &Path, url: &str, most: u64, what: &str, at: (u64, i64)) -> Option<Entry> {
+        let (number, steps) = at;
+        let (policy, shared) = (policy(url, FAR.len(), most), Arc::new(Memory::default()));
+        let path = folder.join(format!("{what}-{number}.sqlite"));
+        let program = Program::start(path, &shared, &policy, steps);
+        let heard = program.ask(what, number);
+        let path = program.die(0);
+        bounded(&shared, [&path], most, &(what, at));
+        let ledger = opened(&path, &shared);
+        let mut all = entries(&mut ledger.reader().expect("it is read"));
+        let sum: u64 = all.iter().map(cost).sum();
+        let Standing { spent, reserved, .. } = standing(&shared);
+        assert_eq!(spent.micros, sum, "{what} {at:?}: {all:#?}");
+        assert!(all.len() <= 1 && sum <= most, "{what} {at:?}: {all:#?}");
+        if let Some(micros) = heard {
+            assert_eq!((all[0].end, sum), (End::Stop, micros), "{what} {at:?}");
+        }
+        // Nothing that the ledger knows of is held any more.
+        assert!(all.is_empty() || reserved.micros == 0, "{what} {at:?}: {reserved:?} {all:#?}");
+        all.pop()
+    }
+
+    /// Two servers begin to answer and are cut, so that the third is asked, or all three are; and
+    /// the program dies at each step of that. Then with room for one of them at a time, so that
+    /// each waits until the budget has back what the one before it did not take.
+    #[test]
+    fn each_step_of_a_failover_may_be_the_last() {
+        let folder = std::env::temp_dir().join(format!("ingle-failover-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let upstream = Upstream::start();
+        let check = |first: u64, what: &str, most: u64, end: End| {
+            let mut seen = BTreeSet::new();
+            for steps in 1..=20_i64 {
+                let at = (first + steps.unsigned_abs(), steps);
+                let entry = last_step(&folder, &upstream.url, most, what, at);
+                seen.extend(entry.map(|entry| (format!("{:?}", entry.end), entry.provider)));
+            }
+            let lost = FAR.map(|name| (format!("{:?}", End::Lost), name.to_owned()));
+            let ended = (format!("{end:?}"), "last".to_owned());
+            let expect: BTreeSet<_> = lost.into_iter().chain([ended]).collect();
+            assert_eq!(seen, expect, "{what} {most}");
+        };
+        check(FIRST, "drops", MICROS, End::Stop);
+        check(FIRST + 25, "never", MICROS, End::Failed);
+        check(FIRST + 50, "drops", ONE, End::Stop);
+        check(FIRST + 75, "never", ONE, End::Failed);
+        std::fs::remove_dir_all(&folder).expect("it was made");
     }
 }
