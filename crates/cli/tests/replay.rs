@@ -171,6 +171,14 @@ fn another_policy_over_what_was() {
     });
     let classes = "[classes.open]\nproviders = [\"far\"]\n";
     check(&now(local, classes), &odd, &["secret"]);
+    // Who was refused would be answered now: for what price, nobody knows.
+    let free = json!({
+        "calls": 7, "refused": 0, "left_machine": 7, "cost_micros": 10_000, "unknown_cost": 2,
+        "by": { "far/m": 6, "far/odd": 1 },
+    });
+    let classes =
+        "[classes.open]\nproviders = [\"far\"]\n[classes.secret]\nproviders = [\"far\"]\n";
+    check(&now(local, &format!("{classes}{PRICE}")), &free, &[]);
     // Nobody was asked for any of this, and the ledger is as it was.
     assert_eq!(past.upstream.asked().len(), 6);
     let whole = run(&["audit", "verify", "--json", "--ledger", &past.place.ledger()]);

@@ -247,8 +247,11 @@ impl Sums {
             self.refused += 1;
             return;
         };
+        let used = Tokens::from(usage);
         let micros = match choice.leaves {
-            true => table.cost(&choice.candidate, &Tokens::from(usage), false).map(|it| it.0),
+            // Of a call that nobody answered then, nobody knows what it would have taken.
+            true if used.total() == 0 => None,
+            true => table.cost(&choice.candidate, &used, false).map(|it| it.0),
             false => {
                 let computed = entry.timings.total.saturating_sub(entry.timings.queued);
                 let ms = u64::try_from(computed.as_millis()).unwrap_or(u64::MAX);
