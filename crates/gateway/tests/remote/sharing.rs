@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_gateway::remote::{BreakerSettings, BreakerStanding, Remote, Secret, Upstream};
+use ingle_gateway::remote::{BreakerSettings, BreakerStanding, Plan, Remote, Secret, Upstream};
 use ingle_protocol::{End, Retry};
 use tokio::time::{Instant, sleep};
 
@@ -143,6 +143,26 @@ async fn who_wants_to_be_left_alone_is() {
     sleep(Duration::from_secs(55)).await;
     let heard = call(&remote, request(), plan(&["a"])).await;
     assert_eq!((heard.outcome.end, heard.ms), (End::Stop, 5_000));
+}
+
+/// What a provider says of itself is believed for an hour at most, and stops nothing of ours.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_left_alone_for_ever() {
+    for field in [
+        "retry-after: 18446744073709551615",
+        "retry-after-ms: 18446744073709551615",
+        "retry-after: Fri, 31 Dec 9999 23:59:59 GMT",
+    ] {
+        let stage = Arc::new(Stage::default());
+        let remote = remote(&stage, vec![provider("a")]);
+        stage.script("a", [status(429, &format!("{field}\r\n"), "{}")]);
+        let plan_within = Plan { total: Some(Duration::from_secs(600)), ..plan(&["a"]) };
+        let fault = call(&remote, request(), plan_within).await.outcome.fault.expect("it failed");
+        assert_eq!(fault.retry, Retry::After(Duration::from_secs(3600)), "{field}: {fault}");
+        assert_eq!(remote.facts()[0].limited_ms, 3_600_000, "{field}");
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(call(&remote, request(), plan(&["a"])).await.outcome.end, End::Stop, "{field}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
