@@ -282,13 +282,21 @@ impl Remote {
         call::start(&self.shared, request, plan, listener)
     }
 
-    /// What is known of each provider and model that was ever asked, in the order of the names.
+    /// What is known of a model of a provider; `None` where it was never asked, or so long ago that
+    /// others took its place.
+    pub fn fact(&self, provider: &str, model: &str) -> Option<Facts> {
+        self.shared.fact(provider, model)
+    }
+
+    /// What is known of each provider and model that was asked, in the order of the names: 1,024
+    /// models of each provider at most.
     pub fn facts(&self) -> Vec<Facts> {
         self.shared.facts()
     }
 
-    /// Counters and gauges for `/metrics`.
-    pub fn metrics(&self) -> Vec<Metric> {
-        self.shared.metrics()
+    /// Counters and gauges for `/metrics`, of the models of providers that are `named`, and of
+    /// those that ever answered.
+    pub fn metrics(&self, named: impl Fn(&str, &str) -> bool) -> Vec<Metric> {
+        self.shared.metrics(named)
     }
 }

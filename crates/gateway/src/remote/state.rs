@@ -20,7 +20,8 @@ use super::token::{Account, Token};
 use super::{Upstream, World, prepare};
 use crate::Metric;
 
-/// Models of one provider that are measured; what is asked of others leaves no trace.
+/// Models of one provider that are known. Callers choose their names, so who comes when there are so
+/// many takes the place of one that matters less.
 const LANES_MAX: usize = 1024;
 
 /// All providers.
@@ -59,6 +60,8 @@ pub(super) struct Lane {
     in_flight: AtomicUsize,
     /// Until when its provider wants to be left alone.
     limited_until_ms: AtomicU64,
+    /// When it was asked last.
+    used_ms: AtomicU64,
 }
 
 impl Lane {
@@ -72,6 +75,14 @@ impl Lane {
 
     fn limited_ms(&self, now_ms: u64) -> u64 {
         self.limited_until_ms.load(Ordering::Relaxed).saturating_sub(now_ms)
+    }
+
+    /// How much is lost with it, least first: of a model that never answered little is known, and
+    /// it may be none; one that is left alone would be asked again.
+    fn worth(&self, now_ms: u64) -> (bool, bool, u64) {
+        let shut =
+            self.limited_ms(now_ms) > 0 || self.breaker().standing(now_ms) != Standing::Closed;
+        (self.measured().answers > 0, shut, self.used_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -179,7 +190,7 @@ impl Shared {
         model: &str,
         waits: bool,
     ) -> Result<Admission, Shut> {
-        let lane = place.lane(model);
+        let lane = place.lane(model, self.now_ms());
         let limited_ms = lane.limited_ms(self.now_ms());
         if limited_ms > 0 {
             let wait = Duration::from_millis(limited_ms);
@@ -224,6 +235,13 @@ impl Shared {
         }
     }
 
+    /// What is known of one model.
+    pub(super) fn fact(&self, provider: &str, model: &str) -> Option<Facts> {
+        let place = self.places.get(provider)?;
+        let lane = place.lanes().get(model).cloned()?;
+        Some(place.facts(model.to_owned(), &lane, self.now_ms()))
+    }
+
     pub(super) fn facts(&self) -> Vec<Facts> {
         let now_ms = self.now_ms();
         let of = |place: &Arc<Place>| {
@@ -234,9 +252,12 @@ impl Shared {
         self.places.values().flat_map(of).collect()
     }
 
-    pub(super) fn metrics(&self) -> Vec<Metric> {
+    /// Numbers of the models that are `named`, and of those that answered: what else callers wrote
+    /// is no label.
+    pub(super) fn metrics(&self, named: impl Fn(&str, &str) -> bool) -> Vec<Metric> {
         let mut metrics = Vec::new();
-        let facts = self.facts();
+        let mut facts = self.facts();
+        facts.retain(|facts| facts.answers > 0 || named(&facts.provider, &facts.model));
         for (name, help, counter, value) in METRICS {
             metrics.extend(facts.iter().filter_map(|facts| {
                 let model = Some(format!("{}/{}", facts.provider, facts.model));
@@ -331,9 +352,10 @@ impl Place {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lane(&self, model: &str) -> Arc<Lane> {
+    fn lane(&self, model: &str, now_ms: u64) -> Arc<Lane> {
         let mut lanes = self.lanes();
         if let Some(lane) = lanes.get(model) {
+            lane.used_ms.fetch_max(now_ms, Ordering::Relaxed);
             return Arc::clone(lane);
         }
         let lane = Arc::new(Lane {
@@ -341,7 +363,16 @@ impl Place {
             measured: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             limited_until_ms: AtomicU64::new(0),
+            used_ms: AtomicU64::new(now_ms),
         });
+        if lanes.len() >= LANES_MAX {
+            // Who is asked now, or waits to be, holds its lane.
+            let idle = lanes.iter().filter(|(_, lane)| Arc::strong_count(lane) == 1);
+            let least = idle.min_by_key(|(_, lane)| lane.worth(now_ms));
+            if let Some(name) = least.map(|(name, _)| name.clone()) {
+                lanes.remove(&name);
+            }
+        }
         if lanes.len() < LANES_MAX {
             lanes.insert(model.to_owned(), Arc::clone(&lane));
         }

@@ -237,9 +237,61 @@ async fn times_are_measured() {
     sleep(Duration::from_millis(500)).await;
     call(&remote, request(), plan(&["a"])).await;
     assert_eq!(stage.log(), "a dial, a ask, a ask");
-    let names: Vec<&str> = remote.metrics().iter().map(|metric| metric.name).collect();
+    let metrics = remote.metrics(|_, _| false);
+    let names: Vec<&str> = metrics.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), 7);
-    assert_eq!(remote.metrics()[0].model.as_deref(), Some("a/m"));
+    assert_eq!(metrics[0].model.as_deref(), Some("a/m"));
+}
+
+/// Names of models that callers thought up, each a cheap 404, take nothing from those that are.
+#[tokio::test(start_paused = true)]
+async fn names_that_callers_think_up_crowd_nobody_out() {
+    let stage = Arc::new(Stage::default());
+    let breaker = BreakerSettings { consecutive: 2, cooldown_ms: 10_000, ..Default::default() };
+    let remote = remote(&stage, vec![Upstream { retries: 0, breaker, ..provider("a") }]);
+    let flood = async |from: usize, to: usize| {
+        for n in from..to {
+            stage.script("a", [status(404, "", "{}")]);
+            let name = format!("a/made-up-{n}");
+            assert_eq!(
+                call(&remote, request(), plan(&[name.as_str()])).await.outcome.end,
+                End::Failed
+            );
+        }
+    };
+    let known = |name: &str| remote.fact("a", name).map(|facts| (facts.answers, facts.breaker));
+    assert_eq!(call(&remote, request(), plan(&["a/good"])).await.outcome.end, End::Stop);
+    sleep(Duration::from_millis(1)).await;
+    flood(0, 1024).await;
+    sleep(Duration::from_millis(1)).await;
+
+    // Who comes after them is known, and left alone where it fails.
+    for _ in 0..2 {
+        stage.script("a", [failing()]);
+        call(&remote, request(), plan(&["a/ill"])).await;
+    }
+    let open = BreakerStanding::Open { until_ms: 10_000 };
+    assert_eq!(known("ill"), Some((0, open)));
+    // One that is asked just now, who answered, and who is left alone stay, however many come.
+    stage.script("a", [React::Do(vec![Act::Silence])]);
+    let (sink, receiver) = listener(usize::MAX);
+    let under_way = remote.send(request(), plan(&["a/slow"]), sink);
+    sleep(Duration::from_millis(1)).await;
+    flood(1024, 2100).await;
+    assert_eq!(known("slow"), Some((0, BreakerStanding::Closed)));
+    assert_eq!(known("good"), Some((1, BreakerStanding::Closed)));
+    assert_eq!(known("ill"), Some((0, BreakerStanding::Open { until_ms: 9_999 })));
+    assert_eq!((known("made-up-0"), remote.facts().len()), (None, 1024));
+    assert_eq!(remote.fact("nobody", "m"), None);
+    drop(under_way);
+    assert_eq!(heard(receiver, Instant::now()).await.outcome.end, End::Cancelled);
+
+    // What they wrote is no label.
+    let metrics = remote.metrics(|provider, model| (provider, model) == ("a", "ill"));
+    let mut labels: Vec<&str> = metrics.iter().filter_map(|it| it.model.as_deref()).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels, ["a/good", "a/ill"]);
 }
 
 /// Other providers come, and who is among them as before keeps what was learnt, and connections.
