@@ -1,5 +1,8 @@
-//! What a call asked and got, as one line of JSON, encrypted before it reaches the ledger. Absent:
-//! the keys that open it: a server never has one.
+//! What a call asked and got, as one line of JSON, encrypted before it reaches the ledger; and how
+//! much of that waits for the ledger. Absent: the keys that open it: a server never has one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ingle_gateway::route::{Part, Said};
 use ingle_ledger::{Recipients, Sealed};
@@ -8,8 +11,14 @@ use serde_json::{Map, Value, json};
 
 use crate::ui::Usage;
 
-/// The most bytes of what was asked that are kept.
-const ASKED_BYTES: usize = 512 << 10;
+/// The most bytes of what was asked that are kept, and of what was got, as JSON writes them.
+const WORDS_BYTES: usize = 512 << 10;
+/// What each turn, call and part counts beside its words.
+const AROUND_BYTES: usize = 64;
+/// What each token id counts.
+const TOKEN_BYTES: usize = 12;
+/// The most bytes of encrypted content that wait for the ledger, all together.
+const WAITING_BYTES: usize = 64 << 20;
 /// The most bytes of a file of recipients.
 const FILE_BYTES: u64 = 64 << 10;
 
@@ -34,6 +43,32 @@ pub(super) fn recipients(given: &[String]) -> anyhow::Result<Option<Recipients>>
     Ok(Some(all.map_err(|error| Usage(error.to_string()))?))
 }
 
+/// How many bytes of content wait for the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+/// A part of what waits; dropped, it waits no more.
+#[derive(Debug)]
+pub(super) struct Waits {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Has so many bytes more wait, where there is room for them.
+    pub(super) fn add(&self, bytes: usize) -> Option<Waits> {
+        let fits = |all: usize| all.checked_add(bytes).filter(|all| *all <= WAITING_BYTES);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Waits { all: Arc::clone(&self.0), bytes })
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// Texts up to a bound.
 struct Room {
     left: usize,
@@ -41,13 +76,27 @@ struct Room {
 }
 
 impl Room {
+    fn new() -> Self {
+        Self { left: WORDS_BYTES, cut: false }
+    }
+
     /// As much of a text as there is room for.
     fn take(&mut self, text: &str) -> Value {
-        let most = text.len().min(self.left);
-        let fits = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let mut fits = 0;
+        for (at, c) in text.char_indices() {
+            let Some(left) = self.left.checked_sub(written(c)) else { break };
+            (self.left, fits) = (left, at + c.len_utf8());
+        }
         self.cut |= fits < text.len();
-        self.left -= fits;
         Value::from(&text[..fits])
+    }
+
+    /// Whether there is room for one more of a list, which has bytes of its own besides its words.
+    fn one_more(&mut self) -> bool {
+        self.cut |= self.left == 0;
+        let fits = self.left > 0;
+        self.left = self.left.saturating_sub(AROUND_BYTES);
+        fits
     }
 
     fn message(&mut self, message: &Message) -> Value {
@@ -65,11 +114,15 @@ impl Room {
             }
         }
         if !message.tool_calls.is_empty() {
-            let calls = message.tool_calls.iter();
-            let calls = calls.map(|call| {
-                json!({ "name": self.take(&call.name), "arguments": self.take(&call.arguments) })
-            });
-            all.insert("tool_calls".into(), calls.collect());
+            let mut calls: Vec<Value> = Vec::new();
+            for call in &message.tool_calls {
+                if !self.one_more() {
+                    break;
+                }
+                let (name, arguments) = (self.take(&call.name), self.take(&call.arguments));
+                calls.push(json!({ "name": name, "arguments": arguments }));
+            }
+            all.insert("tool_calls".into(), calls.into());
         }
         if !message.pictures.is_empty() {
             all.insert("pictures_not_kept".into(), message.pictures.len().into());
@@ -84,12 +137,9 @@ impl Room {
                 let newest = chat.messages.iter().rev();
                 let mut kept: Vec<Value> = Vec::new();
                 for message in newest {
-                    if self.left == 0 {
-                        self.cut = true;
+                    if !self.one_more() {
                         break;
                     }
-                    // A turn has bytes of its own besides its words.
-                    self.left = self.left.saturating_sub(32);
                     kept.push(self.message(message));
                 }
                 kept.reverse();
@@ -100,7 +150,7 @@ impl Room {
                 json!({ "prefix": self.take(&gap.prefix), "suffix": self.take(&gap.suffix) })
             }
             Input::Tokens(tokens) => {
-                let kept = &tokens[..tokens.len().min(self.left / 8)];
+                let kept = &tokens[..tokens.len().min(self.left / TOKEN_BYTES)];
                 self.cut |= kept.len() < tokens.len();
                 let ids: Vec<Value> = kept.iter().map(|token| json!(token)).collect();
                 json!({ "tokens": ids })
@@ -109,11 +159,13 @@ impl Room {
     }
 }
 
-/// One line of JSON: the call, what it asked, and what it got.
-fn line(entry: &Entry, request: &Request, said: &Said) -> String {
-    let mut room = Room { left: ASKED_BYTES, cut: false };
-    let asked = room.input(&request.input);
-    let part = |(part, text): &(Part, String)| {
+/// What a call got, in its parts.
+fn answer(room: &mut Room, said: &Said) -> Value {
+    let mut parts: Vec<Value> = Vec::new();
+    for (part, text) in said.parts() {
+        if !room.one_more() {
+            break;
+        }
         let name = match part {
             Part::Text => "text",
             Part::Reasoning => "reasoning",
@@ -121,13 +173,29 @@ fn line(entry: &Entry, request: &Request, said: &Said) -> String {
             Part::Arguments => "arguments",
             Part::Passed => "passed",
         };
-        json!({ name: text })
-    };
-    let answer: Vec<Value> = said.parts().iter().map(part).collect();
+        parts.push(json!({ name: room.take(text) }));
+    }
+    parts.into()
+}
+
+/// One line of JSON: the call, what it asked, and what it got. It is never longer than some MiB.
+fn line(entry: &Entry, request: &Request, said: &Said) -> String {
+    let (mut of_asked, mut of_answer) = (Room::new(), Room::new());
+    let asked = of_asked.input(&request.input);
+    let answer = answer(&mut of_answer, said);
     let call = &entry.id;
-    let cut = room.cut || said.is_cut();
+    let cut = of_asked.cut || of_answer.cut || said.is_cut();
     json!({ "call": call, "at_ms": entry.at_ms, "asked": asked, "answer": answer, "cut": cut })
         .to_string()
+}
+
+/// The bytes of a character in a JSON text.
+fn written(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
+    }
 }
 
 /// The same, encrypted.
@@ -142,7 +210,7 @@ pub(super) fn seal(
 
 #[cfg(test)]
 mod tests {
-    use ingle_protocol::Chat;
+    use ingle_protocol::{Chat, Picture, ToolCall};
 
     use super::*;
 
@@ -180,13 +248,52 @@ mod tests {
 
     #[test]
     fn what_is_too_long_keeps_its_newest_turns() {
-        let long = "é".repeat(ASKED_BYTES);
+        let long = "é".repeat(WORDS_BYTES);
         let said = told(&chat(&["first", &long, "last"]));
         assert_eq!(said["cut"], true);
         let turns = said["asked"]["messages"].as_array().expect("a list");
         assert_eq!((turns.len(), &turns[1]["content"]), (2, &json!("last")));
         let kept = turns[0]["content"].as_str().expect("a text");
-        assert!(kept.len() > ASKED_BYTES - 200 && kept.len() <= ASKED_BYTES);
+        assert!(kept.len() > WORDS_BYTES - 200 && kept.len() <= WORDS_BYTES);
+    }
+
+    /// A line is bounded whatever is in it: its words, what JSON makes of them, what is around them.
+    #[test]
+    fn no_line_is_long() {
+        let check = |messages: Vec<Message>| {
+            let chat = Chat { messages, ..Chat::default() };
+            let request = Request { input: Input::Chat(chat), ..Request::default() };
+            let entry = Entry::default();
+            let line = line(&entry, &request, &Said::default());
+            let told: Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(told["cut"], true);
+            assert!(line.len() <= 1 << 20, "{} bytes", line.len());
+        };
+        let empty = || Some(String::new());
+        let call = ToolCall { id: "1".into(), name: String::new(), arguments: String::new() };
+        let turn = Message {
+            reasoning: empty(),
+            name: empty(),
+            tool_call_id: empty(),
+            tool_calls: vec![call.clone()],
+            pictures: vec![Picture::default()],
+            ..Message::default()
+        };
+        check(vec![Message { tool_calls: vec![call; 100_000], ..Message::default() }]);
+        check(vec![turn; 100_000]);
+        check(vec![Message { content: "\u{1}\"".repeat(WORDS_BYTES), ..Message::default() }]);
+    }
+
+    #[test]
+    fn so_many_bytes_wait_and_no_more() {
+        let waiting = Waiting::default();
+        let most = waiting.add(WAITING_BYTES - 10).expect("there is room");
+        let rest = waiting.add(10).expect("there is room");
+        assert!(waiting.add(1).is_none() && waiting.add(usize::MAX).is_none());
+        drop(rest);
+        assert!(waiting.add(11).is_none(), "what was refused takes nothing");
+        drop((waiting.add(10).expect("there is room"), most));
+        assert!(waiting.add(WAITING_BYTES).is_some());
     }
 
     #[test]
