@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ingle_gateway::route::{Part, Said};
 use ingle_ledger::{Recipients, Sealed};
-use ingle_protocol::{Entry, Input, Message, Request};
+use ingle_protocol::{Entry, Grammar, Input, Message, Request, Sampling, Tool};
 use serde_json::{Map, Value, json};
 
 use crate::ui::Usage;
@@ -119,8 +119,9 @@ impl Room {
                 if !self.one_more() {
                     break;
                 }
-                let (name, arguments) = (self.take(&call.name), self.take(&call.arguments));
-                calls.push(json!({ "name": name, "arguments": arguments }));
+                let [id, name, arguments] =
+                    [&call.id, &call.name, &call.arguments].map(|text| self.take(text));
+                calls.push(json!({ "id": id, "name": name, "arguments": arguments }));
             }
             all.insert("tool_calls".into(), calls.into());
         }
@@ -130,8 +131,9 @@ impl Room {
         Value::Object(all)
     }
 
-    fn input(&mut self, input: &Input) -> Value {
-        match input {
+    fn asked(&mut self, request: &Request) -> Value {
+        let mut all = Map::new();
+        match &request.input {
             Input::Chat(chat) => {
                 // The newest turns say most, so they have the room first.
                 let newest = chat.messages.iter().rev();
@@ -143,18 +145,83 @@ impl Room {
                     kept.push(self.message(message));
                 }
                 kept.reverse();
-                json!({ "messages": kept })
+                all.insert("messages".into(), kept.into());
+                self.tools(&mut all, &chat.tools);
+                self.text(&mut all, "template_kwargs", &chat.template_kwargs);
             }
-            Input::Text(text) => json!({ "text": self.take(text) }),
+            Input::Text(text) => _ = all.insert("text".into(), self.take(text)),
             Input::Gap(gap) => {
-                json!({ "prefix": self.take(&gap.prefix), "suffix": self.take(&gap.suffix) })
+                all.insert("prefix".into(), self.take(&gap.prefix));
+                all.insert("suffix".into(), self.take(&gap.suffix));
+                self.text(&mut all, "begun", &gap.begun);
             }
             Input::Tokens(tokens) => {
                 let kept = &tokens[..tokens.len().min(self.left / TOKEN_BYTES)];
                 self.cut |= kept.len() < tokens.len();
                 let ids: Vec<Value> = kept.iter().map(|token| json!(token)).collect();
-                json!({ "tokens": ids })
+                all.insert("tokens".into(), ids.into());
             }
+        }
+        self.terms(&mut all, request);
+        Value::Object(all)
+    }
+
+    /// A text, where there is one.
+    fn text(&mut self, all: &mut Map<String, Value>, name: &str, text: &str) {
+        if !text.is_empty() {
+            all.insert(name.into(), self.take(text));
+        }
+    }
+
+    /// Texts, where there are any.
+    fn texts(&mut self, all: &mut Map<String, Value>, name: &str, texts: &[String]) {
+        let mut kept: Vec<Value> = Vec::new();
+        for text in texts {
+            if !self.one_more() {
+                break;
+            }
+            kept.push(self.take(text));
+        }
+        if !texts.is_empty() {
+            all.insert(name.into(), kept.into());
+        }
+    }
+
+    fn tools(&mut self, all: &mut Map<String, Value>, tools: &[Tool]) {
+        let mut kept: Vec<Value> = Vec::new();
+        for tool in tools {
+            if !self.one_more() {
+                break;
+            }
+            let mut one = Map::new();
+            one.insert("name".into(), self.take(&tool.name));
+            self.text(&mut one, "description", tool.description.as_deref().unwrap_or_default());
+            self.text(&mut one, "parameters", &tool.parameters);
+            kept.push(one.into());
+        }
+        if !tools.is_empty() {
+            all.insert("tools".into(), kept.into());
+        }
+    }
+
+    /// The words of what an answer has to be like.
+    fn terms(&mut self, all: &mut Map<String, Value>, request: &Request) {
+        match &request.grammar {
+            None => {}
+            Some(Grammar::JsonSchema(text)) => self.text(all, "json_schema", text),
+            Some(Grammar::Regex(text)) => self.text(all, "regex", text),
+            Some(Grammar::Lark(text)) => self.text(all, "lark", text),
+            Some(Grammar::Gbnf(text)) => self.text(all, "gbnf", text),
+            Some(Grammar::Choice(texts)) => self.texts(all, "choice", texts),
+        }
+        self.texts(all, "stop", &request.stop);
+        let sampling = &request.sampling;
+        self.texts(all, "bad_words", &sampling.bad_words);
+        let bias = sampling.text_bias.iter().map(|(text, _)| text.clone());
+        self.texts(all, "text_bias", &bias.collect::<Vec<_>>());
+        let breakers = &sampling.dry.breakers;
+        if *breakers != Sampling::default().dry.breakers {
+            self.texts(all, "dry_sequence_breakers", breakers);
         }
     }
 }
@@ -181,7 +248,7 @@ fn answer(room: &mut Room, said: &Said) -> Value {
 /// One line of JSON: the call, what it asked, and what it got. It is never longer than some MiB.
 fn line(entry: &Entry, request: &Request, said: &Said) -> String {
     let (mut of_asked, mut of_answer) = (Room::new(), Room::new());
-    let asked = of_asked.input(&request.input);
+    let asked = of_asked.asked(request);
     let answer = answer(&mut of_answer, said);
     let call = &entry.id;
     let cut = of_asked.cut || of_answer.cut || said.is_cut();
@@ -210,7 +277,7 @@ pub(super) fn seal(
 
 #[cfg(test)]
 mod tests {
-    use ingle_protocol::{Chat, Picture, ToolCall};
+    use ingle_protocol::{Chat, Gap, Picture, ToolCall};
 
     use super::*;
 
@@ -244,6 +311,63 @@ mod tests {
         assert_eq!(told(&text)["asked"], json!({ "text": "x" }));
         let tokens = Request { input: Input::Tokens(vec![1, 2]), ..Request::default() };
         assert_eq!(told(&tokens)["asked"], json!({ "tokens": [1, 2] }));
+    }
+
+    #[test]
+    fn what_is_asked_beside_the_turns_is_kept_too() {
+        let check = |request: Request, expect: Value| {
+            let told = told(&request);
+            assert_eq!((&told["asked"], &told["cut"]), (&expect, &json!(false)));
+        };
+        let gap = Gap { prefix: "a".into(), suffix: "b".into(), begun: "c".into() };
+        check(
+            Request { input: Input::Gap(gap), stop: vec!["d".into()], ..Request::default() },
+            json!({ "prefix": "a", "suffix": "b", "begun": "c", "stop": ["d"] }),
+        );
+        let call = ToolCall { id: "1".into(), name: "look".into(), arguments: "{}".into() };
+        let turn = Message { tool_calls: vec![call], ..Message::default() };
+        let tool = Tool {
+            name: "look".into(),
+            description: Some("looks".into()),
+            parameters: "{\"a\":1}".into(),
+            ..Tool::default()
+        };
+        let plain = Tool { name: "plain".into(), ..Tool::default() };
+        let chat = Chat {
+            messages: vec![turn],
+            tools: vec![tool, plain],
+            template_kwargs: "{\"b\":2}".into(),
+            ..Chat::default()
+        };
+        let mut request = Request {
+            input: Input::Chat(chat),
+            grammar: Some(Grammar::JsonSchema("{}".into())),
+            ..Request::default()
+        };
+        request.sampling.bad_words = vec!["heron".into()];
+        request.sampling.text_bias = vec![("crane".into(), 0.5)];
+        request.sampling.dry.breakers = vec!["e".into()];
+        let looks = json!({ "name": "look", "description": "looks", "parameters": "{\"a\":1}" });
+        let calls = json!([{ "id": "1", "name": "look", "arguments": "{}" }]);
+        check(
+            request,
+            json!({
+                "messages": [{ "role": "", "content": "", "tool_calls": calls }],
+                "tools": [looks, { "name": "plain" }],
+                "template_kwargs": "{\"b\":2}",
+                "json_schema": "{}",
+                "bad_words": ["heron"],
+                "text_bias": ["crane"],
+                "dry_sequence_breakers": ["e"],
+            }),
+        );
+        let choice = Grammar::Choice(vec!["x".into(), "y".into()]);
+        let request = Request { grammar: Some(choice), ..Request::default() };
+        check(request, json!({ "text": "", "choice": ["x", "y"] }));
+        // What has no room is told.
+        let long = Grammar::Regex("a".repeat(WORDS_BYTES + 1));
+        let request = Request { grammar: Some(long), ..Request::default() };
+        assert_eq!(told(&request)["cut"], true);
     }
 
     #[test]
