@@ -21,6 +21,7 @@ mod outcome;
 mod prepare;
 mod sigv4;
 mod state;
+mod sum;
 mod token;
 mod wires;
 
@@ -140,25 +141,32 @@ impl Default for Backoff {
 /// The most that is read of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of an answer, all events together.
+    /// Bytes of an answer, all events together; each that says anything counts 128 at least, since
+    /// it takes so much memory.
     pub answer_bytes: usize,
     /// Bytes of one event, and of one line.
     pub event_bytes: usize,
     /// Bytes of an error's body.
     pub error_bytes: usize,
+    /// Bytes of all answers that are being taken in, of all providers together, but for the first
+    /// MiB of each; who would be beyond is not heard to its end.
+    pub all_bytes: usize,
 }
 
-/// Bytes of the least event that a server sends which has something to say: less than a ping of
-/// Anthropic's takes, or a chat's piece without a word.
-const EVENT_LEAST: usize = 32;
+/// The bytes that an event counts at least: what it takes in memory. An honest one that has a word
+/// to say is about as long as that.
+const EVENT_LEAST: usize = 128;
 
 impl Bounds {
     /// What holds where nobody says otherwise.
-    pub const USUAL: Self =
-        Self { answer_bytes: 64 << 20, event_bytes: 8 << 20, error_bytes: 64 << 10 };
+    pub const USUAL: Self = Self {
+        answer_bytes: 64 << 20,
+        event_bytes: 8 << 20,
+        error_bytes: 64 << 10,
+        all_bytes: 1 << 30,
+    };
 
-    /// The most events of an answer: no honest one has more in its bytes. Who takes them in without
-    /// reading needs room for so many.
+    /// The most events of an answer. Who takes them in without reading needs room for so many.
     pub const fn events(&self) -> usize {
         self.answer_bytes / EVENT_LEAST
     }

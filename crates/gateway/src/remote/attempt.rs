@@ -195,7 +195,7 @@ async fn ask(asking: &Asking) -> Result<(Ear, Incoming, Conn, bool), Failure> {
     let passed = spoken.passed && stream == spoken.stream;
     let tally = Arc::clone(&record.tally);
     let heard = Heard { format: spoken.format, cut: upstream.kind.cut, stream, passed };
-    let mut ear = Ear::new(heard, upstream.bounds, tally);
+    let mut ear = Ear::new(heard, upstream.bounds, tally, shared.sum.part());
     let mut read = false;
     while !ear.begun() {
         read = read_more(&mut body, &mut ear).await?;

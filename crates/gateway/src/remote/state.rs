@@ -16,6 +16,7 @@ use super::kinds::Auth;
 use super::measure::{Facts, Measured};
 use super::net::Target;
 use super::net::pool::Pool;
+use super::sum::Sum;
 use super::token::{Account, Token};
 use super::{Upstream, World, prepare};
 use crate::Metric;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) world: World,
     pub(super) pool: Arc<Pool>,
+    /// Of the bytes of answers under way.
+    pub(super) sum: Arc<Sum>,
     places: Places,
     start: Instant,
 }
@@ -159,7 +162,8 @@ impl Shared {
             Instant::now()
         };
         let places = places(upstreams, &BTreeMap::new())?;
-        Ok(Self { handle, world, pool: Arc::default(), places, start })
+        let (pool, sum) = (Arc::default(), Arc::default());
+        Ok(Self { handle, world, pool, sum, places, start })
     }
 
     /// The same with other providers; those that did not change stay who they are.
@@ -168,6 +172,7 @@ impl Shared {
             handle: self.handle.clone(),
             world: self.world.clone(),
             pool: Arc::clone(&self.pool),
+            sum: Arc::clone(&self.sum),
             places: places(upstreams, &self.places)?,
             // Breakers and limits count from it.
             start: self.start,

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_gateway::remote::{BreakerSettings, BreakerStanding, Plan, Remote, Secret, Upstream};
-use ingle_protocol::{End, Retry};
+use ingle_gateway::remote::{
+    Bounds, BreakerSettings, BreakerStanding, Plan, Remote, Secret, Upstream,
+};
+use ingle_protocol::{Blame, End, Retry};
 use tokio::time::{Instant, sleep};
 
 use super::upstream::*;
@@ -185,6 +187,44 @@ async fn a_provider_has_so_much_room() {
     assert_eq!((three.outcome.end, four.outcome.end), (End::Stop, End::Failed));
     let fault = four.outcome.fault.expect("it failed");
     assert_eq!(fault.retry, Retry::After(Duration::from_secs(1)));
+}
+
+/// All answers under way have so much room together, beside the first MiB of each.
+#[tokio::test(start_paused = true)]
+async fn long_answers_share_their_room() {
+    let stage = Arc::new(Stage::default());
+    let bounds = Bounds { all_bytes: (1 << 20) + (16 << 10), ..Bounds::USUAL };
+    let remote = remote(&stage, vec![Upstream { bounds, ..provider("a") }]);
+    let half = "a".repeat(512 << 10);
+    let long = |last: Vec<Act>| {
+        let acts = [head(), piece(&half), piece(&half), piece(&half)];
+        React::Do(acts.into_iter().chain(last).collect())
+    };
+    stage.script("a", [long(vec![Act::Silence]), long(vec![Act::Silence])]);
+    let [one, two] = [(); 2].map(|()| {
+        let (sink, receiver) = listener(usize::MAX);
+        (remote.send(request(), plan(&["a"]), sink), receiver)
+    });
+    sleep(Duration::from_millis(1)).await;
+
+    stage.script("a", [long(vec![finish(), end()])]);
+    let Heard { told, outcome, .. } = call(&remote, request(), plan(&["a"])).await;
+    assert_eq!((told.len(), outcome.end), (2 * half.len(), End::Failed));
+    let fault = outcome.fault.expect("it failed");
+    assert_eq!((fault.blame, fault.retry), (Blame::Us, Retry::WhenReady(Duration::from_secs(1))));
+    assert_eq!(remote.facts()[0].failures, 0, "its provider is not to blame");
+    // A short one has room at all times, and a long one as soon as another has ended.
+    assert_eq!(call(&remote, request(), plan(&["a"])).await.outcome.end, End::Stop);
+    drop(one.0);
+    let heard_of_one = heard(one.1, Instant::now()).await;
+    assert_eq!(
+        (heard_of_one.told.len(), heard_of_one.outcome.end),
+        (3 * half.len(), End::Cancelled)
+    );
+    stage.script("a", [long(vec![finish(), end()])]);
+    let heard_of_last = call(&remote, request(), plan(&["a"])).await;
+    assert_eq!((heard_of_last.told.len(), heard_of_last.outcome.end), (3 * half.len(), End::Stop));
+    drop(two);
 }
 
 #[tokio::test(start_paused = true)]
