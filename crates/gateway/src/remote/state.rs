@@ -15,7 +15,7 @@ use super::breaker::{Admit, Breaker, Standing};
 use super::kinds::Auth;
 use super::measure::{Facts, Measured};
 use super::net::Target;
-use super::net::pool::Pool;
+use super::net::pool::{Pool, Wish};
 use super::sum::Sum;
 use super::token::{Account, Token};
 use super::{Upstream, World, prepare};
@@ -50,6 +50,8 @@ pub(super) struct Place {
     /// Of a kind that wants Google's tokens.
     pub(super) account: Option<Account>,
     pub(super) token: tokio::sync::Mutex<Option<Token>>,
+    /// Its connections are kept as long as it is there.
+    _wishes: Vec<Wish>,
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
     lanes: Mutex<BTreeMap<String, Arc<Lane>>>,
@@ -161,8 +163,8 @@ impl Shared {
             let _entered = handle.enter();
             Instant::now()
         };
-        let places = places(upstreams, &BTreeMap::new())?;
         let (pool, sum) = (Arc::default(), Arc::default());
+        let places = places(upstreams, &BTreeMap::new(), &pool)?;
         Ok(Self { handle, world, pool, sum, places, start })
     }
 
@@ -173,7 +175,7 @@ impl Shared {
             world: self.world.clone(),
             pool: Arc::clone(&self.pool),
             sum: Arc::clone(&self.sum),
-            places: places(upstreams, &self.places)?,
+            places: places(upstreams, &self.places, &self.pool)?,
             // Breakers and limits count from it.
             start: self.start,
         })
@@ -277,13 +279,13 @@ impl Shared {
 type Places = BTreeMap<String, Arc<Place>>;
 
 /// A place for each provider, its own where it had one before and is what it was.
-fn places(upstreams: Vec<Upstream>, before: &Places) -> Result<Places, Fault> {
+fn places(upstreams: Vec<Upstream>, before: &Places, pool: &Arc<Pool>) -> Result<Places, Fault> {
     let mut places = Places::new();
     for upstream in upstreams {
         let name = upstream.name.clone();
         let place = match before.get(&name).filter(|place| place.given == upstream) {
             Some(place) => Arc::clone(place),
-            None => Place::new(upstream)
+            None => Place::new(upstream, pool)
                 .map(Arc::new)
                 .map_err(|why| Fault::ours(format!("the provider `{name}`: {why}")))?,
         };
@@ -323,7 +325,7 @@ const METRICS: &[Row] = &[
 ];
 
 impl Place {
-    fn new(upstream: Upstream) -> Result<Self, String> {
+    fn new(upstream: Upstream, pool: &Arc<Pool>) -> Result<Self, String> {
         let (target, base) = prepare::address(&upstream)?;
         prepare::check(&upstream)?;
         let account = match (upstream.kind.auth, &upstream.key) {
@@ -339,6 +341,8 @@ impl Place {
         if upstream.kind.path.contains("{project}") {
             prepare::name("project", &upstream.project)?;
         }
+        let targets = [Some(&target), account.as_ref().map(|account| &account.target)];
+        let wishes = targets.into_iter().flatten().map(|target| pool.want(target)).collect();
         let most = upstream.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             given,
@@ -347,6 +351,7 @@ impl Place {
             base,
             account,
             token: tokio::sync::Mutex::default(),
+            _wishes: wishes,
             room: Arc::new(Semaphore::new(most)),
             waiting: AtomicUsize::new(0),
             lanes: Mutex::default(),

@@ -366,3 +366,36 @@ async fn who_did_not_change_goes_on_after_a_change() {
     let other = after.after(vec![other]).expect("the settings are right");
     assert_eq!((known(&other, "a"), known(&other, "b")), (None, None));
 }
+
+/// Who is gone has no connections any more, as soon as nobody talks to it.
+#[tokio::test(start_paused = true)]
+async fn who_is_gone_is_let_go() {
+    let stage = Arc::new(Stage::default());
+    let before = remote(&stage, vec![provider("a"), provider("b"), provider("c")]);
+    for name in ["a", "b", "c"] {
+        call(&before, request(), plan(&[name])).await;
+    }
+    stage.script("c", [React::Do(vec![Act::Wait(1_000), head(), piece("hi"), finish(), end()])]);
+    let (sink, receiver) = listener(usize::MAX);
+    let since = Instant::now();
+    let under_way = before.send(request(), plan(&["c"]), sink);
+    sleep(Duration::from_millis(1)).await;
+    stage.log();
+    // Another policy that was read and is not held changes nothing.
+    drop(before.after(vec![provider("a")]).expect("the settings are right"));
+    call(&before, request(), plan(&["b"])).await;
+    assert_eq!(stage.log(), "b ask");
+
+    let after = before.after(vec![provider("a")]).expect("the settings are right");
+    drop(before);
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(stage.log(), "", "who was told of them still talks to one of them");
+    assert_eq!(heard(receiver, since).await.outcome.end, End::Stop);
+    drop(under_way);
+    sleep(Duration::from_millis(10)).await;
+    let mut gone: Vec<String> = stage.log().split(", ").map(str::to_owned).collect();
+    gone.sort();
+    assert_eq!(gone, ["b gone", "c gone"]);
+    call(&after, request(), plan(&["a"])).await;
+    assert_eq!(stage.log(), "a ask", "over the connection that was there");
+}
