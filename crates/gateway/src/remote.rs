@@ -39,10 +39,11 @@ pub use measure::Facts;
 pub use net::Dial;
 pub use outcome::{Attempt, Ended, Outcome, Times};
 
-use crate::Metric;
+use crate::{Metric, Names};
 
-/// One provider as its user set it up: a name, a kind, where it is and how it is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One provider as its user set it up: a name, a kind, where it is and how it is asked. What its
+/// headers say is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// What a plan calls it by; no two have the same.
     pub name: String,
@@ -75,6 +76,20 @@ pub struct Upstream {
     pub breaker: BreakerSettings,
     /// The most that is read of its answers.
     pub bounds: Bounds,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("url", &self.url)
+            .field("key", &self.key)
+            .field("region", &self.region)
+            .field("project", &self.project)
+            .field("headers", &Names(&self.headers))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Upstream {
