@@ -1,5 +1,5 @@
-//! How much of something is taken: places among the answers, bytes of bodies and of what waits to be
-//! read. The most there may be is an argument, since it can change while some are taken.
+//! How much of something is taken: places among the answers, bytes of bodies and of what waits to
+//! be read. The most there may be is an argument, since it can change while some are taken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

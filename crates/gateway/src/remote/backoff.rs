@@ -13,11 +13,11 @@ pub(super) fn wait(backoff: &Backoff, n: u32, random: u64) -> Duration {
     half + half.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
-/// The longest that a provider is left alone because it says so: what it says beyond that is no help
-/// to anybody, and may be a lie.
+/// The longest that a provider is left alone because it says so: what it says beyond that helps
+/// nobody, and may be a lie.
 const ALONE_MOST: Duration = Duration::from_secs(3600);
 
-/// How long a `Retry-After` says to wait, an hour at most: milliseconds, where the header is the one
+/// How long a `Retry-After` says to wait, an hour at most: milliseconds, where there is the header
 /// that some have for these, else seconds, or a date, for which the time is needed.
 pub(super) fn wanted(ms: Option<&str>, usual: Option<&str>, now_ms: u64) -> Option<Duration> {
     let exact = ms.and_then(|ms| ms.trim().parse().ok()).map(Duration::from_millis);

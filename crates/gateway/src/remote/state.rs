@@ -21,8 +21,8 @@ use super::token::{Account, Token};
 use super::{Upstream, World, prepare};
 use crate::Metric;
 
-/// Models of one provider that are known. Callers choose their names, so who comes when there are so
-/// many takes the place of one that matters less.
+/// Models of one provider that are known. Callers choose their names, so who comes when there are
+/// so many takes the place of one that matters less.
 const LANES_MAX: usize = 1024;
 
 /// All providers.

@@ -381,7 +381,7 @@ mod tests {
         assert!(kept.len() > WORDS_BYTES - 200 && kept.len() <= WORDS_BYTES);
     }
 
-    /// A line is bounded whatever is in it: its words, what JSON makes of them, what is around them.
+    /// A line is bounded whatever is in it: words, what JSON makes of them, what is around them.
     #[test]
     fn no_line_is_long() {
         let check = |messages: Vec<Message>| {

@@ -1,6 +1,6 @@
-//! Connections that are kept for the next request: a few a host, each for a while, as long as there is
-//! a provider that is to be found there. A connection is driven by a task that ends with it, so that dropping one closes it. Absent: pipelining; a
-//! connection has one request at a time.
+//! Connections that are kept for the next request: a few a host, each for a while, as long as there
+//! is a provider that is to be found there. A connection is driven by a task that ends with it, so
+//! that dropping one closes it. Absent: pipelining; a connection has one request at a time.
 
 use std::collections::HashMap;
 use std::io;
