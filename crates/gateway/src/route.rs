@@ -425,7 +425,10 @@ impl Provider for Gateway {
 
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics = self.way.local.metrics();
-        metrics.extend(self.way.held().remote.metrics());
+        let held = self.way.held();
+        metrics.extend(
+            held.remote.metrics(|provider, model| ask::is_named(&held.table, provider, model)),
+        );
         metrics.extend(self.way.book.metrics());
         metrics
     }

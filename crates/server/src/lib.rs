@@ -39,6 +39,7 @@ mod stalling;
 mod tally;
 mod tls;
 mod traces;
+mod unread;
 mod vitals;
 
 use std::sync::atomic::AtomicU64;
@@ -73,6 +74,8 @@ pub struct State {
     pub(crate) answers: Arc<Places>,
     /// One place a byte of the bodies that are being received and read.
     pub(crate) bodies: Arc<Places>,
+    /// One place a byte of the answers from elsewhere that nobody has read yet.
+    pub(crate) unread: Arc<Places>,
     /// Those under way in the background, and those that are kept.
     pub(crate) responses: responses::Responses,
     pub(crate) batches: batches::Desk,
@@ -112,6 +115,7 @@ impl State {
             live: RwLock::new(Arc::new(live)),
             answers: Arc::default(),
             bodies: Arc::default(),
+            unread: Arc::default(),
             slot,
             tls: tls.map(Arc::new),
             tracer: tracer.map(Arc::new),

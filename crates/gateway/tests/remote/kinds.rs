@@ -371,3 +371,11 @@ async fn settings_that_cannot_be_are_refused() {
     check(vec![google], "its key is no service account's JSON file");
     check(vec![of("openai", ""), of("mistral", "")], "two providers are called `a`");
 }
+
+#[tokio::test]
+async fn what_headers_say_is_shown_to_nobody() {
+    let headers = vec![("x-api-token".to_owned(), "a-token-of-theirs".to_owned())];
+    let one = Upstream { headers, ..provider("a") };
+    let shown = format!("{one:?} {:?}", remote(&Arc::new(Stage::default()), vec![one.clone()]));
+    assert!(shown.contains("x-api-token") && !shown.contains("a-token-of-theirs"), "{shown}");
+}
