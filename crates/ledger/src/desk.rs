@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// their file.
 const LINE: usize = 8192;
 /// How long what was taken down gathers before it is brought in.
-static GATHER: std::sync::LazyLock<Duration> = std::sync::LazyLock::new(|| Duration::from_micros(std::env::var("GATHER").ok().and_then(|s| s.parse().ok()).unwrap_or(20000)));
+const GATHER: Duration = Duration::from_millis(20);
 
 /// A desk: who has calls to tell of comes here.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Desk {
             let idle = |state: &mut State| state.line.is_empty() && !urgent(state);
             state = self.come.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         }
-        let (pause, enough) = if broken { (AGAIN, usize::MAX) } else { (*GATHER, GROUP) };
+        let (pause, enough) = if broken { (AGAIN, usize::MAX) } else { (GATHER, GROUP) };
         let early = |state: &mut State| !urgent(state) && state.line.len() < enough;
         let waited = self.come.wait_timeout_while(state, pause, early);
         let state = &mut *waited.unwrap_or_else(PoisonError::into_inner).0;
