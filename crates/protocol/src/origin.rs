@@ -20,6 +20,9 @@ pub struct Origin {
     pub workspace: String,
     /// The headers that a policy may ask of, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Whether nobody knows any more where it comes from, or something in it: then it stays on
+    /// this machine.
+    pub unknown: bool,
     /// The data classes that its key carries.
     pub classes: Vec<String>,
     /// The only models that its key may use, by their names here or as `provider/model`; `None`

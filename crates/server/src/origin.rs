@@ -1,5 +1,6 @@
 //! Where a request comes from, as a policy may ask: its key, its path, its workspace, and those of
-//! its headers that the provider wants. Absent: what follows from it.
+//! its headers that the provider wants; and the same as it is kept with what outlives its request.
+//! Absent: what follows from it.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use axum::extract::Request;
 use axum::http::HeaderName;
 use ingle_gateway::Wanted;
 use ingle_protocol::Origin;
+use serde_json::{Value, json};
 
 use crate::keys::Owner;
 
@@ -40,8 +42,94 @@ pub(crate) fn part(origin: &Arc<Origin>, at: u32) -> Arc<Origin> {
     Arc::new(Origin { id: format!("{}#{at}", origin.id), ..Origin::clone(origin) })
 }
 
+/// What is kept of it: all that a policy may ask, and neither its id nor its own bytes.
+pub(crate) fn kept(origin: &Origin) -> Value {
+    json!({
+        "key": origin.key,
+        "team": origin.team,
+        "path": origin.path,
+        "workspace": origin.workspace,
+        "headers": origin.headers,
+        "classes": origin.classes,
+        "models": origin.models.as_deref(),
+        "unknown": origin.unknown,
+    })
+}
+
+/// Where something came from that was kept; `None` where that is not what [`kept`] writes. What is
+/// left out in it was not there.
+pub(crate) fn again(kept: &Value) -> Option<Origin> {
+    kept.as_object()?;
+    let text = |name: &str| match kept.get(name) {
+        None => Some(String::new()),
+        Some(it) => it.as_str().map(str::to_owned),
+    };
+    let list = |name: &str| match kept.get(name) {
+        None => Some(Vec::new()),
+        Some(it) => serde_json::from_value::<Vec<String>>(it.clone()).ok(),
+    };
+    let headers = match kept.get("headers") {
+        None => Vec::new(),
+        Some(it) => serde_json::from_value::<Vec<(String, String)>>(it.clone()).ok()?,
+    };
+    let models = match kept.get("models") {
+        None | Some(Value::Null) => None,
+        Some(_) => Some(Arc::from(list("models")?)),
+    };
+    let unknown = match kept.get("unknown") {
+        None => false,
+        Some(it) => it.as_bool()?,
+    };
+    Some(Origin {
+        key: text("key")?,
+        team: text("team")?,
+        path: text("path")?,
+        workspace: text("workspace")?,
+        headers,
+        classes: list("classes")?,
+        models,
+        unknown,
+        ..Origin::default()
+    })
+}
+
+/// The same, of the text that it is kept as.
+pub(crate) fn read(text: &str) -> Option<Origin> {
+    again(&serde_json::from_str(text).ok()?)
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let texts = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let whole = Origin {
+            key: "k".into(),
+            team: "t".into(),
+            path: "/v1/batches".into(),
+            workspace: "vault".into(),
+            headers: vec![("x-data".into(), "a".into()), ("x-data".into(), "b".into())],
+            classes: texts(&["secret"]),
+            models: Some(Arc::from(texts(&["m", "far/n"]))),
+            unknown: true,
+            ..Origin::default()
+        };
+        for origin in [whole, Origin::default()] {
+            assert_eq!(read(&kept(&origin).to_string()), Some(origin));
+        }
+        let path = Origin { path: "p".into(), ..Origin::default() };
+        assert_eq!(read(r#"{"path":"p"}"#), Some(path), "what is left out was not there");
+        let wrong = ["", "[]", "1", r#"{"path":1}"#, r#"{"classes":"a"}"#, r#"{"models":7}"#];
+        for text in wrong.into_iter().chain([r#"{"headers":["a"]}"#, r#"{"unknown":"no"}"#]) {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

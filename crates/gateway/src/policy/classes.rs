@@ -42,6 +42,9 @@ pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
     }
     names.extend(rules.iter().filter(|it| it.detected.is_some()).map(|it| it.class.as_str()));
     let class = |name: &str| table.classes.iter().find(|class| class.name == name);
+    if origin.unknown {
+        stays = Some("nobody knows any more where it comes from".into());
+    }
     if let Some(name) = names.iter().find(|name| class(name).is_none()) {
         stays = Some(format!("the policy has no class `{name}`"));
     }

@@ -307,6 +307,8 @@ fn rules_give_classes() {
     stays("team = [\"a\", \"b\"]", |case| case.origin.team = "b".into(), true);
     stays("path = [\"/v1/embed*\"]", |case| case.origin.path = "/v1/embeddings".into(), true);
     stays("workspace = [\"w\"]", |case| case.origin.workspace = "w".into(), true);
+    // Of what nobody knows where it comes from, no rule can say what it is.
+    stays("workspace = [\"w\"]", |case| case.origin.unknown = true, true);
     let both = "key = [\"k\"]\nteam = [\"t\"]";
     stays(both, |case| case.origin.key = "k".into(), false);
     let set: fn(&mut Case) = |case| {
