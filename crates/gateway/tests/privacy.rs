@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ingle_gateway::privacy::{Detector, Finding, Group, Kind, MOST_BYTES, Redaction, Unsure};
 use ingle_protocol::{
-    CallPart, Chat, Event, Fault, Format, Gap, Grammar, Input, Message, Origin, Piece, Request,
-    Tool, ToolCall, Verbatim,
+    Adapter, CallPart, Chat, Dry, Event, Fault, Format, Gap, Grammar, Input, Message, Origin,
+    Piece, Request, Sampling, Tool, ToolCall, ToolChoice, Verbatim,
 };
 use proptest::prelude::*;
 
@@ -107,8 +107,15 @@ fn everywhere() -> Request {
         template_kwargs: format!(r#"{{"who":"{MAIL}"}}"#),
         ..Chat::default()
     };
+    let sampling = Sampling {
+        bad_words: vec!["x".into(), MAIL.into()],
+        text_bias: vec![(MAIL.into(), 1.0)],
+        dry: Dry { breakers: vec![MAIL.into()], ..Dry::default() },
+        ..Sampling::default()
+    };
     Request {
         input: Input::Chat(chat),
+        sampling,
         stop: vec![MAIL.into()],
         grammar: Some(Grammar::JsonSchema(format!(r#"{{"enum":["{MAIL}","{IBAN}"]}}"#))),
         ..Request::default()
@@ -129,9 +136,11 @@ fn every_place_of_a_request_is_redacted() {
     let arguments = &chat.messages[2].tool_calls[0].arguments;
     assert_eq!(arguments, r#"{"to": ["[EMAIL_1]"], "card": "[CARD_1]", "n": 1.50}"#);
     assert_eq!(request.stop, ["[EMAIL_1]"]);
-    assert_eq!(redaction.replaced(), 14);
+    assert_eq!(request.sampling.bad_words, ["x", "[EMAIL_1]"]);
+    assert_eq!(request.sampling.dry.breakers, ["[EMAIL_1]"]);
+    assert_eq!(redaction.replaced(), 17);
     let counts = detector.survey(&everywhere()).counts();
-    assert_eq!(counts, [("email".into(), 11), ("card".into(), 1), ("iban".into(), 2)]);
+    assert_eq!(counts, [("email".into(), 14), ("card".into(), 1), ("iban".into(), 2)]);
 }
 
 #[test]
@@ -187,6 +196,11 @@ fn what_cannot_be_read_or_changed_is_unsure() {
     let sound = format!(r#"{{"input_audio":{{"data":"{}"}}}}"#, "aB3/".repeat(100));
     check(with_body(text("a"), &sound), "`data` of the request's body");
     check(Request { model: MAIL.into(), ..text("a") }, "model holds personal data (email)");
+    let adapters = Some(vec![Adapter::named(MAIL)]);
+    check(Request { adapters, ..text("a") }, "lora holds personal data (email)");
+    let tool_choice = ToolChoice::Named(MAIL.into());
+    let named = Chat { tool_choice, ..Chat::default() };
+    check(Request { input: Input::Chat(named), ..text("a") }, "tool_choice holds personal data");
     let id = Message { tool_call_id: Some(key()), ..turn("tool", "x") };
     check(chat(id), "messages[0].tool_call_id holds personal data (anthropic_key)");
     let grammar = Some(Grammar::Regex(MAIL.into()));
