@@ -23,6 +23,9 @@ pub struct Origin {
     /// Whether nobody knows any more where it comes from, or something in it: then it stays on
     /// this machine.
     pub unknown: bool,
+    /// Where everything came from that was kept and that it builds on: what holds for that holds
+    /// for it, too. None of these builds on another.
+    pub before: Vec<Origin>,
     /// The data classes that its key carries.
     pub classes: Vec<String>,
     /// The only models that its key may use, by their names here or as `provider/model`; `None`

@@ -252,6 +252,14 @@ impl Owner {
         Self { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
+    /// The same, with where all that it builds on came from.
+    pub(crate) fn building_on(&self, before: Vec<Origin>, unknown: bool) -> Self {
+        let mut origin = Origin::clone(&self.origin());
+        origin.before = before;
+        origin.unknown |= unknown;
+        Self { origin: Some(Arc::new(origin)), ..self.clone() }
+    }
+
     /// A key of the same owner's that is gone, as it was when it began something.
     fn standing_in(&self, begun: &Origin) -> Self {
         let Some(key) = self.key() else { return self.clone() };

@@ -2,6 +2,7 @@
 //! its headers that the provider wants; and the same as it is kept with what outlives its request.
 //! Absent: what follows from it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,8 @@ use crate::keys::Owner;
 static WORKSPACE: HeaderName = HeaderName::from_static("x-ingle-workspace");
 /// The longest value of a header that is told of, in bytes; a longer one is told up to there.
 const VALUE_MAX: usize = 256;
+/// The most places that are told of which something builds on; of more it is not known.
+const PLACES_MAX: usize = 32;
 
 /// Where this request, known by this id, comes from.
 pub(crate) fn of(owner: &Owner, request: &Request, wanted: &Wanted, id: String) -> Origin {
@@ -98,6 +101,29 @@ pub(crate) fn read(text: &str) -> Option<Origin> {
     again(&serde_json::from_str(text).ok()?)
 }
 
+/// What is kept of it and of all that it builds on.
+pub(crate) fn kept_all(origin: &Origin) -> String {
+    std::iter::once(origin).chain(&origin.before).map(kept).collect::<Value>().to_string()
+}
+
+/// Where all of this came from that was kept, each place once; and whether more was kept of which
+/// nobody knows where it came from.
+pub(crate) fn before<'a>(kept: impl Iterator<Item = Option<&'a str>>) -> (Vec<Origin>, bool) {
+    let (mut seen, mut all, mut unknown) = (BTreeSet::new(), Vec::new(), false);
+    for text in kept.filter(|text| seen.insert(*text)) {
+        let list = text.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
+        unknown |= list.as_ref().is_none_or(Vec::is_empty);
+        for one in list.iter().flatten() {
+            match again(one) {
+                Some(origin) if all.contains(&origin) => {}
+                Some(origin) if all.len() < PLACES_MAX => all.push(origin),
+                _ => unknown = true,
+            }
+        }
+    }
+    (all, unknown)
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -131,5 +157,26 @@ mod tests {
         for text in wrong.into_iter().chain([r#"{"headers":["a"]}"#, r#"{"unknown":"no"}"#]) {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn places_of_before_are_gathered_once() {
+        let at = |path: String| Origin { path, ..Origin::default() };
+        let one = Origin { before: vec![at("two".into())], ..at("one".into()) };
+        let (one, three) = (kept_all(&one), kept_all(&at("three".into())));
+        let check = |kept: &[Option<&str>], expect: &[&str], unknown: bool| {
+            let (all, lost) = before(kept.iter().copied());
+            let paths: Vec<&str> = all.iter().map(|it| it.path.as_str()).collect();
+            assert_eq!((paths.as_slice(), lost), (expect, unknown), "{kept:?}");
+        };
+        check(&[], &[], false);
+        check(&[Some(&one), Some(&three), Some(&one)], &["one", "two", "three"], false);
+        check(&[Some(&one), None], &["one", "two"], true);
+        check(&[Some("[]")], &[], true);
+        check(&[Some("{}"), Some(&three)], &["three"], true);
+        check(&[Some("[1]")], &[], true);
+        let many: Vec<String> = (0..40).map(|number| kept_all(&at(number.to_string()))).collect();
+        let (all, lost) = before(many.iter().map(|text| Some(text.as_str())));
+        assert_eq!((all.len(), lost), (PLACES_MAX, true));
     }
 }

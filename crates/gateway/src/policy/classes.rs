@@ -21,30 +21,19 @@ pub(super) struct Holds<'a> {
     stays: Option<String>,
 }
 
-/// The classes that a key carries, that rules give, and where there are none of these, the usual
-/// one. What was found in a request makes its class stricter, and never takes the usual one away.
+/// The classes of a request, and of all that it builds on.
 pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
-    let origin = ask.origin;
-    let mut names: BTreeSet<&str> = origin.classes.iter().map(String::as_str).collect();
-    let matching = |rule: &&Rule| told(rule, origin) && seen(rule, &ask.found);
-    let rules: Vec<&Rule> = table.rules.iter().filter(matching).collect();
-    names.extend(rules.iter().filter(|it| it.detected.is_none()).map(|it| it.class.as_str()));
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     let mut stays = None;
-    if names.is_empty() {
-        match &table.default_class {
-            Some(name) => {
-                names.insert(name);
-            }
-            None => {
-                stays = Some("no rule gives it a class, and there is no `default_class`".into())
-            }
+    for origin in std::iter::once(ask.origin).chain(&ask.origin.before) {
+        if !give(table, origin, &ask.found, &mut names) {
+            stays = Some("no rule gives it a class, and there is no `default_class`".into());
+        }
+        if origin.unknown {
+            stays = Some("nobody knows any more where all of it comes from".into());
         }
     }
-    names.extend(rules.iter().filter(|it| it.detected.is_some()).map(|it| it.class.as_str()));
     let class = |name: &str| table.classes.iter().find(|class| class.name == name);
-    if origin.unknown {
-        stays = Some("nobody knows any more where it comes from".into());
-    }
     if let Some(name) = names.iter().find(|name| class(name).is_none()) {
         stays = Some(format!("the policy has no class `{name}`"));
     }
@@ -61,6 +50,31 @@ pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
         _ => {}
     }
     Holds { names: names.into_iter().map(str::to_owned).collect(), classes, stays }
+}
+
+/// Adds the classes of what comes from somewhere: those that its key carries, that rules give, and
+/// where there are none of these, the usual one. What was found in a request makes its class
+/// stricter, and never takes the usual one away. False where nothing gives it a class.
+fn give<'a>(
+    table: &'a Table,
+    origin: &'a Origin,
+    found: &Found,
+    names: &mut BTreeSet<&'a str>,
+) -> bool {
+    let matching = |rule: &&Rule| told(rule, origin) && seen(rule, found);
+    let rules: Vec<&Rule> = table.rules.iter().filter(matching).collect();
+    let (detected, plain): (Vec<_>, Vec<_>) =
+        rules.into_iter().partition(|rule| rule.detected.is_some());
+    let before = origin.classes.iter().map(String::as_str);
+    let mut given: BTreeSet<&str> =
+        before.chain(plain.iter().map(|it| it.class.as_str())).collect();
+    if given.is_empty() {
+        given.extend(table.default_class.as_deref());
+    }
+    let classed = !given.is_empty();
+    names.extend(given);
+    names.extend(detected.iter().map(|it| it.class.as_str()));
+    classed
 }
 
 /// Whether a rule's conditions hold of where a request comes from.

@@ -330,6 +330,35 @@ fn rules_give_classes() {
     assert_eq!(check(&lifted, &case, "dear/big local/small").classes, ["internal"]);
 }
 
+/// What a request builds on keeps the classes that it has by itself, whoever asks for more.
+#[test]
+fn classes_of_what_came_before_hold_too() {
+    let table = table(
+        "[[rules]]\nclass = \"secret\"\nworkspace = [\"vault\"]\n\
+         [[rules]]\nclass = \"internal\"\nkey = [\"k\"]",
+    );
+    let check = |key: &str, before: &[Origin], expect: &str, classes: &[&str]| {
+        let case = Case::new("chain").with(|case| {
+            case.origin.key = key.into();
+            case.origin.before = before.to_vec();
+        });
+        assert_eq!(check(&table, &case, expect).classes, classes, "{key} {before:?}");
+    };
+    let vault = Origin { workspace: "vault".into(), ..Origin::default() };
+    let secret = Origin { classes: vec!["secret".into()], ..Origin::default() };
+    let unknown = Origin { unknown: true, ..Origin::default() };
+    let plain = Origin::default();
+    check("", &[], "dear/big cheap/mid local/small", &["public"]);
+    check("", std::slice::from_ref(&plain), "dear/big cheap/mid local/small", &["public"]);
+    check("", &[vault.clone()], "local/small", &["public", "secret"]);
+    check("", &[plain.clone(), secret], "local/small", &["public", "secret"]);
+    check("", &[unknown], "local/small", &["public"]);
+    // A class of this request does not stand for what was usual before.
+    check("k", &[], "dear/big local/small", &["internal"]);
+    check("k", &[plain], "dear/big local/small", &["internal", "public"]);
+    check("k", &[vault], "local/small", &["internal", "secret"]);
+}
+
 #[test]
 fn what_is_found_makes_stricter_and_never_looser() {
     let text = "[[rules]]\nclass = \"secret\"\ndetected = [\"iban\", \"car*\"]\nat_least = 2";

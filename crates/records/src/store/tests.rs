@@ -45,11 +45,16 @@ fn records_of_before_say_nothing_of_where_they_come_from() {
     by_hand(
         &folder,
         "INSERT INTO batches (id, owner, endpoint, input_file, completion_window, status, \
-         created_s, expires_s) VALUES ('b', 'me', '/v1/completions', 'f', '24h', 'validating', 1, 9)",
+         created_s, expires_s) \
+         VALUES ('b', 'me', '/v1/completions', 'f', '24h', 'validating', 1, 9); \
+         INSERT INTO responses (id, owner, status, created_s, input, response, events, bytes) \
+         VALUES ('r', 'me', 'completed', 1, 'in', 'out', '', 5)",
     );
     let records = Records::open(folder.path()).expect("opens");
     let batch = records.batch("me", "b").expect("reads").expect("is there");
     assert_eq!((batch.asked.endpoint.as_str(), batch.asked.origin), ("/v1/completions", None));
+    let response = records.response("me", "r").expect("reads").expect("is there");
+    assert_eq!((response.response.as_str(), response.origin), ("out", None));
 }
 
 #[test]
