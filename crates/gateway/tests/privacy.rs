@@ -173,8 +173,47 @@ fn the_requests_own_bytes_are_redacted_alike() {
         r#"{"arguments":"{\"to\":\"[EMAIL_1]\",\"card\":\"[CARD_1]\"}"}"#,
         &[("email", 1), ("card", 1)],
     );
-    let sealed = r#"{"signature":"4111111111111111+aa@example.org"}"#;
-    check(sealed, sealed, &[("email", 1)]);
+    check(
+        r#"{"metadata":{"signature":"Anna, b@example.org"}}"#,
+        r#"{"metadata":{"signature":"Anna, [EMAIL_2]"}}"#,
+        &[("email", 2)],
+    );
+}
+
+/// What a provider sealed stays as it is, where its protocol has it; the same anywhere else is
+/// anybody's, and so are names and ids within what is anybody's.
+#[test]
+fn keys_mean_what_they_do_in_their_place_alone() {
+    let detector = Detector::new();
+    let check = |own: &str, expect: &[(&str, u32)]| {
+        let counts = detector.survey(&with_body(text("a"), own)).counts();
+        let expect: Vec<_> = expect.iter().map(|(n, c)| ((*n).to_owned(), *c)).collect();
+        assert_eq!(counts, expect, "{own}");
+    };
+    let (short, found) = (key(), [("anthropic_key", 1)]);
+    let long = format!("{short}{}", "x".repeat(60));
+    let block = |sealed: &str| {
+        let thought = format!(r#"{{"type":"thinking","thinking":"","signature":"{sealed}"}}"#);
+        format!(r#"{{"messages":[{{"role":"assistant","content":[{thought}]}}]}}"#)
+    };
+    check(&block(&long), &[]);
+    check(&block(&short), &found);
+    check(&block(&format!("{long} {MAIL}")), &[("email", 1), ("anthropic_key", 1)]);
+    let item = format!(r#"{{"type":"reasoning","encrypted_content":"{long}"}}"#);
+    check(&format!(r#"{{"input":[{item}]}}"#), &[]);
+    check(&format!(r#"{{"metadata":{item}}}"#), &found);
+    check(&format!(r#"{{"signature":"{long}"}}"#), &found);
+    let call = format!(r#"{{"type":"tool_use","input":{{"signature":"{long}"}}}}"#);
+    check(&format!(r#"{{"messages":[{{"content":[{call}]}}]}}"#), &found);
+    // Numbers in a protocol's own ids are nobody's; in others they may be.
+    let phone = r#"{"id":"+49 30 901820"}"#;
+    let found = [("phone", 1)];
+    check(phone, &[]);
+    check(&format!(r#"{{"messages":[{{"tool_calls":[{phone}]}}]}}"#), &[]);
+    check(&format!(r#"{{"input":[{phone}]}}"#), &[]);
+    check(&format!(r#"{{"metadata":{phone}}}"#), &found);
+    check(&format!(r#"{{"messages":[{{"content":[{{"input":{phone}}}]}}]}}"#), &found);
+    check(&format!(r#"{{"messages":[{{"tool_calls":[{{"arguments":{phone}}}]}}]}}"#), &found);
 }
 
 #[test]
