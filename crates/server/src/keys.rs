@@ -533,7 +533,7 @@ mod tests {
         let begun = Origin {
             key: "narrow".into(),
             path: "/v1/batches".into(),
-            workspace: "vault".into(),
+            workspaces: names(&["vault"]),
             classes: names(&["old"]),
             models: Some(Arc::from(names(&["m"]))),
             ..Origin::default()
@@ -557,11 +557,11 @@ mod tests {
             });
             let expect = expect.map(|(name, classes, sees)| (name, classes.to_vec(), sees));
             assert_eq!(told, expect);
-            owner.map(|owner| owner.origin().workspace.clone())
+            owner.map(|owner| owner.origin().workspaces.clone())
         };
         let both = [wide.clone(), narrow.clone()];
         let place = check(&both, Some(&begun), Some(("narrow", &["secret", "old"], false)));
-        assert_eq!(place.as_deref(), Some("vault"));
+        assert_eq!(place, Some(names(&["vault"])));
         check(&both[..1], Some(&begun), Some(("narrow", &["old"], false)));
         check(&both, None, Some(("wide", &[], true)));
         let mut idle = narrow;

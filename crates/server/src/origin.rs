@@ -1,4 +1,4 @@
-//! Where a request comes from, as a policy may ask: its key, its path, its workspace, and those of
+//! Where a request comes from, as a policy may ask: its key, its path, its workspaces, and those of
 //! its headers that the provider wants; and the same as it is kept with what outlives its request.
 //! Absent: what follows from it.
 
@@ -7,37 +7,70 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
-use axum::http::HeaderName;
+use axum::http::{HeaderMap, HeaderName};
 use ingle_gateway::Wanted;
 use ingle_protocol::Origin;
+use ingle_protocol::wire::Kind;
 use serde_json::{Value, json};
 
 use crate::keys::Owner;
+use crate::refusal::Refusal;
 
 /// Names the workspace that a request belongs to.
 static WORKSPACE: HeaderName = HeaderName::from_static("x-ingle-workspace");
 /// The longest value of a header that is told of, in bytes; a longer one is told up to there.
 const VALUE_MAX: usize = 256;
+/// The most values of a header that is told of.
+const VALUES_MAX: usize = 32;
 /// The most places that are told of which something builds on; of more it is not known.
 const PLACES_MAX: usize = 32;
 
 /// Where this request, known by this id, comes from.
-pub(crate) fn of(owner: &Owner, request: &Request, wanted: &Wanted, id: String) -> Origin {
-    let header = |name: &str| {
-        let values = request.headers().get_all(name).iter();
-        let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let text = values.collect::<Vec<_>>().join(", ");
-        text[..text.floor_char_boundary(VALUE_MAX)].to_owned()
-    };
-    let headers = wanted.headers.iter().filter(|name| request.headers().contains_key(*name));
-    Origin {
+///
+/// # Errors
+/// Where a header that a policy may ask of has too many values to be told.
+pub(crate) fn of(
+    owner: &Owner,
+    request: &Request,
+    wanted: &Wanted,
+    id: String,
+) -> Result<Origin, Refusal> {
+    let mut headers = Vec::new();
+    for name in &wanted.headers {
+        let all = values(request.headers(), name)?;
+        headers.extend(all.into_iter().map(|value| (name.clone(), value)));
+    }
+    Ok(Origin {
         id,
         at_ms: now_ms(),
         path: request.uri().path().to_owned(),
-        workspace: header(WORKSPACE.as_str()),
-        headers: headers.map(|name| (name.clone(), header(name))).collect(),
+        workspaces: values(request.headers(), WORKSPACE.as_str())?,
+        headers,
         ..owner.whose()
+    })
+}
+
+/// What a header says, each value once. A line with commas is each of its parts beside the whole,
+/// since whoever hands a request on may make one line of several (RFC 9110, section 5.3).
+fn values(headers: &HeaderMap, name: &str) -> Result<Vec<String>, Refusal> {
+    let mut values: Vec<String> = Vec::new();
+    for line in headers.get_all(name) {
+        let line = String::from_utf8_lossy(line.as_bytes());
+        let parts = line.split(',').filter(|part| part.len() < line.len());
+        for value in std::iter::once(&*line).chain(parts) {
+            let value = value.trim();
+            let value = &value[..value.floor_char_boundary(VALUE_MAX)];
+            if values.iter().any(|known| known == value) {
+                continue;
+            }
+            if values.len() == VALUES_MAX {
+                let message = format!("the header {name:?} has more than {VALUES_MAX} values");
+                return Err(Refusal::new(Kind::Invalid, message));
+            }
+            values.push(value.to_owned());
+        }
     }
+    Ok(values)
 }
 
 /// The same, of one of several calls that it is.
@@ -51,7 +84,7 @@ pub(crate) fn kept(origin: &Origin) -> Value {
         "key": origin.key,
         "team": origin.team,
         "path": origin.path,
-        "workspace": origin.workspace,
+        "workspaces": origin.workspaces,
         "headers": origin.headers,
         "classes": origin.classes,
         "models": origin.models.as_deref(),
@@ -87,7 +120,7 @@ pub(crate) fn again(kept: &Value) -> Option<Origin> {
         key: text("key")?,
         team: text("team")?,
         path: text("path")?,
-        workspace: text("workspace")?,
+        workspaces: list("workspaces")?,
         headers,
         classes: list("classes")?,
         models,
@@ -132,6 +165,8 @@ pub(crate) fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -141,7 +176,7 @@ mod tests {
             key: "k".into(),
             team: "t".into(),
             path: "/v1/batches".into(),
-            workspace: "vault".into(),
+            workspaces: texts(&["vault", "other"]),
             headers: vec![("x-data".into(), "a".into()), ("x-data".into(), "b".into())],
             classes: texts(&["secret"]),
             models: Some(Arc::from(texts(&["m", "far/n"]))),
@@ -157,6 +192,30 @@ mod tests {
         for text in wrong.into_iter().chain([r#"{"headers":["a"]}"#, r#"{"unknown":"no"}"#]) {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_header_is_all_of_its_values() {
+        let check = |lines: &[&str], expect: &[&str]| {
+            let name = HeaderName::from_static("x-data");
+            let lines = lines.iter().map(|line| line.parse::<HeaderValue>().expect("a header"));
+            let headers: HeaderMap = lines.map(|line| (name.clone(), line)).collect();
+            assert_eq!(values(&headers, "x-data").expect("few"), expect, "{headers:?}");
+        };
+        check(&[], &[]);
+        check(&[""], &[""]);
+        check(&["a b"], &["a b"]);
+        check(&["x", "secret", "x"], &["x", "secret"]);
+        check(&["x, secret"], &["x, secret", "x", "secret"]);
+        check(&["x,,secret", "secret"], &["x,,secret", "x", "", "secret"]);
+        let long = "x".repeat(300);
+        check(&[&long], &[&long[..VALUE_MAX]]);
+        check(&[&format!("{long},secret")], &[&long[..VALUE_MAX], "secret"]);
+        let many = (0..40).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        let name = HeaderName::from_static("x-data");
+        let headers =
+            HeaderMap::from_iter([(name, many.parse::<HeaderValue>().expect("a header"))]);
+        assert!(values(&headers, "x-data").is_err(), "none of them is forgotten");
     }
 
     #[test]

@@ -344,8 +344,8 @@ async fn lines_come_from_where_their_batch_was_begun() {
     assert_eq!(all.len(), 3);
     for origin in &all {
         assert_eq!((origin.key.as_str(), origin.team.as_str()), ("narrow", "team"));
-        let place = (origin.path.as_str(), origin.workspace.as_str());
-        assert_eq!(place, ("/v1/batches", "vault"));
+        assert_eq!(origin.path, "/v1/batches");
+        assert_eq!(origin.workspaces, ["vault"]);
         assert_eq!(origin.headers, [("x-data".to_owned(), "a".to_owned())]);
         assert_eq!(origin.classes, ["secret"]);
         assert_eq!(origin.models.as_deref(), Some(&["script".to_owned()][..]));

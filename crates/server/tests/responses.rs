@@ -155,7 +155,7 @@ async fn what_builds_on_something_comes_from_there_too() {
     let third = ask("x-ingle-workspace: other\r\n", &naming(&second)).await;
     let asked = || server.world.origins.lock().expect("no panic").clone();
     let places = |origin: &Origin| -> Vec<String> {
-        origin.before.iter().map(|it| it.workspace.clone()).collect()
+        origin.before.iter().map(|it| it.workspaces.concat()).collect()
     };
     let all = asked();
     assert!(places(&all[0]).is_empty());

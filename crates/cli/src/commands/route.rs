@@ -61,9 +61,9 @@ struct Explain {
     #[arg(long, value_name = "NAME", default_value = "")]
     team: String,
 
-    /// The workspace that it names
-    #[arg(long, value_name = "NAME", default_value = "")]
-    workspace: String,
+    /// The workspace that it names; may be repeated
+    #[arg(long, value_name = "NAME")]
+    workspace: Vec<String>,
 
     /// A header that it carries; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
@@ -146,7 +146,7 @@ fn decide(args: &Explain, table: &Table, request: &Request) -> Decision {
         key: args.key.clone(),
         team: args.team.clone(),
         path: args.path.clone(),
-        workspace: args.workspace.clone(),
+        workspaces: args.workspace.clone(),
         headers: args.header.clone(),
         classes: args.classes.clone(),
         ..Origin::default()

@@ -79,12 +79,12 @@ fn give<'a>(
 
 /// Whether a rule's conditions hold of where a request comes from.
 fn told(rule: &Rule, origin: &Origin) -> bool {
-    let each = [
-        (&rule.key, &origin.key),
-        (&rule.team, &origin.team),
-        (&rule.path, &origin.path),
-        (&rule.workspace, &origin.workspace),
-    ];
+    let each = [(&rule.key, &origin.key), (&rule.team, &origin.team), (&rule.path, &origin.path)];
+    // Of several values one is enough: what is said beside it must not hide it.
+    let workspace = |list: &Vec<String>| match origin.workspaces.as_slice() {
+        [] => among(list, ""),
+        all => all.iter().any(|it| among(list, it)),
+    };
     let header = |(name, values): &(String, Vec<String>)| {
         origin.headers.iter().any(|(it, value)| {
             let value = value.trim().to_lowercase();
@@ -93,6 +93,7 @@ fn told(rule: &Rule, origin: &Origin) -> bool {
         })
     };
     each.iter().all(|(list, it)| list.as_ref().is_none_or(|list| among(list, it)))
+        && rule.workspace.as_ref().is_none_or(workspace)
         && rule.header.iter().all(header)
 }
 

@@ -306,7 +306,10 @@ fn rules_give_classes() {
     stays("key = [\"k\"]", |_| {}, false);
     stays("team = [\"a\", \"b\"]", |case| case.origin.team = "b".into(), true);
     stays("path = [\"/v1/embed*\"]", |case| case.origin.path = "/v1/embeddings".into(), true);
-    stays("workspace = [\"w\"]", |case| case.origin.workspace = "w".into(), true);
+    stays("workspace = [\"w\"]", |case| case.origin.workspaces = vec!["w".into()], true);
+    let two: fn(&mut Case) = |case| case.origin.workspaces = vec!["x".into(), "w".into()];
+    stays("workspace = [\"w\"]", two, true);
+    stays("workspace = [\"v\", \"y*\"]", two, false);
     // Of what nobody knows where it comes from, no rule can say what it is.
     stays("workspace = [\"w\"]", |case| case.origin.unknown = true, true);
     let both = "key = [\"k\"]\nteam = [\"t\"]";
@@ -322,6 +325,11 @@ fn rules_give_classes() {
             .with(|case| case.origin.headers = vec![("x-data".into(), value.into())]);
         case.decide(&rule(header)).outcome.expect("somebody answers").len() == 1
     };
+    let two: fn(&mut Case) = |case| {
+        let header = |value: &str| ("x-data".to_owned(), value.to_owned());
+        case.origin.headers = vec![header("x"), header("secret")];
+    };
+    stays(header, two, true);
     assert!(say("secret") && say(" Secret ") && say("TOP-level") && !say("secrets") && !say(""));
     stays(header, |_| {}, false);
     // A rule gives a class in the place of the usual one.
@@ -344,7 +352,7 @@ fn classes_of_what_came_before_hold_too() {
         });
         assert_eq!(check(&table, &case, expect).classes, classes, "{key} {before:?}");
     };
-    let vault = Origin { workspace: "vault".into(), ..Origin::default() };
+    let vault = Origin { workspaces: vec!["vault".into()], ..Origin::default() };
     let secret = Origin { classes: vec!["secret".into()], ..Origin::default() };
     let unknown = Origin { unknown: true, ..Origin::default() };
     let plain = Origin::default();
