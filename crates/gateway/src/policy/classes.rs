@@ -61,7 +61,8 @@ fn give<'a>(
     found: &Found,
     names: &mut BTreeSet<&'a str>,
 ) -> bool {
-    let matching = |rule: &&Rule| told(rule, origin) && seen(rule, found);
+    let matching =
+        |rule: &&Rule| told(rule, origin) && (seen(rule, found) || feared(table, rule, found));
     let rules: Vec<&Rule> = table.rules.iter().filter(matching).collect();
     let (detected, plain): (Vec<_>, Vec<_>) =
         rules.into_iter().partition(|rule| rule.detected.is_some());
@@ -103,6 +104,13 @@ fn seen(rule: &Rule, found: &Found) -> bool {
     let Found::Kinds(all) = found else { return false };
     let counts = all.iter().filter(|(kind, _)| covers(kinds, kind)).map(|(_, count)| *count);
     counts.fold(0_u32, u32::saturating_add) >= rule.at_least
+}
+
+/// Whether what a rule is about may be there for all that anybody knows, where its class is
+/// blocked: staying on this machine does not help that.
+fn feared(table: &Table, rule: &Rule, found: &Found) -> bool {
+    let blocked = |class: &Class| class.block && class.name == rule.class;
+    !matches!(found, Found::Kinds(_)) && table.classes.iter().any(blocked)
 }
 
 /// Whether these name a kind of what is found: itself, or its group.

@@ -392,7 +392,11 @@ fn what_is_found_makes_stricter_and_never_looser() {
     let case = |found| Case::new("chain").with(|case: &mut Case| case.found = found);
     check(&table(""), &case(Found::NotLooked), all);
     check(&table(""), &case(Found::Failed("x".into())), all);
-    // Unless what is found is to be replaced.
+    // What nobody knows of may be what is blocked, on this machine too.
+    let never = table("[[rules]]\nclass = \"never\"\ndetected = [\"iban\"]\nat_least = 9");
+    check(&never, &case(Found::Failed("x".into())), "privacy: blocked");
+    check(&never, &case(found(&[("iban", 8)])), all);
+    // Where what is found is to be replaced, somebody has to look.
     let pii = |found| case(found).with(|case| case.origin.classes = vec!["pii".into()]);
     check(&table(""), &pii(Found::NotLooked), "local/small");
     check(&table(""), &pii(Found::Failed("x".into())), "local/small");
