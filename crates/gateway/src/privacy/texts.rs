@@ -50,6 +50,8 @@ pub(super) fn each(request: &mut Request, visit: Visit<'_>) -> Result<(), Unsure
         timeout_ms: _,
         keep_alive: _,
         owner: _,
+        // No writer of requests has it.
+        home: _,
         origin,
     } = request;
     match input {

@@ -139,7 +139,7 @@ impl Provider for Script {
         self.0.seeds.lock().expect("no panic while locked").push(request.sampling.seed);
         let terms = (request.owner, request.priority, request.timeout_ms);
         self.0.terms.lock().expect("no panic while locked").push(terms);
-        self.0.salts.lock().expect("no panic while locked").push(request.cache_salt.clone());
+        self.0.salts.lock().expect("no panic while locked").push(request.prefix_salt());
         let origin = request.origin.clone().unwrap_or_default();
         self.0.origins.lock().expect("no panic while locked").push(origin);
         match text.as_str() {
