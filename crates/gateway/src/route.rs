@@ -44,8 +44,9 @@ pub trait Book: Send + Sync {
     fn end(&self, entry: &Entry, kept: Kept);
     /// Notes a call of which nothing left the machine.
     fn note(&self, entry: &Entry, kept: Kept);
-    /// Whether [`Book::content`] is to be told of answers.
-    fn wants_content(&self) -> bool {
+    /// Whether [`Book::content`] is to be told of an answer; `stays` says that its words may be
+    /// nowhere but on this machine.
+    fn wants_content(&self, _stays: bool) -> bool {
         false
     }
     /// What a call asked and got, told before its end is: in its caller's own words, before

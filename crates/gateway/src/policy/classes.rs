@@ -19,6 +19,8 @@ pub(super) struct Holds<'a> {
     classes: Vec<&'a Class>,
     /// Why it stays here, whatever the classes say.
     stays: Option<String>,
+    /// Whether the policy has classes at all.
+    classed: bool,
 }
 
 /// The classes of a request, and of all that it builds on.
@@ -49,7 +51,8 @@ pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
         }
         _ => {}
     }
-    Holds { names: names.into_iter().map(str::to_owned).collect(), classes, stays }
+    let names = names.into_iter().map(str::to_owned).collect();
+    Holds { names, classes, stays, classed: !table.classes.is_empty() }
 }
 
 /// Adds the classes of what comes from somewhere: those that its key carries, that rules give, and
@@ -123,6 +126,12 @@ impl Holds<'_> {
     /// Whether what was found is replaced before it leaves.
     pub(super) fn redact(&self) -> bool {
         self.classes.iter().any(|class| class.redact)
+    }
+
+    /// Whether a policy that has classes lets the data go nowhere.
+    pub(super) fn stay(&self) -> bool {
+        let local = self.classes.iter().any(|class| class.local_only);
+        self.classed && (self.stays.is_some() || local)
     }
 
     /// Whether the data may go to a provider, and why or why not. Each class is asked; to its

@@ -196,6 +196,30 @@ async fn what_this_machine_says_is_kept_in_fixed_words() {
     assert_silent(&house);
 }
 
+/// A book on another machine gets no words of what may not leave, whoever answered.
+#[tokio::test(start_paused = true)]
+async fn words_that_stay_are_in_no_book_elsewhere() {
+    let check = async |policy: &str, classes: &[&str], expect: bool| {
+        let house = House::new(policy);
+        let classes = classes.iter().map(|it| (*it).to_owned()).collect();
+        let origin = Some(Arc::new(Origin { classes, ..Origin::default() }));
+        let said = house.ask(Request { origin, ..asks("small") }).await;
+        assert_eq!(said.by(), "local/small");
+        let kept = house.notes.contents.lock().expect("no panic").len();
+        assert_eq!(kept, usize::from(expect), "{policy}: {:?}", said.entry.classes);
+    };
+    let policy = format!("{POLICY}[classes.secret]\nlocal_only = true\n");
+    check(&policy, &[], true).await;
+    check(&policy, &["open"], true).await;
+    check(&policy, &["secret"], false).await;
+    check(&policy, &["open", "secret"], false).await;
+    check(&policy, &["unheard-of"], false).await;
+    let unclassed = policy.replace("default_class = \"open\"", "");
+    check(&unclassed, &[], false).await;
+    // Who has no classes has said nothing of where words may be.
+    check("", &[], true).await;
+}
+
 /// Where a class is blocked by what is found, what nobody can look through is blocked, whoever is
 /// asked and in whatever way.
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //! the keys that open it: a server never has one.
 
 use ingle_gateway::route::{Part, Said};
-use ingle_ledger::{Recipients, Sealed};
+use ingle_ledger::{Place, Recipients, Sealed};
 use ingle_protocol::{Entry, Input, Message, Request};
 use serde_json::{Map, Value, json};
 
@@ -32,6 +32,12 @@ pub(super) fn recipients(given: &[String]) -> anyhow::Result<Option<Recipients>>
     }
     let all = Recipients::read("--ledger-content", &all);
     Ok(Some(all.map_err(|error| Usage(error.to_string()))?))
+}
+
+/// Whether words may be kept in a place: those that may be nowhere but on this machine in a file
+/// alone, however well they are encrypted.
+pub(super) fn may_be_kept(place: &Place, stays: bool) -> bool {
+    !stays || matches!(place, Place::File(_))
 }
 
 /// Texts up to a bound.
@@ -187,6 +193,17 @@ mod tests {
         assert_eq!((turns.len(), &turns[1]["content"]), (2, &json!("last")));
         let kept = turns[0]["content"].as_str().expect("a text");
         assert!(kept.len() > ASKED_BYTES - 200 && kept.len() <= ASKED_BYTES);
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_kept_in_a_file_alone() {
+        let check = |place: &str, expect: [bool; 2]| {
+            let place: Place = place.parse().expect("a place");
+            assert_eq!([false, true].map(|stays| may_be_kept(&place, stays)), expect, "{place}");
+        };
+        check("ledger.sqlite", [true, true]);
+        check("postgres://db.example/x", [true, false]);
+        check("postgres://localhost/x", [true, false]);
     }
 
     #[test]
