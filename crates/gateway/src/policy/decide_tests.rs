@@ -358,7 +358,7 @@ fn classes_of_what_came_before_hold_too() {
     let plain = Origin::default();
     check("", &[], "dear/big cheap/mid local/small", &["public"]);
     check("", std::slice::from_ref(&plain), "dear/big cheap/mid local/small", &["public"]);
-    check("", &[vault.clone()], "local/small", &["public", "secret"]);
+    check("", std::slice::from_ref(&vault), "local/small", &["public", "secret"]);
     check("", &[plain.clone(), secret], "local/small", &["public", "secret"]);
     check("", &[unknown], "local/small", &["public"]);
     // A class of this request does not stand for what was usual before.
