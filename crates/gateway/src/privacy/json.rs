@@ -131,6 +131,7 @@ mod tests {
         check(r#""\ud800""#, None, &[]);
         check("", None, &[]);
     }
+
     #[test]
     fn leaves_know_what_they_stand_within() {
         let mut seen = Vec::new();
