@@ -52,7 +52,7 @@ use places::Places;
 
 pub use access::AccessLog;
 pub use ask::{Health, Remote};
-pub use batches::{OFFLINE_OWNER, batch_endpoints, offline};
+pub use batches::{OFFLINE_ORIGIN, OFFLINE_OWNER, batch_endpoints, offline};
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
 pub use control::Control;
 pub use keys::{Key, KeyHash, check_name};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ingle_gateway::route::{Part, Said};
-use ingle_ledger::{Recipients, Sealed};
+use ingle_ledger::{Place, Recipients, Sealed};
 use ingle_protocol::{Entry, Grammar, Input, Message, Request, Sampling, Tool};
 use serde_json::{Map, Value, json};
 
@@ -67,6 +67,12 @@ impl Drop for Waits {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// Whether words may be kept in a place: those that may be nowhere but on this machine in a file
+/// alone, however well they are encrypted.
+pub(super) fn may_be_kept(place: &Place, stays: bool) -> bool {
+    !stays || matches!(place, Place::File(_))
 }
 
 /// Texts up to a bound.
@@ -418,6 +424,17 @@ mod tests {
         assert!(waiting.add(11).is_none(), "what was refused takes nothing");
         drop((waiting.add(10).expect("there is room"), most));
         assert!(waiting.add(WAITING_BYTES).is_some());
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_kept_in_a_file_alone() {
+        let check = |place: &str, expect: [bool; 2]| {
+            let place: Place = place.parse().expect("a place");
+            assert_eq!([false, true].map(|stays| may_be_kept(&place, stays)), expect, "{place}");
+        };
+        check("ledger.sqlite", [true, true]);
+        check("postgres://db.example/x", [true, false]);
+        check("postgres://localhost/x", [true, false]);
     }
 
     #[test]

@@ -328,8 +328,8 @@ impl Book for Pages {
         tell(self.ledger.note(entry), told);
     }
 
-    fn wants_content(&self) -> bool {
-        self.recipients.is_some()
+    fn wants_content(&self, stays: bool) -> bool {
+        self.recipients.is_some() && content::may_be_kept(self.ledger.place(), stays)
     }
 
     fn content(&self, entry: &Entry, request: &Request, said: &Said) {
