@@ -12,7 +12,7 @@ use ingle_gateway::prices::money::dollars;
 use ingle_gateway::privacy::Detector;
 use ingle_gateway::route::needs;
 use ingle_model::pull::Store;
-use ingle_protocol::wire::{self, Ask as _, anthropic, llama_cpp, ollama, openai, responses};
+use ingle_protocol::wire::{self, anthropic, llama_cpp, ollama, openai, responses};
 use ingle_protocol::{Entry, Fault, Format, Origin, Request, Step, Verbatim};
 use serde_json::json;
 
