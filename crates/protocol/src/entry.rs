@@ -1,7 +1,7 @@
 //! What a ledger keeps of a call, whatever its end: who asked, what was decided and why, where data
 //! went, what it took and cost. No word of a prompt or an answer is in it.
 
-use crate::{Step, Timings, Usage};
+use crate::{Finish, Step, Timings, Usage};
 
 /// One call, as a ledger keeps it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,4 +81,16 @@ pub enum End {
     Failed,
     /// The program ended before the call did; told by who came after.
     Lost,
+}
+
+impl From<Finish> for End {
+    /// How an answer ended, as a ledger says it.
+    fn from(finish: Finish) -> Self {
+        match finish {
+            Finish::Stop => Self::Stop,
+            Finish::Length => Self::Length,
+            Finish::ToolCalls => Self::ToolCalls,
+            Finish::Cancelled => Self::Cancelled,
+        }
+    }
 }

@@ -236,6 +236,13 @@ pub struct Usage {
     pub rejected_tokens: u32,
 }
 
+impl Usage {
+    /// Prompt and answer together: what limits and budgets of tokens count.
+    pub fn total(&self) -> u64 {
+        u64::from(self.prompt_tokens) + u64::from(self.completion_tokens)
+    }
+}
+
 /// Where the time of one answer went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timings {

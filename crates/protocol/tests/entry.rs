@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ingle_protocol::wire::entry::{ENTRY_BYTES, end_name, end_named, read, write};
-use ingle_protocol::{Cost, End, Entry, Step, Timings, Usage};
+use ingle_protocol::{Cost, End, Entry, Finish, Step, Timings, Usage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -149,6 +149,23 @@ fn ends_have_names() {
         assert_eq!(end_named(end_name(end)), Some(end));
     }
     assert_eq!(end_named("over"), None);
+}
+
+#[test]
+fn ends_of_answers_are_those_of_entries() {
+    let check = |finish: Finish, expect: End| assert_eq!(End::from(finish), expect);
+    check(Finish::Stop, End::Stop);
+    check(Finish::Length, End::Length);
+    check(Finish::ToolCalls, End::ToolCalls);
+    check(Finish::Cancelled, End::Cancelled);
+    let most = Usage {
+        prompt_tokens: u32::MAX,
+        cached_tokens: 7,
+        completion_tokens: u32::MAX,
+        reasoning_tokens: 7,
+        ..Usage::default()
+    };
+    assert_eq!(most.total(), 2 * u64::from(u32::MAX), "no token is counted twice, or lost");
 }
 
 #[test]

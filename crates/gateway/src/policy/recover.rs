@@ -25,8 +25,7 @@ impl Table {
 /// What an entry has spent, and the accounts of this policy that it is charged to, of those whose
 /// time is not over.
 pub fn charged(table: &Table, entry: &Entry, now_ms: u64) -> (Amount, Vec<Account>) {
-    let usage = &entry.usage;
-    let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+    let tokens = entry.usage.total();
     let candidate = Candidate { provider: entry.provider.clone(), model: entry.model.clone() };
     // What this machine computes costs its user's power, which no budget holds back.
     let micros = if candidate.is_local() { 0 } else { entry.cost.micros.unwrap_or(0) };

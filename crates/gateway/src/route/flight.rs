@@ -397,8 +397,7 @@ fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
 /// What this machine's tokens count as in budgets: they are tokens, and their cost is known at
 /// the end alone.
 fn tokens(usage: &Usage) -> Amount {
-    let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-    Amount { micros: 0, tokens }
+    Amount { micros: 0, tokens: usage.total() }
 }
 
 fn settle(flight: &Flight, choice: &Choice, took: Option<Amount>) {

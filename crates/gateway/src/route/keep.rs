@@ -1,7 +1,7 @@
 //! What a ledger gets of a call, made of what was decided and of what came of it. Absent: where it
 //! is kept.
 
-use ingle_protocol::{Cost, End, Entry, Fault, Finish, Origin, Receipt, Timings, Usage};
+use ingle_protocol::{Cost, End, Entry, Fault, Origin, Receipt, Timings, Usage};
 
 use super::Held;
 use crate::policy::{Candidate, Decision, shown};
@@ -35,22 +35,12 @@ pub(super) fn decided(entry: &mut Entry, decision: &Decision) {
     entry.route.clone_from(&decision.steps);
 }
 
-/// How an answer ended, as a ledger says it.
-fn end(finish: Finish) -> End {
-    match finish {
-        Finish::Stop => End::Stop,
-        Finish::Length => End::Length,
-        Finish::ToolCalls => End::ToolCalls,
-        Finish::Cancelled => End::Cancelled,
-    }
-}
-
 /// What this machine computed.
 pub(super) fn local(held: &Held, entry: &mut Entry, model: &str, receipt: &Receipt) {
     entry.provider = crate::policy::LOCAL.to_owned();
     entry.model = if receipt.model.is_empty() { model } else { &receipt.model }.to_owned();
     entry.tries += 1;
-    entry.end = end(receipt.finish);
+    entry.end = receipt.finish.into();
     computed_here(held, entry, &receipt.usage, receipt.timings);
 }
 

@@ -316,7 +316,7 @@ pub(super) fn told(
 fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal> {
     let mut tries: Vec<(&str, Try<'_>)> = ids.iter().map(|id| (*id, Try::read(id))).collect();
     tries.sort_by_key(|(_, it)| it.number);
-    let (usage, asked) = (&entry.usage, try_of(entry));
+    let asked = try_of(entry);
     // Those behind the one that the entry is of were held for, and never asked.
     let last = tries.iter().rposition(|(_, it)| it.of == asked);
     for (id, _) in tries.split_off(last.map_or(tries.len(), |at| at + 1)) {
@@ -325,7 +325,7 @@ fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal>
     let tokens = match entry.end {
         // As many as are held.
         End::Lost => u64::MAX,
-        _ => u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        _ => entry.usage.total(),
     };
     for (at, (id, it)) in tries.iter().enumerate() {
         let next = tries.get(at + 1).map(|(_, next)| next.before);
