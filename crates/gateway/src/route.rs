@@ -160,12 +160,17 @@ impl Way {
         }
     }
 
-    /// The decision on a request.
-    fn decide(&self, held: &Held, request: &Request, origin: &Origin) -> Result<Decision, Fault> {
+    /// The decision on a request at this moment, in milliseconds since 1970.
+    fn decide(
+        &self,
+        held: &Held,
+        request: &Request,
+        origin: &Origin,
+        now_ms: u64,
+    ) -> Result<Decision, Fault> {
         let table = &held.table;
         let found = self.found(table, request);
         let ask = Ask { origin, model: &request.model, needs: ask::needs(request), found };
-        let now_ms = self.now_ms();
         let accounts = policy::accounts(table, &ask, now_ms);
         let standings = match accounts.is_empty() {
             true => Vec::new(),
@@ -252,7 +257,7 @@ impl Gateway {
     /// Where the facts cannot be had.
     pub fn explain(&self, request: &Request) -> Result<Decision, Fault> {
         let origin = request.origin.clone().unwrap_or_default();
-        self.way.decide(&self.way.held(), request, &origin)
+        self.way.decide(&self.way.held(), request, &origin, self.way.now_ms())
     }
 
     /// The model of this machine that a name stands for, for what is asked of this machine alone.
@@ -300,7 +305,7 @@ impl Gateway {
         }
         let request =
             Request { model: model.to_owned(), input: Input::Text(text), ..Request::default() };
-        let decision = self.way.decide(&held, &request, origin)?;
+        let decision = self.way.decide(&held, &request, origin, self.way.now_ms())?;
         match &decision.outcome {
             Err(refused) if refused.check == Check::Privacy => {
                 let mut entry = keep::begun(&held, origin, model);

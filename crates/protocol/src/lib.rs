@@ -21,7 +21,7 @@ pub use chat::{Chat, Effort, Message, Picture, Reasoning, Source, Tool, ToolCall
 pub use encode::{
     Encoded, Encoding, Long, Output, Passage, Read, Reads, Tag, Vectors, Want, Written,
 };
-pub use entry::{Cost, End, Entry};
+pub use entry::{Charge, Cost, End, Entry};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
 pub use origin::{Format, Origin, Verbatim};
 pub use prompt::{Gap, PromptScore, PromptToken, Truncation};

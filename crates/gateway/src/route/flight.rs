@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ingle_protocol::{
     Blame, Call, End, Entry, Event, Fault, Finish, Origin, Receipt, Request, Retry, Sink, Step,
-    Timings, Usage,
+    Timings,
 };
 
 use super::{Held, Kept, Said, Way, broken, keep, refusal};
@@ -30,8 +30,9 @@ struct Flight {
     request: Request,
     /// Who was not tried yet.
     left: VecDeque<Choice>,
-    /// What the tries so far took of what was held, in micro-dollars, as far as that is known.
-    took: Option<u64>,
+    /// When it was decided, in milliseconds since 1970: what it is charged to is of then.
+    decided_ms: u64,
+    /// What the tries so far took is in it.
     entry: Entry,
     announced: bool,
     /// Whether the book has more of it than what the tries so far took.
@@ -55,7 +56,8 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
     let origin = origin(way, &request);
     let mut entry = keep::begun(&held, &origin, &request.model);
     let request = Request { origin: Some(Arc::clone(&origin)), ..request };
-    let decision = way.decide(&held, &request, &origin);
+    let decided_ms = way.now_ms();
+    let decision = way.decide(&held, &request, &origin, decided_ms);
     let choices = decision.and_then(|decision| {
         keep::decided(&mut entry, &decision);
         decision.outcome.map_err(|refused| refusal(&refused))
@@ -74,7 +76,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         held,
         request,
         left: choices.into(),
-        took: Some(0),
+        decided_ms,
         entry,
         announced: false,
         amends: false,
@@ -202,10 +204,16 @@ impl Flight {
         worst.provider.clone_from(&choice.candidate.provider);
         worst.model.clone_from(&choice.candidate.model);
         let most = choice.expected_micros.map(|_| choice.hold().micros);
-        worst.cost.micros = self.took.zip(most).map(|(took, most)| took.saturating_add(most));
+        let took = worst.cost.micros;
+        worst.cost.micros = took.zip(most).map(|(took, most)| took.saturating_add(most));
         worst.instead_micros = None;
         let held = choice.claims.iter().map(|claim| (claim.account.name.clone(), choice.hold()));
         (worst, held.collect())
+    }
+
+    /// Notes what a candidate took; what is to be settled for it.
+    fn charge(&mut self, choice: &Choice, took: (Option<u64>, u64)) -> Amount {
+        keep::charge(&mut self.entry, choice, self.decided_ms, took)
     }
 
     /// Notes what came of a candidate, in words of ours.
@@ -288,11 +296,7 @@ fn reserve(way: &Way, id: &str, choice: &mut Choice) -> Result<(), Refusal> {
 /// There is no room for a candidate beside all that failed ones could have taken: the book is told
 /// what they took, so that budgets give up the rest, and room is asked for once more.
 fn lower(flight: &Shared, way: &Way, choice: Choice) {
-    let (mut worst, took) = {
-        let it = lock(flight);
-        (it.entry.clone(), it.took)
-    };
-    (worst.cost.micros, worst.instead_micros) = (took, None);
+    let worst = Entry { instead_micros: None, ..lock(flight).entry.clone() };
     let (then, handle) = (Arc::clone(flight), way.handle.clone());
     // Where it cannot be told, there is no more room than there was.
     let again: Kept = Box::new(move |_: Result<(), Fault>| {
@@ -379,8 +383,9 @@ fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
             let held = Arc::clone(&it.held);
             keep::local(&held, &mut it.entry, &choice.candidate.model, &receipt);
             it.judge(&name, true, "");
-            let usage = receipt.usage;
-            settle(&it, choice, Some(tokens(&usage)));
+            // Its cost is known at the end alone, and is no budget's.
+            let took = it.charge(choice, (Some(0), receipt.usage.total()));
+            settle(&it, choice, Some(took));
             drop(it);
             conclude(flight, Ok(receipt));
         }
@@ -392,12 +397,6 @@ fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
             go_on(flight, fault);
         }
     }
-}
-
-/// What this machine's tokens count as in budgets: they are tokens, and their cost is known at
-/// the end alone.
-fn tokens(usage: &Usage) -> Amount {
-    Amount { micros: 0, tokens: usage.total() }
 }
 
 fn settle(flight: &Flight, choice: &Choice, took: Option<Amount>) {
@@ -519,13 +518,9 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
 fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let mut it = lock(flight);
     let held = Arc::clone(&it.held);
-    let (micros, tokens) = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
-    // As budgets charge it: never more than was held.
-    let most = if choice.claims.is_empty() { u64::MAX } else { choice.hold().micros };
-    it.took = it.took.zip(micros).map(|(sum, took)| sum.saturating_add(took.min(most)));
-    // A cost that is not known is what was held of money; tokens are known all the same.
-    let micros = micros.unwrap_or(choice.hold().micros);
-    settle(&it, choice, Some(Amount { micros, tokens }));
+    let told = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
+    let took = it.charge(choice, told);
+    settle(&it, choice, Some(took));
     let name = choice.candidate.to_string();
     let fault = outcome.fault.clone();
     let told = outcome.route.iter().find(|step| step.candidate == name);
