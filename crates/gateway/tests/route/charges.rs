@@ -1,12 +1,13 @@
 //! What a call counts as in budgets: while its process runs, and for one that comes after it and
 //! has its entry alone.
 
-use ingle_gateway::budget::Amount;
-use ingle_protocol::Charge;
+use ingle_gateway::budget::{Account, Amount, Standing, State};
+use ingle_gateway::policy::{Table, charged};
+use ingle_protocol::{Charge, Entry};
 
 use crate::calls::{POLICY, asks};
 use crate::house::House;
-use crate::upstream::{React, end, head, part, piece};
+use crate::upstream::{Act, React, end, head, part, piece, status};
 
 /// Of money and of tokens, of all and of each model; this machine's tokens count, too.
 const BUDGETS: &str = "[budgets.all]\nscope = \"all\"\nper = \"day\"\nusd = 1\nlocal = true\n\
@@ -14,7 +15,27 @@ const BUDGETS: &str = "[budgets.all]\nscope = \"all\"\nper = \"day\"\nusd = 1\nl
                        local = true\n";
 
 fn house() -> House {
-    House::new(&format!("{POLICY}{BUDGETS}"))
+    House::new(&policy())
+}
+
+fn policy() -> String {
+    format!("{POLICY}{BUDGETS}")
+}
+
+/// Where accounts stand, by name: those of which something was spent, and nothing is held of any.
+fn stands(state: &State) -> Vec<(String, Amount)> {
+    let row = |(account, standing): (&Account, &Standing)| {
+        assert_eq!(standing.reserved, Amount::default(), "{account:?}");
+        (account.name.clone(), standing.spent)
+    };
+    state.accounts().map(row).filter(|row| row.1 != Amount::default()).collect()
+}
+
+/// The same for a process that comes after, and has this entry.
+fn after(entry: &Entry) -> Vec<(String, Amount)> {
+    let table = Table::read("policy.toml", &policy()).expect("a policy");
+    let spent = charged(&table, entry, entry.at_ms + 1);
+    stands(&State::recover(spent, [], |_| false).0)
 }
 
 /// An answer whose provider says that it took so many tokens.
@@ -59,4 +80,48 @@ async fn what_a_provider_claims_beyond_what_was_held_stands_beside_it() {
     check(7, 3).await;
     check(7, 4_000_000).await;
     check(4_000_000, 3).await;
+}
+
+/// An answer that is cut before anything of it was told, and may be charged.
+fn cut() -> React {
+    React::Do(vec![head(), Act::Close])
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_has_spent_what_was_spent() {
+    let check = async |model: &str, script: &[(&str, React)], by: &str, of: &[&str]| {
+        let house = house();
+        for (host, reaction) in script {
+            house.stage.script(host, [reaction.clone()]);
+        }
+        let said = house.ask(asks(model)).await;
+        assert_eq!(said.by(), by, "{model} {script:?}");
+        let live = stands(&house.store.memory.snapshot());
+        assert_eq!(after(&said.entry), live, "{model} {script:?} {:?}", said.entry);
+        let accounts = [&["all"][..], of].concat();
+        let names: Vec<&str> = live.iter().map(|row| row.0.as_str()).collect();
+        assert_eq!(names, accounts, "{model} {script:?}");
+    };
+    let failed = || status(500, "", "{}");
+    check("chain", &[], "a/m", &["each:a/m"]).await;
+    // Each of those that are asked is charged for itself.
+    check("chain", &[("a", cut())], "b/m", &["each:a/m", "each:b/m"]).await;
+    check("chain", &[("a", failed())], "b/m", &["each:b/m"]).await;
+    // What failed tries took is charged, too, where this machine answers at last, or nobody.
+    let both = [("a", cut()), ("b", cut())];
+    let all = ["each:a/m", "each:b/m", "each:local/small"];
+    check("chain", &both, "local/small", &all).await;
+    check("far", &[("a", cut())], "Provider Elsewhere", &["each:a/m"]).await;
+    check("near", &[], "local/small", &["each:local/small"]).await;
+    // Whatever is claimed.
+    check("chain", &[("a", says(4_000_000, 9))], "a/m", &["each:a/m"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_that_is_not_known_is_charged_in_tokens_after_all() {
+    let policy = policy().replace("usd = 1", "tokens = 1000000");
+    let house = House::new(&policy);
+    let said = house.ask(asks("a/unpriced")).await;
+    assert_eq!((said.by().as_str(), said.entry.cost.micros), ("a/unpriced", None));
+    assert_eq!(after(&said.entry), stands(&house.store.memory.snapshot()));
 }

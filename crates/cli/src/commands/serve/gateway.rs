@@ -228,10 +228,10 @@ impl Door {
         let Some(from_ms) = table.counted_since(now_ms) else { return Ok(Vec::new()) };
         let mut spent = Vec::new();
         if let Some(ledger) = &self.ledger {
+            // A call is charged on the day on which it is decided, and may have come before that.
+            let from_ms = from_ms.saturating_sub(spending::EARLIER_MS);
             for stored in ledger.reader()?.entries(from_ms, u64::MAX) {
-                let entry = stored?.entry;
-                let (amount, accounts) = policy::charged(table, &entry, now_ms);
-                spent.extend(accounts.into_iter().map(|account| (account, amount)));
+                spent.extend(policy::charged(table, &stored?.entry, now_ms));
             }
         }
         Ok(spent)

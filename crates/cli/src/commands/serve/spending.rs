@@ -18,7 +18,7 @@ use ingle_ledger::Ledger;
 use ingle_protocol::{End, Entry};
 
 /// How much earlier than its reservation a call may have come, in milliseconds: it waited in line.
-const EARLIER_MS: u64 = 3_600_000;
+pub(super) const EARLIER_MS: u64 = 3_600_000;
 /// How long no call lives, in milliseconds.
 const OLD_MS: u64 = 86_400_000;
 /// How often what is older is looked for.
