@@ -200,13 +200,7 @@ impl Flight {
     /// What is to be found of this call were the program to end while this one is asked: what the
     /// tries so far took and the most that this one can, and what is held for it, by account.
     fn worst(&self, choice: &Choice) -> (Entry, Vec<(String, Amount)>) {
-        let mut worst = self.entry.clone();
-        worst.provider.clone_from(&choice.candidate.provider);
-        worst.model.clone_from(&choice.candidate.model);
-        let most = choice.expected_micros.map(|_| choice.hold().micros);
-        let took = worst.cost.micros;
-        worst.cost.micros = took.zip(most).map(|(took, most)| took.saturating_add(most));
-        worst.instead_micros = None;
+        let worst = keep::worst(&self.entry, choice, self.decided_ms);
         let held = choice.claims.iter().map(|claim| (claim.account.name.clone(), choice.hold()));
         (worst, held.collect())
     }

@@ -121,15 +121,29 @@ pub(super) fn charge(
     let charged = if choice.claims.is_empty() { told } else { told.least(choice.hold()) };
     let known = entry.cost.micros.zip(micros);
     entry.cost.micros = known.and_then(|(before, _)| before.checked_add(charged.micros));
-    if told != Amount::default() {
-        let charge = charge_of(&choice.candidate, decided_ms, charged, told.less(charged));
-        entry.charges.get_or_insert_default().push(charge);
-    }
+    push(entry, &choice.candidate, decided_ms, (charged, told.less(charged)));
     told
 }
 
-fn charge_of(of: &Candidate, at_ms: u64, charged: Amount, beyond: Amount) -> Charge {
-    Charge {
+/// What is known of a call while a candidate is asked, and the most that this one can take: what is
+/// held for it, where anything is.
+pub(super) fn worst(entry: &Entry, choice: &Choice, decided_ms: u64) -> Entry {
+    let (mut worst, hold) = (entry.clone(), choice.hold());
+    worst.provider.clone_from(&choice.candidate.provider);
+    worst.model.clone_from(&choice.candidate.model);
+    let known = worst.cost.micros.zip(choice.expected_micros);
+    worst.cost.micros = known.map(|(took, _)| took.saturating_add(hold.micros));
+    worst.instead_micros = None;
+    push(&mut worst, &choice.candidate, decided_ms, (hold, Amount::default()));
+    worst
+}
+
+/// Notes what is charged to a candidate, and what was told beyond that.
+fn push(entry: &mut Entry, of: &Candidate, at_ms: u64, (charged, beyond): (Amount, Amount)) {
+    if charged == Amount::default() && beyond == Amount::default() {
+        return;
+    }
+    entry.charges.get_or_insert_default().push(Charge {
         provider: of.provider.clone(),
         model: of.model.clone(),
         at_ms,
@@ -137,7 +151,7 @@ fn charge_of(of: &Candidate, at_ms: u64, charged: Amount, beyond: Amount) -> Cha
         tokens: charged.tokens,
         beyond_micros: beyond.micros,
         beyond_tokens: beyond.tokens,
-    }
+    });
 }
 
 /// Something that this machine did outside of a conversation: texts read or weighed.

@@ -125,3 +125,20 @@ async fn a_price_that_is_not_known_is_charged_in_tokens_after_all() {
     assert_eq!((said.by().as_str(), said.entry.cost.micros), ("a/unpriced", None));
     assert_eq!(after(&said.entry), stands(&house.store.memory.snapshot()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_lost_counts_as_what_was_taken_and_held() {
+    let house = house();
+    let decision = house.gateway.explain(&asks("chain")).expect("it is decided");
+    let hold = decision.outcome.expect("it may go")[0].hold();
+    house.stage.script("a", [cut()]);
+    let said = house.ask(asks("chain")).await;
+    let first = said.entry.charges.iter().flatten().next().expect("it may be charged");
+    let took = Amount { micros: first.micros, tokens: first.tokens };
+    let both = Amount { micros: took.micros + hold.micros, tokens: took.tokens + hold.tokens };
+    let row = |name: &str, amount: Amount| (name.to_owned(), amount);
+    let begun = house.notes.begun.lock().expect("no panic")[0].0.clone();
+    assert_eq!(after(&begun), [row("all", hold), row("each:a/m", hold)]);
+    let amended = house.notes.amended.lock().expect("no panic")[0].0.clone();
+    assert_eq!(after(&amended), [row("all", both), row("each:a/m", took), row("each:b/m", hold)]);
+}
