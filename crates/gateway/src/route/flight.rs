@@ -342,11 +342,11 @@ fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
     let told = Arc::clone(flight);
     let sink: Sink = Box::new(move |event| match event {
         Event::Done(receipt) => {
-            computed(&told, &choice, Ok(*receipt));
+            aside(&told, &choice, move |told, choice| computed(told, choice, Ok(*receipt)));
             ControlFlow::Continue(())
         }
         Event::Failed(fault) => {
-            computed(&told, &choice, Err(fault));
+            aside(&told, &choice, move |told, choice| computed(told, choice, Err(fault)));
             ControlFlow::Continue(())
         }
         event => lock(&told).deliver(event),
@@ -379,25 +379,41 @@ fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
             it.judge(&name, true, "");
             // Its cost is known at the end alone, and is no budget's.
             let took = it.charge(choice, (Some(0), receipt.usage.total()));
-            settle(&it, choice, Some(took));
             drop(it);
+            settle(flight, choice, took);
             conclude(flight, Ok(receipt));
         }
         Err(fault) => {
             it.judge(&name, false, plainly(&fault));
             it.entry.tries += 1;
-            settle(&it, choice, Some(Amount::default()));
             drop(it);
+            settle(flight, choice, Amount::default());
             go_on(flight, fault);
         }
     }
 }
 
-fn settle(flight: &Flight, choice: &Choice, took: Option<Amount>) {
-    if !choice.claims.is_empty() {
-        // What is not open any more has expired, at its worst.
-        drop(flight.way.store.settle(&held_as(&flight.entry.id, choice), took));
+/// Does what asks the store of budgets for a candidate on a thread that may wait for it: who tells
+/// of an answer's end, or of what is kept, may not.
+fn aside(flight: &Shared, choice: &Choice, work: impl FnOnce(&Shared, &Choice) + Send + 'static) {
+    let way = Arc::clone(&lock(flight).way);
+    if choice.claims.is_empty() || !way.store.waits() {
+        return work(flight, choice);
     }
+    let (flight, choice) = (Arc::clone(flight), choice.clone());
+    drop(way.handle.spawn_blocking(move || work(&flight, &choice)));
+}
+
+/// Settles what is held for a candidate. May wait; nobody holds the flight meanwhile.
+fn settle(flight: &Shared, choice: &Choice, took: Amount) {
+    if choice.claims.is_empty() {
+        return;
+    }
+    let it = lock(flight);
+    let (way, id) = (Arc::clone(&it.way), held_as(&it.entry.id, choice));
+    drop(it);
+    // What is not open any more has expired, at its worst.
+    drop(way.store.settle(&id, Some(took)));
 }
 
 /// Asks the next one where that is still possible, or ends the call.
@@ -448,14 +464,16 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
     drop(it);
     let then = Arc::clone(flight);
     let kept: Kept = Box::new(move |kept: Result<(), Fault>| {
-        let Err(fault) = kept.and_then(|()| send(&then, request, &choice)) else { return };
-        let mut it = lock(&then);
-        if !it.gone {
-            it.judge(&choice.candidate.to_string(), false, plainly(&fault));
-        }
-        settle(&it, &choice, Some(Amount::default()));
-        drop(it);
-        go_on(&then, fault);
+        aside(&then, &choice, move |then, choice| {
+            let Err(fault) = kept.and_then(|()| send(then, request, choice)) else { return };
+            let mut it = lock(then);
+            if !it.gone {
+                it.judge(&choice.candidate.to_string(), false, plainly(&fault));
+            }
+            drop(it);
+            settle(then, choice, Amount::default());
+            go_on(then, fault);
+        });
     });
     match known {
         // What could not be announced is in no book, so that this fails, too, and nothing leaves.
@@ -499,7 +517,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
         Box::new(move |what| match what {
             Told::Event(event) => lock(&told).deliver(event),
             Told::End(outcome) => {
-                answered(&told, &choice, &outcome);
+                aside(&told, &choice, move |told, choice| answered(told, choice, &outcome));
                 ControlFlow::Continue(())
             }
         }),
@@ -514,7 +532,6 @@ fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let held = Arc::clone(&it.held);
     let told = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
     let took = it.charge(choice, told);
-    settle(&it, choice, Some(took));
     let name = choice.candidate.to_string();
     let fault = outcome.fault.clone();
     let told = outcome.route.iter().find(|step| step.candidate == name);
@@ -522,6 +539,7 @@ fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let why = fault.as_ref().map_or("", |fault| why.unwrap_or_else(|| plainly(fault)));
     it.judge(&name, fault.is_none(), why);
     drop(it);
+    settle(flight, choice, took);
     match fault {
         None => conclude(flight, Ok(outcome.receipt())),
         Some(fault) => go_on(flight, fault),

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
 
 use ingle_gateway::budget::{
     Account, Amount, Claim, Lost, Memory, Refusal, Settled, Standing, Store,
@@ -187,12 +188,16 @@ type Before = Box<dyn FnOnce(&Memory, &[Claim], u64) + Send>;
 #[derive(Default)]
 pub(crate) struct Raced {
     pub(crate) memory: Memory,
+    /// Whether they are somewhere that has to be waited for.
+    pub(crate) waits: AtomicBool,
+    /// On which threads calls were sent and settled.
+    pub(crate) threads: Mutex<Vec<ThreadId>>,
     before: Mutex<VecDeque<Before>>,
 }
 
 impl Store for Raced {
     fn waits(&self) -> bool {
-        false
+        self.waits.load(Ordering::SeqCst)
     }
 
     fn reserve(
@@ -208,9 +213,11 @@ impl Store for Raced {
         self.memory.reserve(id, amount, claims, now_ms)
     }
     fn sent(&self, id: &str) -> Result<(), Refusal> {
+        lock(&self.threads).push(thread::current().id());
         self.memory.sent(id)
     }
     fn settle(&self, id: &str, took: Option<Amount>) -> Result<Settled, Refusal> {
+        lock(&self.threads).push(thread::current().id());
         self.memory.settle(id, took)
     }
     fn release(&self, id: &str) -> Result<(), Refusal> {
