@@ -34,7 +34,8 @@ pub use said::{Part, Said};
 /// so it does not block.
 pub type Kept = Box<dyn FnOnce(Result<(), Fault>) + Send>;
 
-/// Where calls are kept. Each method returns as soon as the entry is in line.
+/// Where calls are kept. No method waits: one that cannot put an entry in line at once has another
+/// thread do that.
 pub trait Book: Send + Sync {
     /// Announces a call before its first byte leaves: what is known of it, with the most that it
     /// can cost at the candidate that is asked, and what is held for that, by budget. Were this

@@ -16,7 +16,7 @@ use ingle_gateway::remote::World;
 use ingle_gateway::remote::net::{Net, Proxy};
 use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts, Said};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
-use ingle_ledger::{Durability, Ledger, Options, Place, Recipients, Reserved, Ticket};
+use ingle_ledger::{Durability, Ledger, Options, Place, Recipients, Reserved, Ticket, Told};
 use ingle_model::pull::Store;
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
@@ -257,6 +257,20 @@ impl Pages {
         let (ledger, step) = (Arc::clone(ledger), Arc::clone(step));
         Self { ledger, step, recipients, unsealed: AtomicU64::new(0) }
     }
+
+    /// Has the ledger told of a call that leaves. Where it has no room at once, that is waited for
+    /// on a thread of its own: who tells may be the one that makes room, or serve others.
+    fn tell(&self, told: Told, kept: Kept) {
+        match self.ledger.offer(told) {
+            Ok(Ok(ticket)) => settle(Ok(ticket), kept),
+            Err(error) => settle(Err(error), kept),
+            Ok(Err(told)) => {
+                let ledger = Arc::clone(&self.ledger);
+                let wait = move || settle(ledger.tell(told), kept);
+                drop(self.step.handle().spawn_blocking(wait));
+            }
+        }
+    }
 }
 
 /// Says the first time, the second, the fourth, and so on, so that an outage is a few lines.
@@ -267,7 +281,7 @@ fn warn_of(what: &str, count: u64, why: &dyn std::fmt::Display) {
 }
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
-fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
+fn settle(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
     let fault = |error| Fault::ours(format!("the ledger cannot be written: {error}"));
     match ticket {
         Ok(ticket) => ticket.then(move |written| kept(written.map_err(fault))),
@@ -288,17 +302,17 @@ fn reserved(held: &[(String, Amount)]) -> Vec<Reserved> {
 impl Book for Pages {
     fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
         let kept = self.step.begins(worst, kept);
-        tell(self.ledger.begin(worst, &reserved(held)), kept);
+        self.tell(Told::begin(worst, &reserved(held)), kept);
     }
 
     fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
         let kept = self.step.amends(worst, kept);
-        tell(self.ledger.amend(worst, &reserved(held)), kept);
+        self.tell(Told::amend(worst, &reserved(held)), kept);
     }
 
     fn end(&self, entry: &Entry, kept: Kept) {
         let kept = self.step.ends(&entry.id, kept);
-        tell(self.ledger.end(entry), kept);
+        self.tell(Told::end(entry), kept);
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
@@ -311,7 +325,7 @@ impl Book for Pages {
             }
             kept(outcome);
         });
-        tell(self.ledger.note(entry), told);
+        settle(self.ledger.note(entry), told);
     }
 
     fn wants_content(&self) -> bool {
@@ -404,3 +418,7 @@ impl Provider for Nobody {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

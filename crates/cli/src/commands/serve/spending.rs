@@ -114,6 +114,11 @@ impl Step {
         Self { store, handle, known: Mutex::default() }
     }
 
+    /// What runs things that wait.
+    pub(super) fn handle(&self) -> &tokio::runtime::Handle {
+        &self.handle
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
