@@ -16,13 +16,14 @@ mod said;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use ingle_protocol::{
     Adapter, Blame, Call, Chat, Encoded, Encoding, End, Entry, Fault, Input, KeepAlive, Origin,
     Request, Retry, Sink, Token, Weighed, Weighing, Written,
 };
 
-use crate::budget::{Amount, Store};
+use crate::budget::{Amount, Refusal, Store};
 use crate::policy::{self, Ask, Candidate, Check, Decision, Found, Refused, Table};
 use crate::privacy::{Detector, Unsure};
 use crate::{AdapterCard, Metric, ModelCard, Provider, Sheet, Tell, Wanted};
@@ -212,14 +213,21 @@ fn words(request: &Request) -> String {
     }
 }
 
-fn broken(refusal: &crate::budget::Refusal) -> Fault {
-    Fault::ours(format!("nothing can be spent now: {refusal}"))
+/// How soon what could not be held or looked up may be tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the place that keeps budgets holds nothing is for its operator alone.
+fn broken(refusal: &Refusal) -> Fault {
+    tracing::warn!(error = %refusal, "budgets cannot be held or looked up, and a call is not made");
+    let message = "what may be spent cannot be looked up now, so nobody is asked: try again soon; \
+                   whoever runs this server finds why in its log";
+    Fault::not_ready(AGAIN, message)
 }
 
 /// What a caller is told where nobody may answer.
 fn refusal(refused: &Refused) -> Fault {
     let message = refused.message.clone();
-    let wait = refused.retry_after_ms.map(std::time::Duration::from_millis);
+    let wait = refused.retry_after_ms.map(Duration::from_millis);
     match refused.check {
         Check::Privacy => Fault { blame: Blame::Policy, ..Fault::caller(message) },
         Check::Capability => Fault::caller(message).at("model"),

@@ -256,8 +256,14 @@ fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
         (Arc::clone(&it.way), held_as(&it.entry.id, &choice))
     };
     if !choice.claims.is_empty() {
-        let tries = choice.tries;
-        if let Err(refusal) = reserve(&way, &id, &mut choice) {
+        let mut tries = choice.tries;
+        let mut held = reserve(&way, &id, &mut choice);
+        if let Err(Refusal::Stale(_)) = &held {
+            choice = renew(flight, &way, &choice)?;
+            tries = choice.tries;
+            held = reserve(&way, &id, &mut choice);
+        }
+        if let Err(refusal) = held {
             let over = matches!(refusal, Refusal::Over { .. });
             if !(over && std::mem::take(&mut lock(flight).amends)) {
                 return Err(no_room(flight, &refusal));
@@ -285,6 +291,28 @@ fn reserve(way: &Way, id: &str, choice: &mut Choice) -> Result<(), Refusal> {
             held => return held,
         }
     }
+}
+
+/// Another day has begun since it was decided: who is left to be asked is decided on again, with the
+/// budgets of now. Returns the one that is asked next, as it is decided then.
+fn renew(flight: &Shared, way: &Way, choice: &Choice) -> Result<Choice, Fault> {
+    let (held, request, decided_ms) = {
+        let it = lock(flight);
+        (Arc::clone(&it.held), it.request.clone(), way.now_ms())
+    };
+    let origin = request.origin.clone().unwrap_or_default();
+    let decision = way.decide(&held, &request, &origin, decided_ms)?;
+    let choices = decision.outcome.map_err(|refused| refusal(&refused))?;
+    let anew = |old: &Choice| choices.iter().find(|it| it.candidate == old.candidate).cloned();
+    let next = anew(choice).ok_or_else(|| {
+        let message = "the day ended while this was decided, and who was to be asked may not be \
+                       any more: try again";
+        Fault::not_ready(Duration::from_secs(1), message)
+    });
+    let mut it = lock(flight);
+    let left = it.left.iter().filter_map(anew).collect();
+    (it.left, it.decided_ms) = (left, decided_ms);
+    next
 }
 
 /// There is no room for a candidate beside all that failed ones could have taken: the book is told

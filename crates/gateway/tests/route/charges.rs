@@ -1,7 +1,10 @@
 //! What a call counts as in budgets: while its process runs, and for one that comes after it and
 //! has its entry alone.
 
-use ingle_gateway::budget::{Account, Amount, Standing, State};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ingle_gateway::budget::{Account, Amount, Standing, State, Store};
 use ingle_gateway::policy::{Table, charged};
 use ingle_protocol::{Charge, Entry};
 
@@ -141,4 +144,31 @@ async fn a_call_that_is_lost_counts_as_what_was_taken_and_held() {
     assert_eq!(after(&begun), [row("all", hold), row("each:a/m", hold)]);
     let amended = house.notes.amended.lock().expect("no panic")[0].0.clone();
     assert_eq!(after(&amended), [row("all", both), row("each:a/m", took), row("each:b/m", hold)]);
+}
+
+/// Midnight comes between the decision and the reservation: once the store says so, and once a store
+/// whose clock goes ahead of ours does.
+#[tokio::test(start_paused = true)]
+async fn what_is_decided_before_midnight_is_charged_to_the_day_after() {
+    const DAY: u64 = 86_400_000;
+    for (forward, by) in [(DAY, "a/m"), (0, "Us WhenReady(1s)")] {
+        let house = house();
+        let later = Arc::clone(&house.later);
+        house.before(move |memory, _, now_ms| {
+            memory.reserve("clock", Amount::default(), &[], now_ms + DAY).expect("room");
+            memory.release("clock").expect("it is open");
+            later.store(forward, Ordering::SeqCst);
+        });
+        let said = house.ask(asks("far")).await;
+        assert_eq!(said.by(), by);
+        let Err(fault) = &said.end else {
+            let table = Table::read("policy.toml", &policy()).expect("a policy");
+            let spent = charged(&table, &said.entry, said.entry.at_ms + DAY + 1);
+            let after = stands(&State::recover(spent, [], |_| false).0);
+            assert_eq!(after, stands(&house.store.memory.snapshot()), "{:?}", said.entry);
+            assert_eq!(after.len(), 2, "of the day, and for ever: {after:?}");
+            continue;
+        };
+        assert!(fault.message.contains("finds why in its log"), "{fault}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
 
@@ -192,7 +192,18 @@ pub(crate) struct Raced {
     pub(crate) waits: AtomicBool,
     /// On which threads calls were sent and settled.
     pub(crate) threads: Mutex<Vec<ThreadId>>,
+    /// What does not answer, and how it says so.
+    pub(crate) fails: Mutex<Option<(&'static str, Refusal)>>,
     before: Mutex<VecDeque<Before>>,
+}
+
+impl Raced {
+    fn answers(&self, what: &str) -> Result<(), Refusal> {
+        match &*lock(&self.fails) {
+            Some((fails, how)) if *fails == what => Err(how.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Store for Raced {
@@ -207,6 +218,7 @@ impl Store for Raced {
         claims: &[Claim],
         now_ms: u64,
     ) -> Result<(), Refusal> {
+        self.answers("reserve")?;
         if let Some(before) = lock(&self.before).pop_front() {
             before(&self.memory, claims, now_ms);
         }
@@ -214,6 +226,7 @@ impl Store for Raced {
     }
     fn sent(&self, id: &str) -> Result<(), Refusal> {
         lock(&self.threads).push(thread::current().id());
+        self.answers("sent")?;
         self.memory.sent(id)
     }
     fn settle(&self, id: &str, took: Option<Amount>) -> Result<Settled, Refusal> {
@@ -227,6 +240,7 @@ impl Store for Raced {
         self.memory.expire(before_ms)
     }
     fn standings(&self, accounts: &[Account]) -> Result<Vec<Standing>, Refusal> {
+        self.answers("standings")?;
         self.memory.standings(accounts)
     }
 }
@@ -264,6 +278,8 @@ pub(crate) struct House {
     pub(crate) here: Arc<Here>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) store: Arc<Raced>,
+    /// How far its clock was put forward, in milliseconds.
+    pub(crate) later: Arc<AtomicU64>,
     pub(crate) gateway: Gateway,
 }
 
@@ -275,7 +291,8 @@ impl House {
         let (notes, store) = (Arc::new(Notes::default()), Arc::new(Raced::default()));
         let handle = Handle::current();
         let held = Held::new(table, "v", handle.clone(), world(&stage)).expect("it can be held");
-        let since = Instant::now();
+        let (since, later) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let forward = Arc::clone(&later);
         let passed = move || u64::try_from(since.elapsed().as_millis()).expect("it is short");
         let gateway = Gateway::new(Parts {
             local: Arc::clone(&here) as _,
@@ -283,9 +300,9 @@ impl House {
             store: Arc::clone(&store) as _,
             book: Arc::clone(&notes) as _,
             handle,
-            now_ms: Arc::new(move || NOW_MS + passed()),
+            now_ms: Arc::new(move || NOW_MS + forward.load(Ordering::SeqCst) + passed()),
         });
-        Self { stage, here, notes, store, gateway }
+        Self { stage, here, notes, store, later, gateway }
     }
 
     /// What somebody else does before the next reservation that has none.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ingle_gateway::Provider;
-use ingle_gateway::budget::{Amount, Claim, Memory};
+use ingle_gateway::budget::{Amount, Claim, Memory, Refusal};
 use ingle_protocol::{Blame, End, Event, Fault, Finish, Retry, Sink};
 use tokio::sync::mpsc;
 
@@ -318,4 +318,30 @@ async fn a_store_that_waits_is_told_on_threads_that_may() {
     check("chain", &[("a", cut())], "b/m", 4).await;
     check("near", &[], "local/small", 1).await;
     check("chain", &[("a", cut()), ("b", cut())], "local/small", 5).await;
+}
+
+/// Nothing of where budgets are kept is a caller's to know.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_of_as_that() {
+    let broken = || Refusal::Broken("redis://inner.example:6379/0 does not answer".to_owned());
+    let rows = [
+        ("standings", broken()),
+        ("reserve", broken()),
+        ("reserve", Refusal::Full),
+        ("sent", broken()),
+    ];
+    for (what, how) in rows {
+        let house = House::new(&budget("scope = \"all\"\nusd = 1"));
+        *house.store.fails.lock().expect("no panic") = Some((what, how));
+        let said = house.ask(asks("far")).await;
+        assert_eq!(
+            (said.by().as_str(), house.asked().as_str()),
+            ("Us WhenReady(1s)", ""),
+            "{what}"
+        );
+        let fault = said.end.expect_err("nobody answered");
+        assert!(fault.message.contains("finds why in its log"), "{what}: {fault}");
+        assert!(!fault.message.contains("inner"), "{what}: {fault}");
+        assert_eq!(house.spent("all"), (NOTHING, NOTHING), "{what}");
+    }
 }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -246,6 +247,8 @@ pub(super) struct Pages {
     recipients: Option<Recipients>,
     /// Contents that could not be kept.
     unsealed: AtomicU64,
+    /// What was told of calls that leave, and could not be kept.
+    unkept: Arc<AtomicU64>,
 }
 
 impl Pages {
@@ -255,18 +258,27 @@ impl Pages {
         recipients: Option<Recipients>,
     ) -> Self {
         let (ledger, step) = (Arc::clone(ledger), Arc::clone(step));
-        Self { ledger, step, recipients, unsealed: AtomicU64::new(0) }
+        let unkept = Arc::default();
+        Self { ledger, step, recipients, unsealed: AtomicU64::new(0), unkept }
     }
 
     /// Has the ledger told of a call that leaves. Where it has no room at once, that is waited for
     /// on a thread of its own: who tells may be the one that makes room, or serve others.
     fn tell(&self, told: Told, kept: Kept) {
+        let unkept_so_far = Arc::clone(&self.unkept);
+        let then = move |written: ingle_ledger::Result<()>| {
+            if let Err(error) = &written {
+                let count = unkept_so_far.fetch_add(1, Ordering::Relaxed) + 1;
+                warn_of("the ledger cannot be written", count, error);
+            }
+            kept(written.map_err(|_| unkept()));
+        };
         match self.ledger.offer(told) {
-            Ok(Ok(ticket)) => settle(Ok(ticket), kept),
-            Err(error) => settle(Err(error), kept),
+            Ok(Ok(ticket)) => settle(Ok(ticket), then),
+            Err(error) => settle(Err(error), then),
             Ok(Err(told)) => {
                 let ledger = Arc::clone(&self.ledger);
-                let wait = move || settle(ledger.tell(told), kept);
+                let wait = move || settle(ledger.tell(told), then);
                 drop(self.step.handle().spawn_blocking(wait));
             }
         }
@@ -281,12 +293,24 @@ fn warn_of(what: &str, count: u64, why: &dyn std::fmt::Display) {
 }
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
-fn settle(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
-    let fault = |error| Fault::ours(format!("the ledger cannot be written: {error}"));
+fn settle(
+    ticket: ingle_ledger::Result<Ticket>,
+    told: impl FnOnce(ingle_ledger::Result<()>) + Send + 'static,
+) {
     match ticket {
-        Ok(ticket) => ticket.then(move |written| kept(written.map_err(fault))),
-        Err(error) => kept(Err(fault(error))),
+        Ok(ticket) => ticket.then(told),
+        Err(error) => told(Err(error)),
     }
+}
+
+/// How soon what could not be kept may be tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a ledger keeps nothing, and where it is, is for its operator alone.
+fn unkept() -> Fault {
+    let message = "this server cannot keep its record of calls now: try again soon; whoever runs it \
+                   finds why in its log";
+    Fault::not_ready(AGAIN, message)
 }
 
 /// What is held, as the ledger has it.
@@ -318,13 +342,13 @@ impl Book for Pages {
     fn note(&self, entry: &Entry, kept: Kept) {
         // Told on the ledger's own thread, which is not to keep the ledger alive.
         let ledger = Arc::downgrade(&self.ledger);
-        let told: Kept = Box::new(move |outcome| {
-            if let (Err(fault), Some(ledger)) = (&outcome, ledger.upgrade()) {
+        let told = move |written: ingle_ledger::Result<()>| {
+            if let (Err(error), Some(ledger)) = (&written, ledger.upgrade()) {
                 let what = "a call that stayed on this machine has no receipt";
-                warn_of(what, ledger.missed().calls, &fault.message);
+                warn_of(what, ledger.missed().calls, error);
             }
-            kept(outcome);
-        });
+            kept(written.map_err(|_| unkept()));
+        };
         settle(self.ledger.note(entry), told);
     }
 

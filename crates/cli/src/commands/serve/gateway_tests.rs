@@ -4,6 +4,8 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
+use ingle_protocol::Retry;
+
 use super::*;
 
 /// A ledger that waits for its disk, whose tickets settle on a thread of its own, and its pages.
@@ -90,4 +92,24 @@ fn a_full_line_is_waited_for_by_others_than_who_empties_it() {
     let (then, told) = kept();
     scene.pages.end(&entry("a"), then);
     assert_eq!(told.recv().expect("it is told"), Ok(()));
+}
+
+/// Neither where a ledger is nor what is wrong with it is a caller's to know.
+#[test]
+fn what_cannot_be_kept_is_told_of_as_that() {
+    let scene = Scene::new("inner");
+    let check = |tell: &dyn Fn(Kept)| {
+        let (then, told) = kept();
+        tell(then);
+        let fault = told.recv().expect("it is told").expect_err("it is not open");
+        assert!(matches!(fault.retry, Retry::WhenReady(_)), "{fault:?}");
+        assert!(fault.message.contains("finds why in its log"), "{fault}");
+        assert!(!fault.message.contains("inner"), "{fault}");
+    };
+    check(&|then| scene.pages.end(&entry("a"), then));
+    check(&|then| scene.pages.amend(&entry("a"), &[], then));
+    let (then, told) = kept();
+    scene.pages.begin(&entry("a"), &[], then);
+    assert_eq!(told.recv().expect("it is told"), Ok(()));
+    check(&|then| scene.pages.begin(&entry("a"), &[], then));
 }
