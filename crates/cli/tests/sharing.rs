@@ -457,7 +457,7 @@ fn nothing_begins_where_the_shared_place_is_gone() {
     }
     kept.process.kill().and_then(|()| kept.process.wait()).expect("it is ours");
     assert_eq!(ask(&keys[1], 3), Got::Refused(503), "its limit is not known");
-    assert_eq!(ask(&keys[0], 4), Got::Refused(500), "nor what is spent");
+    assert_eq!(ask(&keys[0], 4), Got::Refused(503), "nor what is spent");
     // Nothing of them left, and what does not need it goes on.
     assert_eq!(server.ask("GET", "/health", "").status, 200);
     let entries = entries(&place, "ledger.sqlite");
