@@ -417,6 +417,9 @@ fn two_servers_spend_one_budget_and_one_is_killed() {
     let entries = [entries(&place, "one.sqlite"), entries(&place, "other.sqlite")].concat();
     let (spent, lost) = agree(&entries, &got);
     assert_eq!(all.spent.micros, spent, "the ledgers' sum is the budget's");
+    let charges = entries.iter().flat_map(|entry| entry.charges.iter().flatten());
+    let tokens: u64 = charges.map(|charge| charge.tokens).sum();
+    assert_eq!(all.spent.tokens, tokens, "and so it is of tokens");
     assert!(spent <= MICROS && slow.spent.tokens <= TOKENS, "{spent} {slow:?}");
     assert!(lost >= 2, "each kill lost a call: {lost}");
     let known: BTreeSet<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
