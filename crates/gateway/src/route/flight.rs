@@ -17,6 +17,7 @@ use ingle_protocol::{
 };
 
 use super::{Held, Kept, Said, Way, broken, keep, refusal};
+use crate::Standing;
 use crate::budget::{Amount, Refusal, hold_of};
 use crate::policy::{self, Choice, Over};
 use crate::privacy::{Redaction, Restorer};
@@ -352,8 +353,23 @@ fn no_room(flight: &Shared, refusal: &Refusal) -> Fault {
     Fault { blame: Blame::Budget, retry, ..Fault::caller(refusal.to_string()) }
 }
 
+/// Takes the one try that a model of this machine has which could not be loaded, unless somebody
+/// else did since it was decided.
+fn wake(way: &Way, model: &str) -> Result<(), Fault> {
+    if !way.rests.any() {
+        return Ok(());
+    }
+    let now_ms = way.now_ms();
+    let card = way.local.find(model)?.filter(|card| card.standing == Standing::Failed);
+    card.map_or(Ok(()), |card| way.rests.ask(&card.name, now_ms)).map_err(|until_ms| {
+        let message = "this model could not be loaded a moment ago: try again soon";
+        Fault::not_ready(Duration::from_millis(until_ms.saturating_sub(now_ms)), message)
+    })
+}
+
 /// Has this machine answer.
 fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
+    wake(way, &choice.candidate.model)?;
     let (request, others) = {
         let mut it = lock(flight);
         it.restorer = None;

@@ -12,7 +12,7 @@ use ingle_gateway::budget::{
 };
 use ingle_gateway::policy::Table;
 use ingle_gateway::route::{Book, Gateway, Held, Kept, Parts};
-use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
+use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing as Stands, Tell};
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Event, Fault, Finish, KeepAlive, Piece, Receipt, Request,
     Sink, Timings, Token, Usage, Weighed, Weighing,
@@ -49,6 +49,8 @@ pub(crate) struct Here {
     pub(crate) seen: Mutex<Vec<Request>>,
     /// Names of models that texts were to be read with.
     pub(crate) read: Mutex<Vec<String>>,
+    /// Whether it could not be loaded.
+    pub(crate) failed: AtomicBool,
 }
 
 fn receipt() -> Receipt {
@@ -71,7 +73,9 @@ fn absent<T>() -> Result<T, Fault> {
 
 impl Provider for Here {
     fn models(&self) -> Vec<ModelCard> {
-        vec![ModelCard { name: "small".into(), chat: true, ..ModelCard::default() }]
+        let failed = self.failed.load(Ordering::SeqCst);
+        let standing = if failed { Stands::Failed } else { Stands::Ready };
+        vec![ModelCard { name: "small".into(), chat: true, standing, ..ModelCard::default() }]
     }
     fn load(&self, _: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
         absent()
