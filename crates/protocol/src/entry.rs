@@ -34,7 +34,8 @@ pub struct Entry {
     pub model: String,
     /// The hosts to which any byte of it left this machine, each once; empty where none did.
     pub hosts: Vec<String>,
-    /// Bytes of request bodies that left.
+    /// Bytes of request bodies that were handed to connections, those to servers on this machine,
+    /// which are no hosts, too.
     pub bytes_out: u64,
     /// Tries, those of failed candidates too.
     pub tries: u32,
