@@ -114,7 +114,12 @@ impl Ui {
 
     /// Writes one JSON object as one line to standard output.
     pub(crate) fn object(&self, value: &serde_json::Value) -> anyhow::Result<()> {
-        self.line(value)
+        self.json_line(&value.to_string())
+    }
+
+    /// Writes one line of JSON to standard output, with nothing in it that a terminal obeys.
+    pub(crate) fn json_line(&self, line: &str) -> anyhow::Result<()> {
+        self.line(escaped(line))
     }
 
     /// Writes rows in columns, the first row being the heading. Columns named in `right` are
@@ -264,6 +269,24 @@ fn harmless(text: &str) -> String {
         c => c,
     };
     text.chars().map(picture).collect()
+}
+
+/// A line of JSON that means the same, in which characters that move a cursor, ring a bell or turn
+/// text around are written as their numbers. They stand in strings alone.
+fn escaped(line: &str) -> String {
+    let turns = |c: char| {
+        let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
+        marks.contains(&c) || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut safe = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c.is_control() || turns(c) {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 fn paint(colour: bool, style: Style, text: impl Display) -> String {
@@ -488,6 +511,20 @@ mod tests {
     #[test]
     fn control_characters_are_shown_and_not_obeyed() {
         assert_eq!(harmless("a\n\tb\u{1b}[2J\u{7f}\u{9b}é"), "a\n\tb\u{241b}[2J\u{2421}\u{fffd}é");
+    }
+
+    #[test]
+    fn json_means_the_same_and_has_nothing_that_a_terminal_obeys() {
+        let check = |text: &str, expect: &str| {
+            let value = serde_json::Value::from(text);
+            let line = escaped(&value.to_string());
+            assert_eq!(line, expect);
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&line).ok(), Some(value));
+        };
+        check("plain \u{e9} \u{1f980}", "\"plain \u{e9} \u{1f980}\"");
+        check("\u{1b}[2J\n", "\"\\u001b[2J\\n\"");
+        check("\u{7f}\u{9b}31m", "\"\\u007f\\u009b31m\"");
+        check("a\u{202e}b\u{2066}c\u{2029}", "\"a\\u202eb\\u2066c\\u2029\"");
     }
 
     #[test]

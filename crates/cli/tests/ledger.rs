@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ingle_ledger::{Ledger, Options, Place};
+use ingle_ledger::{Identities, Ledger, Options, Place};
 use ingle_protocol::{Cost, Entry, Usage};
 use serde_json::{Value, json};
 use support::server::Server;
@@ -267,4 +267,48 @@ fn words_are_kept_for_who_holds_the_key_alone() {
     let said = run(&["serve", &tiny(), "--records", &records, "--ledger-content", secret]);
     said.refused(2, &["--ledger-content", "age1"]);
     assert!(!said.err.contains(secret), "a secret is not repeated: {said:?}");
+}
+
+/// Who can write to a ledger can encrypt whatever they like for its readers.
+#[test]
+fn what_is_opened_is_not_believed() {
+    let folder = Folder::new("forged");
+    fs::create_dir_all(folder.0.join("keys")).expect("can be made");
+    let (key, other) = (Identities::make(), Identities::make());
+    let mine = folder.path("keys/key.txt");
+    fs::write(&mine, &key).expect("is written");
+    let recipients = |key: &str| Identities::read("a key", key).expect("is read").recipients();
+    let rows = [
+        ("first", "{\"call\":\"first\",\"asked\":\"\u{7f}\u{9b}31m \\u001b[2J\"}", &key),
+        ("forged", "{\"call\":\"first\",\"asked\":\"another's words\"}", &key),
+        ("raw", "\u{1b}[2Jall is well", &key),
+        ("two", "{\"call\":\"two\"}\n{\"call\":\"first\"}", &key),
+        ("nobody's", "{\"asked\":\"whose?\"}", &key),
+        ("closed", "{\"call\":\"closed\"}", &other),
+        ("last", "{\"call\":\"last\",\"at_ms\":18446744073709551615}", &key),
+    ];
+    let ledger = Ledger::open(&folder.place(), &Options::default()).expect("opens");
+    for (id, words, key) in rows {
+        let sealed = recipients(key).seal(words.as_bytes()).expect("is encrypted");
+        let kept = ledger.content(id, DAY, sealed);
+        kept.and_then(ingle_ledger::Ticket::wait).expect("is written");
+    }
+    drop(ledger);
+    let said = folder.run(&["audit", "content", "--identity", &mine]);
+    let expect = [
+        "{\"call\":\"first\",\"asked\":\"\\u007f\\u009b31m \\u001b[2J\"}",
+        "{\"call\":\"last\",\"at_ms\":18446744073709551615}",
+    ];
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.out.lines().collect::<Vec<_>>(), expect, "{said:?}");
+    let told: Vec<&str> = said.err.lines().collect();
+    let whys = ["of the call \"first\"", "no JSON", "no JSON", "of which call", "none of the keys"];
+    assert_eq!(told.len(), whys.len(), "{said:?}");
+    for (line, (row, why)) in told.iter().zip(rows[1..].iter().zip(whys)) {
+        let begin = format!("failed: what the call {:?} asked and got cannot be opened: ", row.0);
+        assert!(line.starts_with(&begin) && line.contains(why), "{why:?} is not in {line:?}");
+    }
+    let of = |call: &str| folder.run(&["audit", "content", "--identity", &mine, "--call", call]);
+    of("forged").refused(1, &["it says that it is of the call \"first\""]);
+    assert_eq!(of("last").json()["call"], "last");
 }

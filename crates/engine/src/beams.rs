@@ -294,7 +294,7 @@ impl Local {
             usage: Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() },
             prompt,
             cut,
-            salt: request.cache_salt.clone(),
+            salt: request.prefix_salt(),
             adapters,
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: deadline(request, arrived),

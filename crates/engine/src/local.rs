@@ -307,7 +307,7 @@ impl Local {
         let context = self.info.context;
         let cut = prompts::truncate(&mut prompt, request.truncation, context, request.max_tokens)?;
         let used = self.used(&prompt)?;
-        salt_fits(&request.cache_salt)?;
+        salt_fits(&request.prefix_salt())?;
         let (adapters, model) = self.adapted(request.adapters.as_deref().unwrap_or_default())?;
         let telling = Telling::of(request, &prompt, &self.tokenizer)?;
         let scores = telling.as_ref().is_some_and(Telling::scores);
@@ -360,7 +360,7 @@ impl Local {
             sampler: (asked > 0).then(sampler),
             scores,
             guide,
-            salt: (!scores).then(|| request.cache_salt.clone()),
+            salt: (!scores).then(|| request.prefix_salt()),
             adapters,
             rank: Rank { priority: request.priority, owner: request.owner },
             deadline: deadline(request, arrived),

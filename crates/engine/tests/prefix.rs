@@ -86,6 +86,12 @@ fn a_prefix_is_shared_within_its_salt() {
     let first = check("", 0);
     let rows = [("a", 0), ("b", 0), ("a", FULL), ("", FULL), ("b", FULL), ("c", 0)];
     assert!(rows.iter().all(|&(salt, cached)| check(salt, cached) == first));
+    // Whose it is parts prefixes as salts do.
+    for cached in [0, FULL] {
+        let told = answer(&model, &Request { home: "me".to_owned(), ..asking(0, "a") });
+        assert_eq!(told.receipt().usage.cached_tokens, cached);
+        assert_eq!(bits(&told), first);
+    }
     let refused = asking(0, &"x".repeat(5000));
     let fault = ask(&model, &refused).map(|_| ()).expect_err("is refused");
     assert_eq!(fault.param.as_deref(), Some("cache_salt"));

@@ -9,6 +9,7 @@ pub mod privacy;
 pub mod remote;
 pub mod route;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -219,6 +220,15 @@ pub trait Provider: Send + Sync {
 
     /// Counters and gauges for `/metrics`; those of one name stand side by side.
     fn metrics(&self) -> Vec<Metric>;
+}
+
+/// Headers that go to a provider, as they are shown: their names alone, since a value may be a key.
+struct Names<'a>(&'a [(String, String)]);
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 /// One number for `/metrics`.

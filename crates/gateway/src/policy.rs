@@ -247,6 +247,9 @@ pub struct Decision {
     pub outcome: Result<Vec<Choice>, Refused>,
     /// The classes it was decided by, each once, in the order of their names.
     pub classes: Vec<String>,
+    /// Whether the policy has classes and, by them, the data may be nowhere but on this machine,
+    /// whoever could answer it.
+    pub stays: bool,
     /// Kinds that were found, and how often.
     pub found: Vec<(String, u32)>,
     /// Everybody who was considered, in the order in which they would be tried.

@@ -21,6 +21,7 @@ mod outcome;
 mod prepare;
 mod sigv4;
 mod state;
+mod sum;
 mod token;
 mod wires;
 
@@ -38,10 +39,11 @@ pub use measure::Facts;
 pub use net::Dial;
 pub use outcome::{Attempt, Ended, Outcome, Times};
 
-use crate::Metric;
+use crate::{Metric, Names};
 
-/// One provider as its user set it up: a name, a kind, where it is and how it is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One provider as its user set it up: a name, a kind, where it is and how it is asked. What its
+/// headers say is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// What a plan calls it by; no two have the same.
     pub name: String,
@@ -74,6 +76,20 @@ pub struct Upstream {
     pub breaker: BreakerSettings,
     /// The most that is read of its answers.
     pub bounds: Bounds,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("url", &self.url)
+            .field("key", &self.key)
+            .field("region", &self.region)
+            .field("project", &self.project)
+            .field("headers", &Names(&self.headers))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Upstream {
@@ -140,25 +156,32 @@ impl Default for Backoff {
 /// The most that is read of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of an answer, all events together.
+    /// Bytes of an answer, all events together; each that says anything counts 128 at least, since
+    /// it takes so much memory.
     pub answer_bytes: usize,
     /// Bytes of one event, and of one line.
     pub event_bytes: usize,
     /// Bytes of an error's body.
     pub error_bytes: usize,
+    /// Bytes of all answers that are being taken in, of all providers together, but for the first
+    /// MiB of each; who would be beyond is not heard to its end.
+    pub all_bytes: usize,
 }
 
-/// Bytes of the least event that a server sends which has something to say: less than a ping of
-/// Anthropic's takes, or a chat's piece without a word.
-const EVENT_LEAST: usize = 32;
+/// The bytes that an event counts at least: what it takes in memory. An honest one that has a word
+/// to say is about as long as that.
+const EVENT_LEAST: usize = 128;
 
 impl Bounds {
     /// What holds where nobody says otherwise.
-    pub const USUAL: Self =
-        Self { answer_bytes: 64 << 20, event_bytes: 8 << 20, error_bytes: 64 << 10 };
+    pub const USUAL: Self = Self {
+        answer_bytes: 64 << 20,
+        event_bytes: 8 << 20,
+        error_bytes: 64 << 10,
+        all_bytes: 1 << 30,
+    };
 
-    /// The most events of an answer: no honest one has more in its bytes. Who takes them in without
-    /// reading needs room for so many.
+    /// The most events of an answer. Who takes them in without reading needs room for so many.
     pub const fn events(&self) -> usize {
         self.answer_bytes / EVENT_LEAST
     }
@@ -282,13 +305,21 @@ impl Remote {
         call::start(&self.shared, request, plan, listener)
     }
 
-    /// What is known of each provider and model that was ever asked, in the order of the names.
+    /// What is known of a model of a provider; `None` where it was never asked, or so long ago that
+    /// others took its place.
+    pub fn fact(&self, provider: &str, model: &str) -> Option<Facts> {
+        self.shared.fact(provider, model)
+    }
+
+    /// What is known of each provider and model that was asked, in the order of the names: 1,024
+    /// models of each provider at most.
     pub fn facts(&self) -> Vec<Facts> {
         self.shared.facts()
     }
 
-    /// Counters and gauges for `/metrics`.
-    pub fn metrics(&self) -> Vec<Metric> {
-        self.shared.metrics()
+    /// Counters and gauges for `/metrics`, of the models of providers that are `named`, and of
+    /// those that ever answered.
+    pub fn metrics(&self, named: impl Fn(&str, &str) -> bool) -> Vec<Metric> {
+        self.shared.metrics(named)
     }
 }

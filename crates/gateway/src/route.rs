@@ -50,8 +50,9 @@ pub trait Book: Send + Sync {
     fn end(&self, entry: &Entry, kept: Kept);
     /// Notes a call of which nothing left the machine.
     fn note(&self, entry: &Entry, kept: Kept);
-    /// Whether [`Book::content`] is to be told of answers.
-    fn wants_content(&self) -> bool {
+    /// Whether [`Book::content`] is to be told of an answer; `stays` says that its words may be
+    /// nowhere but on this machine.
+    fn wants_content(&self, _stays: bool) -> bool {
         false
     }
     /// What a call asked and got, told before its end is: in its caller's own words, before
@@ -200,17 +201,29 @@ fn plainly(unsure: &Unsure) -> &'static str {
     }
 }
 
-/// The words of a request's own input.
-fn words(request: &Request) -> String {
-    match &request.input {
-        Input::Text(text) => text.clone(),
-        Input::Chat(chat) => {
-            let turns = chat.messages.iter().map(|turn| turn.content.as_str());
-            turns.collect::<Vec<_>>().join("\n")
+/// What is to be weighed, as a request that can be looked at: its labels are among its texts.
+fn weighed(weighing: &Weighing) -> Request {
+    let mut request = weighing.request.clone();
+    request.stop.extend(weighing.labels.iter().cloned());
+    request
+}
+
+/// What is to be read, likewise. Token ids say nothing of what they spell.
+fn read(encoding: &Encoding) -> Request {
+    let passages = encoding.inputs.iter();
+    let all = passages.flat_map(|it| std::iter::once(&it.text).chain(it.pair.as_ref()));
+    let (mut texts, mut tokens) = (Vec::new(), Vec::new());
+    for written in all {
+        match written {
+            Written::Text(text) => texts.push(text.as_str()),
+            Written::Tokens(ids) => tokens.extend_from_slice(ids),
         }
-        Input::Gap(gap) => format!("{}\n{}", gap.prefix, gap.suffix),
-        Input::Tokens(_) => String::new(),
     }
+    let input = match tokens.is_empty() {
+        true => Input::Text(texts.join("\n")),
+        false => Input::Tokens(tokens),
+    };
+    Request { model: encoding.model.clone(), input, ..Request::default() }
 }
 
 /// How soon what could not be held or looked up may be tried again.
@@ -306,18 +319,17 @@ impl Gateway {
         outcome
     }
 
-    /// Refuses texts of a class that nobody may answer.
-    fn permitted(&self, origin: &Origin, model: &str, text: String) -> Result<(), Fault> {
+    /// Refuses a request of a class that nobody may answer.
+    fn permitted(&self, origin: &Origin, request: impl FnOnce() -> Request) -> Result<(), Fault> {
         let held = self.way.held();
         if held.table.classes.iter().all(|class| !class.block) {
             return Ok(());
         }
-        let request =
-            Request { model: model.to_owned(), input: Input::Text(text), ..Request::default() };
+        let request = request();
         let decision = self.way.decide(&held, &request, origin, self.way.now_ms())?;
         match &decision.outcome {
             Err(refused) if refused.check == Check::Privacy => {
-                let mut entry = keep::begun(&held, origin, model);
+                let mut entry = keep::begun(&held, origin, &request.model);
                 keep::decided(&mut entry, &decision);
                 entry.end = End::Refused;
                 self.way.book.note(&entry, Box::new(drop));
@@ -405,7 +417,7 @@ impl Provider for Gateway {
         let model = self.here(&weighing.request.model, &origin)?;
         let mut weighing = weighing.clone();
         weighing.request.model.clone_from(&model);
-        self.permitted(&origin, &model, words(&weighing.request))?;
+        self.permitted(&origin, || weighed(&weighing))?;
         let weighed = self.way.local.weigh(&weighing, cancelled);
         self.noted(&origin, &model, weighed, |weighed| Some(weighed.receipt.clone()))
     }
@@ -414,13 +426,7 @@ impl Provider for Gateway {
         let origin = encoding.origin.clone().unwrap_or_default();
         let model = self.here(&encoding.model, &origin)?;
         let encoding = Encoding { model: model.clone(), ..encoding.clone() };
-        let passages = encoding.inputs.iter();
-        let texts = passages.flat_map(|it| std::iter::once(&it.text).chain(it.pair.as_ref()));
-        let texts = texts.filter_map(|written| match written {
-            Written::Text(text) => Some(text.as_str()),
-            Written::Tokens(_) => None,
-        });
-        self.permitted(&origin, &model, texts.collect::<Vec<_>>().join("\n"))?;
+        self.permitted(&origin, || read(&encoding))?;
         let encoded = self.way.local.encode(&encoding, cancelled);
         self.noted(&origin, &model, encoded, |encoded| Some(encoded.receipt.clone()))
     }
@@ -439,7 +445,10 @@ impl Provider for Gateway {
 
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics = self.way.local.metrics();
-        metrics.extend(self.way.held().remote.metrics());
+        let held = self.way.held();
+        metrics.extend(
+            held.remote.metrics(|provider, model| ask::is_named(&held.table, provider, model)),
+        );
         metrics.extend(self.way.book.metrics());
         metrics
     }

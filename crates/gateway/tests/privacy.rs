@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ingle_gateway::privacy::{Detector, Finding, Group, Kind, MOST_BYTES, Redaction, Unsure};
 use ingle_protocol::{
-    CallPart, Chat, Event, Fault, Format, Gap, Grammar, Input, Message, Origin, Piece, Request,
-    Tool, ToolCall, Verbatim,
+    Adapter, CallPart, Chat, Dry, Event, Fault, Format, Gap, Grammar, Input, Message, Origin,
+    Piece, Request, Sampling, Tool, ToolCall, ToolChoice, Verbatim,
 };
 use proptest::prelude::*;
 
@@ -107,8 +107,15 @@ fn everywhere() -> Request {
         template_kwargs: format!(r#"{{"who":"{MAIL}"}}"#),
         ..Chat::default()
     };
+    let sampling = Sampling {
+        bad_words: vec!["x".into(), MAIL.into()],
+        text_bias: vec![(MAIL.into(), 1.0)],
+        dry: Dry { breakers: vec![MAIL.into()], ..Dry::default() },
+        ..Sampling::default()
+    };
     Request {
         input: Input::Chat(chat),
+        sampling,
         stop: vec![MAIL.into()],
         grammar: Some(Grammar::JsonSchema(format!(r#"{{"enum":["{MAIL}","{IBAN}"]}}"#))),
         ..Request::default()
@@ -129,9 +136,11 @@ fn every_place_of_a_request_is_redacted() {
     let arguments = &chat.messages[2].tool_calls[0].arguments;
     assert_eq!(arguments, r#"{"to": ["[EMAIL_1]"], "card": "[CARD_1]", "n": 1.50}"#);
     assert_eq!(request.stop, ["[EMAIL_1]"]);
-    assert_eq!(redaction.replaced(), 14);
+    assert_eq!(request.sampling.bad_words, ["x", "[EMAIL_1]"]);
+    assert_eq!(request.sampling.dry.breakers, ["[EMAIL_1]"]);
+    assert_eq!(redaction.replaced(), 17);
     let counts = detector.survey(&everywhere()).counts();
-    assert_eq!(counts, [("email".into(), 11), ("card".into(), 1), ("iban".into(), 2)]);
+    assert_eq!(counts, [("email".into(), 14), ("card".into(), 1), ("iban".into(), 2)]);
 }
 
 #[test]
@@ -164,8 +173,47 @@ fn the_requests_own_bytes_are_redacted_alike() {
         r#"{"arguments":"{\"to\":\"[EMAIL_1]\",\"card\":\"[CARD_1]\"}"}"#,
         &[("email", 1), ("card", 1)],
     );
-    let sealed = r#"{"signature":"4111111111111111+aa@example.org"}"#;
-    check(sealed, sealed, &[("email", 1)]);
+    check(
+        r#"{"metadata":{"signature":"Anna, b@example.org"}}"#,
+        r#"{"metadata":{"signature":"Anna, [EMAIL_2]"}}"#,
+        &[("email", 2)],
+    );
+}
+
+/// What a provider sealed stays as it is, where its protocol has it; the same anywhere else is
+/// anybody's, and so are names and ids within what is anybody's.
+#[test]
+fn keys_mean_what_they_do_in_their_place_alone() {
+    let detector = Detector::new();
+    let check = |own: &str, expect: &[(&str, u32)]| {
+        let counts = detector.survey(&with_body(text("a"), own)).counts();
+        let expect: Vec<_> = expect.iter().map(|(n, c)| ((*n).to_owned(), *c)).collect();
+        assert_eq!(counts, expect, "{own}");
+    };
+    let (short, found) = (key(), [("anthropic_key", 1)]);
+    let long = format!("{short}{}", "x".repeat(60));
+    let block = |sealed: &str| {
+        let thought = format!(r#"{{"type":"thinking","thinking":"","signature":"{sealed}"}}"#);
+        format!(r#"{{"messages":[{{"role":"assistant","content":[{thought}]}}]}}"#)
+    };
+    check(&block(&long), &[]);
+    check(&block(&short), &found);
+    check(&block(&format!("{long} {MAIL}")), &[("email", 1), ("anthropic_key", 1)]);
+    let item = format!(r#"{{"type":"reasoning","encrypted_content":"{long}"}}"#);
+    check(&format!(r#"{{"input":[{item}]}}"#), &[]);
+    check(&format!(r#"{{"metadata":{item}}}"#), &found);
+    check(&format!(r#"{{"signature":"{long}"}}"#), &found);
+    let call = format!(r#"{{"type":"tool_use","input":{{"signature":"{long}"}}}}"#);
+    check(&format!(r#"{{"messages":[{{"content":[{call}]}}]}}"#), &found);
+    // Numbers in a protocol's own ids are nobody's; in others they may be.
+    let phone = r#"{"id":"+49 30 901820"}"#;
+    let found = [("phone", 1)];
+    check(phone, &[]);
+    check(&format!(r#"{{"messages":[{{"tool_calls":[{phone}]}}]}}"#), &[]);
+    check(&format!(r#"{{"input":[{phone}]}}"#), &[]);
+    check(&format!(r#"{{"metadata":{phone}}}"#), &found);
+    check(&format!(r#"{{"messages":[{{"content":[{{"input":{phone}}}]}}]}}"#), &found);
+    check(&format!(r#"{{"messages":[{{"tool_calls":[{{"arguments":{phone}}}]}}]}}"#), &found);
 }
 
 #[test]
@@ -187,6 +235,11 @@ fn what_cannot_be_read_or_changed_is_unsure() {
     let sound = format!(r#"{{"input_audio":{{"data":"{}"}}}}"#, "aB3/".repeat(100));
     check(with_body(text("a"), &sound), "`data` of the request's body");
     check(Request { model: MAIL.into(), ..text("a") }, "model holds personal data (email)");
+    let adapters = Some(vec![Adapter::named(MAIL)]);
+    check(Request { adapters, ..text("a") }, "lora holds personal data (email)");
+    let tool_choice = ToolChoice::Named(MAIL.into());
+    let named = Chat { tool_choice, ..Chat::default() };
+    check(Request { input: Input::Chat(named), ..text("a") }, "tool_choice holds personal data");
     let id = Message { tool_call_id: Some(key()), ..turn("tool", "x") };
     check(chat(id), "messages[0].tool_call_id holds personal data (anthropic_key)");
     let grammar = Some(Grammar::Regex(MAIL.into()));

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const RECIPIENTS: usize = 32;
 /// The most keys that are tried.
 const IDENTITIES: usize = 256;
-/// The most bytes that are made of one content when it is opened.
+/// The most bytes that one content has when it is opened.
 const OPENED_BYTES: u64 = 16 << 20;
 
 /// Bytes that only who holds a key can read.
@@ -135,7 +135,8 @@ impl Identities {
     /// Decrypts content.
     ///
     /// # Errors
-    /// Where none of the keys opens it, or it was changed.
+    /// Where none of the keys opens it, it was changed, or it is longer than what is kept of any
+    /// call, 16 MiB.
     pub fn open(&self, sealed: &Sealed) -> Result<Vec<u8>> {
         let none = || wrong("none of the keys opens it\nhint: name the key that it was made for");
         let failed = |error: &dyn fmt::Display| wrong(format!("it cannot be decrypted: {error}"));
@@ -147,8 +148,11 @@ impl Identities {
             other => failed(&other),
         })?;
         let mut content = Vec::new();
-        reader.take(OPENED_BYTES).read_to_end(&mut content).map_err(|error| failed(&error))?;
-        Ok(content)
+        let read = reader.take(OPENED_BYTES + 1).read_to_end(&mut content);
+        match read.map_err(|error| failed(&error))? as u64 {
+            ..=OPENED_BYTES => Ok(content),
+            _ => Err(failed(&format_args!("it has more than {OPENED_BYTES} bytes"))),
+        }
     }
 }
 
@@ -188,6 +192,22 @@ mod tests {
             let cut = Sealed(sealed.bytes()[..sealed.bytes().len() - 1].to_vec());
             assert!(one.open(&cut).is_err(), "it was cut");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_an_error_and_no_beginning() {
+        let key = made();
+        let check = |bytes: u64, whole: bool| {
+            let content = vec![b'x'; bytes as usize];
+            let sealed = key.recipients().seal(&content).expect("is encrypted");
+            let opened = key.open(&sealed);
+            assert_eq!(opened.as_ref().ok().map(|it| it.len() as u64), whole.then_some(bytes));
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("more than 16777216 bytes"), "{error}");
+            }
+        };
+        check(OPENED_BYTES, true);
+        check(OPENED_BYTES + 1, false);
     }
 
     #[test]

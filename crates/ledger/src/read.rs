@@ -38,10 +38,17 @@ pub struct Announced {
 pub struct Kept {
     /// The row of the chain that has its digest.
     pub seq: u64,
-    /// The call's id, as a column holds it; what is encrypted has it, too.
+    /// The call's id, as a column holds it; what is encrypted says it, too, see [`Kept::is_of`].
     pub id: String,
     /// The bytes.
     pub sealed: Sealed,
+}
+
+impl Kept {
+    /// Whether a call of this id is the one that it is kept for.
+    pub fn is_of(&self, id: &str) -> bool {
+        self.id == crate::row::name(id)
+    }
 }
 
 /// A ledger as it is at one moment: what is written while it reads is not seen.

@@ -79,8 +79,22 @@ pub struct Request {
     /// On whose account it is computed: a number that the server gives each of its keys. Part of
     /// no wire format.
     pub owner: u32,
+    /// Whose it is, where prefixes are shared only between requests with the same one; empty where
+    /// everyone shares them. It is made of a key's digest: part of no wire format, and of nothing
+    /// that leaves the machine.
+    pub home: String,
     /// Where it comes from, where a policy may want to know. Part of no wire format.
     pub origin: Option<Arc<Origin>>,
+}
+
+impl Request {
+    /// What its prefixes are shared by: its salt, and whose it is where that counts.
+    pub fn prefix_salt(&self) -> String {
+        match self.home.as_str() {
+            "" => self.cache_salt.clone(),
+            home => format!("{home}/{}", self.cache_salt),
+        }
+    }
 }
 
 /// The text, tokens or conversation to be continued.

@@ -16,10 +16,17 @@ pub struct Origin {
     pub team: String,
     /// The path it came by, such as `/v1/chat/completions`; of the command line, `ingle run`.
     pub path: String,
-    /// The workspace that it names, if it names one.
-    pub workspace: String,
-    /// The headers that a policy may ask of, names in lower case.
+    /// The workspaces that it names, if it names any; all of them hold.
+    pub workspaces: Vec<String>,
+    /// The headers that a policy may ask of, names in lower case; one that has several values is
+    /// here with each.
     pub headers: Vec<(String, String)>,
+    /// Whether nobody knows any more where it comes from, or something in it: then it stays on
+    /// this machine.
+    pub unknown: bool,
+    /// Where everything came from that was kept and that it builds on: what holds for that holds
+    /// for it, too. None of these builds on another.
+    pub before: Vec<Origin>,
     /// The data classes that its key carries.
     pub classes: Vec<String>,
     /// The only models that its key may use, by their names here or as `provider/model`; `None`

@@ -87,6 +87,8 @@ pub struct NewBatch {
     pub completion_window: String,
     /// Its owner's notes, a JSON object.
     pub metadata: Option<String>,
+    /// Where it was begun from, as its server writes it; `None` where nobody knows.
+    pub origin: Option<String>,
     /// Seconds since 1970 when it was made.
     pub created_s: u64,
     /// Seconds since 1970 when its time is over.
@@ -383,9 +385,9 @@ impl Records {
 
 const COLUMNS: &str = "id, owner, endpoint, input_file, completion_window, metadata, created_s, \
      expires_s, status, errors, output_file, error_file, total, completed, failed, in_progress_s, \
-     finalizing_s, completed_s, failed_s, expired_s, cancelling_s, cancelled_s";
+     finalizing_s, completed_s, failed_s, expired_s, cancelling_s, cancelled_s, origin";
 
-/// The statuses whose times are the last columns, in their order.
+/// The statuses whose times are the columns from the 15th on, in their order.
 const TIMED: [BatchStatus; 7] =
     [InProgress, Finalizing, Completed, Failed, Expired, Cancelling, Cancelled];
 
@@ -404,6 +406,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
             input_file: row.get(3)?,
             completion_window: row.get(4)?,
             metadata: row.get(5)?,
+            origin: row.get(22)?,
             created_s: count(6)?,
             expires_s: count(7)?,
         },
@@ -423,7 +426,8 @@ fn find(connection: &Connection, owner: &str, id: &str) -> rusqlite::Result<Opti
 
 fn insert(change: &Connection, batch: &NewBatch) -> rusqlite::Result<()> {
     let sql = "INSERT INTO batches (id, owner, endpoint, input_file, completion_window, metadata, \
-               created_s, expires_s, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'validating')";
+               created_s, expires_s, origin, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+               'validating')";
     change.prepare_cached(sql)?.execute(params![
         batch.id,
         batch.owner,
@@ -433,6 +437,7 @@ fn insert(change: &Connection, batch: &NewBatch) -> rusqlite::Result<()> {
         batch.metadata,
         batch.created_s.cast_signed(),
         batch.expires_s.cast_signed(),
+        batch.origin,
     ])?;
     Ok(())
 }

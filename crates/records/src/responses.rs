@@ -26,13 +26,17 @@ pub struct ResponseRecord {
     pub response: String,
     /// Its stream's events, where they are kept.
     pub events: String,
+    /// Where it and all that it builds on were asked for from, as its server writes it; `None`
+    /// where nobody knows.
+    pub origin: Option<String>,
 }
 
 impl ResponseRecord {
     /// What it takes of its owner's room.
     fn bytes(&self) -> u64 {
         let texts = [&self.id, &self.owner, &self.input, &self.response, &self.events];
-        texts.iter().map(|text| text.len() as u64).sum()
+        let origin = self.origin.as_ref().map_or(0, |text| text.len() as u64);
+        texts.iter().map(|text| text.len() as u64).sum::<u64>() + origin
     }
 }
 
@@ -158,7 +162,8 @@ impl Records {
     }
 }
 
-const COLUMNS: &str = "id, owner, previous, server, status, created_s, input, response, events";
+const COLUMNS: &str =
+    "id, owner, previous, server, status, created_s, input, response, events, origin";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ResponseRecord> {
     Ok(ResponseRecord {
@@ -171,6 +176,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ResponseRecord> {
         input: row.get(6)?,
         response: row.get(7)?,
         events: row.get(8)?,
+        origin: row.get(9)?,
     })
 }
 
@@ -185,7 +191,8 @@ fn find(
 
 fn insert(change: &Transaction<'_>, record: &ResponseRecord) -> rusqlite::Result<()> {
     let sql = format!(
-        "INSERT INTO responses ({COLUMNS}, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+        "INSERT INTO responses ({COLUMNS}, bytes) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
     );
     change.prepare_cached(&sql)?.execute(params![
         record.id,
@@ -197,6 +204,7 @@ fn insert(change: &Transaction<'_>, record: &ResponseRecord) -> rusqlite::Result
         record.input,
         record.response,
         record.events,
+        record.origin,
         record.bytes().cast_signed(),
     ])?;
     Ok(())

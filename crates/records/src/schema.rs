@@ -11,6 +11,8 @@ pub(crate) const APPLICATION_ID: u32 = 0x496e_676c;
 pub(crate) const STEPS: &[(&str, &str)] = &[
     ("files and batches", include_str!("schema/batches.sql")),
     ("responses", include_str!("schema/responses.sql")),
+    ("where batches come from", include_str!("schema/origins.sql")),
+    ("where responses come from", include_str!("schema/response_origins.sql")),
 ];
 
 /// Takes the steps that the file has not seen. Two processes may open it at once: the version is

@@ -3,8 +3,9 @@
 //! Sinks must not block, so the channel between has room for all that can come: a choice gives a
 //! few events a token at most, and its tokens are bounded by its limit and its context, whether or
 //! not the client reads; a model elsewhere is bounded by its answer's bytes instead, and says how
-//! many events these can be. Room is not memory: that is taken as events come. A client that reads
-//! nothing is cut off by its socket's stall limit.
+//! many events these can be. Room is not memory: that is taken as events come, and what comes from
+//! elsewhere is bounded for all answers together (`unread.rs`). A client that reads nothing is cut
+//! off by its socket's stall limit.
 //!
 //! Dropping an [`Answer`], with its response, cancels whatever of it still runs.
 
@@ -34,10 +35,17 @@ use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::tally::Tally;
 use crate::traces::Traced;
+use crate::unread::Unread;
 use crate::{State, Stop};
 
 /// A choice's event and when it was made.
-type Stamped = (u32, Event, Instant);
+struct Stamped {
+    index: u32,
+    event: Event,
+    at: Instant,
+    /// What it takes among those that nobody has read.
+    waits: Option<Place>,
+}
 
 /// On what terms a request is answered.
 pub(crate) struct Admitted {
@@ -64,6 +72,10 @@ pub(crate) struct Answer {
     latest: Vec<Option<Instant>>,
     failed: bool,
     traced: Traced,
+    unread: Unread,
+    /// What was read of an answer that is told whole.
+    held: Option<Place>,
+    streamed: bool,
     _calls: Vec<Call>,
 }
 
@@ -99,9 +111,11 @@ impl Answer {
         let model = stamp.model.clone();
         let writer = asked.writer(stamp, &mut |tokens| provider.detokenize(&model, tokens))?;
         let (sender, events) = channel(room(asked, card));
+        let unread = Unread::new(&state, card.events > 0);
         let mut calls = Vec::new();
         for (request, index) in choices(asked, &model).zip(0..) {
-            calls.push(provider.send(request, sink(sender.clone(), index))?);
+            let sink = sink(sender.clone(), index, unread.clone());
+            calls.push(provider.send(request, sink)?);
         }
         let latest = vec![None; calls.len()];
         let stop = state.stop.subscribe();
@@ -118,6 +132,9 @@ impl Answer {
             latest,
             failed,
             traced,
+            unread,
+            held: None,
+            streamed: asked.streamed(),
             _calls,
         };
         answer.tell(|told| told.model = Some(model));
@@ -146,13 +163,28 @@ impl Answer {
                 return Err(Fault::not_ready(after, message).into());
             }
         };
-        let gone = || Fault::ours("the engine stopped before the answer was complete");
-        let text = event.ok_or_else(gone).and_then(|(index, event, at)| {
+        let gone = || match self.unread.was_full() {
+            true => self.unread.fault(self.state.config().limits.retry_after),
+            false => Fault::ours("the engine stopped before the answer was complete"),
+        };
+        let text = event.ok_or_else(gone).and_then(|Stamped { index, event, at, waits }| {
             self.observe(index as usize, &event, at);
+            if !self.streamed {
+                self.hold(waits);
+            }
             self.writer.take(index, event)
         });
         self.failed = text.is_err();
         Ok(Some(text?))
+    }
+
+    /// What was read is in memory still.
+    fn hold(&mut self, waits: Option<Place>) {
+        let Some(waits) = waits else { return };
+        match &mut self.held {
+            Some(held) => held.join(waits),
+            none => *none = Some(waits),
+        }
     }
 
     fn observe(&mut self, index: usize, event: &Event, at: Instant) {
@@ -303,11 +335,23 @@ fn room(asked: &dyn Ask, card: &ModelCard) -> usize {
     (most.min(card.context_tokens).min(1 << 32) * TOKEN_EVENTS + 8).max(card.events) * choices
 }
 
-fn sink(sender: Sender<Stamped>, index: u32) -> Sink {
-    Box::new(move |event| match sender.try_send((index, event, Instant::now())) {
-        Ok(()) => ControlFlow::Continue(()),
-        // Gone, or more than was promised: its end will be missed, and that is an error.
-        Err(_) => ControlFlow::Break(()),
+fn sink(sender: Sender<Stamped>, index: u32, mut unread: Unread) -> Sink {
+    let mut sender = Some(sender);
+    Box::new(move |event| {
+        let Some(open) = &sender else { return ControlFlow::Break(()) };
+        let told = unread.add(&event).and_then(|waits| {
+            let at = Instant::now();
+            open.try_send(Stamped { index, event, at, waits }).map_err(drop)
+        });
+        match told {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(()) => {
+                // Gone, or more than was promised or there is room for: nothing more is told, so
+                // that its end is missed, and that is an error.
+                sender = None;
+                ControlFlow::Break(())
+            }
+        }
     })
 }
 

@@ -29,9 +29,9 @@ use tokio::time::sleep;
 use crate::front::fresh_id;
 use crate::keys::Owner;
 use crate::records::now_s;
-use crate::{Scope, State, routes};
+use crate::{Scope, State, origin, routes};
 
-pub use offline::{OFFLINE_OWNER, offline};
+pub use offline::{OFFLINE_ORIGIN, OFFLINE_OWNER, offline};
 
 /// What one process began or cancelled, another one sees this soon.
 const TICK: Duration = Duration::from_secs(1);
@@ -113,10 +113,12 @@ pub(crate) async fn metrics(state: &State) -> Vec<Metric> {
     rows.into_iter().map(metric).collect()
 }
 
-/// Who answers for a batch, if anyone does now.
+/// Who answers for a batch, if anyone does now, and from where its lines come: from where it was
+/// begun, under the same key.
 fn owner(state: &State, batch: &BatchRecord) -> Option<Owner> {
     let scopes = [Scope::Infer, Scope::Batch];
-    state.live().accounts.at_home(&batch.asked.owner, &scopes).cloned()
+    let begun = batch.asked.origin.as_deref().and_then(origin::read);
+    state.live().accounts.going_on(&batch.asked.owner, &scopes, begun.as_ref())
 }
 
 /// A batch that is worked on.

@@ -88,6 +88,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// All bodies that are being received and read, together, in bytes; a request beyond gets 429.
     pub all_bodies_bytes: usize,
+    /// What all answers from elsewhere that nobody has read yet take, together, in bytes, but for
+    /// the first MiB of each choice; an answer beyond ends with 503.
+    pub all_unread_bytes: usize,
     /// For a TLS handshake.
     pub handshake: Duration,
     /// How often the files of the certificate are looked at for changes.
@@ -131,6 +134,7 @@ impl Default for Limits {
             choices: 64,
             body_bytes: 16 << 20,
             all_bodies_bytes: 64 << 20,
+            all_unread_bytes: 256 << 20,
             handshake: Duration::from_secs(10),
             certificate_look: Duration::from_secs(1),
             file_bytes: 512 << 20,

@@ -84,12 +84,10 @@ pub(crate) async fn pass(
     let visit = log.map(|log| Visit::new(log, &id, &request));
     let mut owner = None;
     let admitted = admit(&state, route.as_deref(), &request).and_then(|who| {
-        owner = who.map(|who| {
-            let origin = origin::of(&who, &request, &wanted, called(&request, &id));
-            who.on(visit.clone(), origin)
-        });
-        let needs = owner.as_ref().map(|owner| allow(owner, route.as_deref(), request.method()));
-        needs.unwrap_or(Ok(()))
+        let Some(who) = who else { return Ok(()) };
+        let origin = origin::of(&who, &request, &wanted, called(&request, &id))?;
+        let who = owner.insert(who.on(visit.clone(), origin));
+        allow(who, route.as_deref(), request.method())
     });
     let mut response = match admitted {
         Ok(()) => {

@@ -252,6 +252,29 @@ impl Owner {
         Self { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
+    /// The same, with where all that it builds on came from.
+    pub(crate) fn building_on(&self, before: Vec<Origin>, unknown: bool) -> Self {
+        let mut origin = Origin::clone(&self.origin());
+        origin.before = before;
+        origin.unknown |= unknown;
+        Self { origin: Some(Arc::new(origin)), ..self.clone() }
+    }
+
+    /// A key of the same owner's that is gone, as it was when it began something.
+    fn standing_in(&self, begun: &Origin) -> Self {
+        let Some(key) = self.key() else { return self.clone() };
+        let key = Key {
+            name: begun.key.clone(),
+            models: begun.models.as_ref().map(|models| models.iter().cloned().collect()),
+            classes: begun.classes.iter().cloned().collect(),
+            ..key.clone()
+        };
+        let Account { number, home, meter, .. } = &*self.account;
+        let (home, meter) = (home.clone(), Arc::clone(meter));
+        let account = Arc::new(Account { number: *number, home, key: Some(key), meter });
+        Self { account, visit: None, origin: None }
+    }
+
     /// What a key tells of where its requests come from.
     pub(crate) fn whose(&self) -> Origin {
         let Some(key) = self.key() else { return Origin::default() };
@@ -340,11 +363,33 @@ impl Accounts {
         self.owners.iter().find(held).map(|owner| Arc::clone(&owner.account.meter))
     }
 
-    /// Who has this home and may do all of this; what was begun by a key goes on by any key of the
-    /// same owner's.
-    pub(crate) fn at_home(&self, home: &str, scopes: &[Scope]) -> Option<&Owner> {
+    /// Who goes on with what was begun from somewhere by whoever has this home, if they may do all
+    /// of this: the key that began it or, where that one is gone, another of the same owner's, in
+    /// its name and with its classes and models. Of what nobody knows where it comes from, the
+    /// first of the owner's keys goes on, on this machine alone.
+    pub(crate) fn going_on(
+        &self,
+        home: &str,
+        scopes: &[Scope],
+        begun: Option<&Origin>,
+    ) -> Option<Owner> {
         let may = |owner: &&Owner| scopes.iter().all(|scope| owner.may(*scope));
-        self.owners.iter().filter(|owner| owner.home() == home).find(may)
+        let all = || self.owners.iter().filter(move |owner| owner.home() == home);
+        let Some(begun) = begun else {
+            let owner = all().find(may)?;
+            return Some(owner.on(None, Origin { unknown: true, ..owner.whose() }));
+        };
+        let its = |owner: &&Owner| owner.key().is_none_or(|key| key.name == begun.key);
+        let owner = match all().find(its) {
+            Some(owner) => Some(owner).filter(may)?.clone(),
+            None => all().find(may)?.standing_in(begun),
+        };
+        // What the key carries now holds beside what it carried then.
+        let Origin { key, team, mut classes, models, .. } = owner.whose();
+        classes.extend(
+            begun.classes.iter().filter(|it| !classes.contains(it)).cloned().collect::<Vec<_>>(),
+        );
+        Some(owner.on(None, Origin { key, team, classes, models, ..begun.clone() }))
     }
 
     /// Everyone, where the server has no keys.
@@ -469,6 +514,60 @@ mod tests {
         let told = |at: usize| accounts.owners[at].origin().models.clone();
         assert_eq!(told(0), None);
         assert_eq!(told(1).as_deref(), Some(&["far/n".to_owned(), "m".to_owned()][..]));
+    }
+
+    /// A batch goes on by the key that began it; where that one is gone, by another of the same
+    /// owner's, with no more than the first could.
+    #[test]
+    fn what_a_key_began_goes_on_as_that_key() {
+        let names = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let key = |name: &str, classes: &[&str], models: Option<&[&str]>| Key {
+            owner: Some("team".to_owned()),
+            classes: names(classes).into_iter().collect(),
+            models: models.map(|models| names(models).into_iter().collect()),
+            ..Key::new(name, KeyHash::of(b"some salt", name.as_bytes()))
+        };
+        let wide = key("wide", &[], None);
+        let narrow = key("narrow", &["secret"], Some(&["m"]));
+        let scopes = [Scope::Infer, Scope::Batch];
+        let begun = Origin {
+            key: "narrow".into(),
+            path: "/v1/batches".into(),
+            workspaces: names(&["vault"]),
+            classes: names(&["old"]),
+            models: Some(Arc::from(names(&["m"]))),
+            ..Origin::default()
+        };
+        let check = |keys: &[Key],
+                     begun: Option<&Origin>,
+                     expect: Option<(&str, &[&str], bool)>| {
+            let accounts = Accounts::new(keys, None);
+            let home = wide.home();
+            let owner = accounts.going_on(&home, &scopes, begun);
+            let told = owner.as_ref().map(|owner| (owner.name(), owner.origin(), owner.sees("n")));
+            let told = told.as_ref().map(|(name, origin, sees)| {
+                assert_eq!(origin.key, *name);
+                assert_eq!(origin.unknown, begun.is_none());
+                assert_eq!(
+                    origin.models.is_none(),
+                    *sees,
+                    "what it sees is what its calls may use"
+                );
+                (*name, origin.classes.iter().map(String::as_str).collect::<Vec<_>>(), *sees)
+            });
+            let expect = expect.map(|(name, classes, sees)| (name, classes.to_vec(), sees));
+            assert_eq!(told, expect);
+            owner.map(|owner| owner.origin().workspaces.clone())
+        };
+        let both = [wide.clone(), narrow.clone()];
+        let place = check(&both, Some(&begun), Some(("narrow", &["secret", "old"], false)));
+        assert_eq!(place, Some(names(&["vault"])));
+        check(&both[..1], Some(&begun), Some(("narrow", &["old"], false)));
+        check(&both, None, Some(("wide", &[], true)));
+        let mut idle = narrow;
+        idle.scopes = [Scope::Read].into();
+        check(&[wide.clone(), idle], Some(&begun), None);
+        check(&chosen(&["aaaaaaaa"]), Some(&begun), None);
     }
 
     #[test]

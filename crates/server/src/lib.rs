@@ -39,6 +39,7 @@ mod stalling;
 mod tally;
 mod tls;
 mod traces;
+mod unread;
 mod vitals;
 
 use std::sync::atomic::AtomicU64;
@@ -51,7 +52,7 @@ use places::Places;
 
 pub use access::AccessLog;
 pub use ask::{Health, Remote};
-pub use batches::{OFFLINE_OWNER, batch_endpoints, offline};
+pub use batches::{OFFLINE_ORIGIN, OFFLINE_OWNER, batch_endpoints, offline};
 pub use config::{Config, DEFAULT_PORT, Error, Limits};
 pub use control::Control;
 pub use keys::{Key, KeyHash, check_name};
@@ -73,6 +74,8 @@ pub struct State {
     pub(crate) answers: Arc<Places>,
     /// One place a byte of the bodies that are being received and read.
     pub(crate) bodies: Arc<Places>,
+    /// One place a byte of the answers from elsewhere that nobody has read yet.
+    pub(crate) unread: Arc<Places>,
     /// Those under way in the background, and those that are kept.
     pub(crate) responses: responses::Responses,
     pub(crate) batches: batches::Desk,
@@ -112,6 +115,7 @@ impl State {
             live: RwLock::new(Arc::new(live)),
             answers: Arc::default(),
             bodies: Arc::default(),
+            unread: Arc::default(),
             slot,
             tls: tls.map(Arc::new),
             tracer: tracer.map(Arc::new),

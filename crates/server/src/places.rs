@@ -1,5 +1,5 @@
-//! How much of something is taken: places among the answers, bytes of bodies. The most there may
-//! be is an argument, since it can change while some are taken.
+//! How much of something is taken: places among the answers, bytes of bodies and of what waits to
+//! be read. The most there may be is an argument, since it can change while some are taken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,13 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Has others given back with these, which are of the same.
+    pub(crate) fn join(&mut self, mut others: Self) {
+        self.count += std::mem::take(&mut others.count);
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.of.0.fetch_sub(self.count, Ordering::SeqCst);
@@ -47,7 +54,10 @@ mod tests {
         let more = places.take(2, 4).expect("the most has grown");
         assert!(places.take(1, 1).is_none(), "the most has shrunk");
         assert_eq!(places.taken(), 4);
-        drop((two, more));
+        let mut all = two;
+        all.join(more);
+        assert_eq!(places.taken(), 4);
+        drop(all);
         assert_eq!(places.taken(), 0);
     }
 }

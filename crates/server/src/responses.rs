@@ -205,12 +205,16 @@ impl Responses {
     }
 
     /// Those of these responses that were kept, to build on their items.
-    pub(crate) fn named(&self, owner: &str, ids: &[String]) -> Result<Vec<Past>, Refusal> {
+    pub(crate) fn named(
+        &self,
+        owner: &str,
+        ids: &[String],
+    ) -> Result<Vec<ResponseRecord>, Refusal> {
         let Some(store) = &self.store else { return Ok(Vec::new()) };
         let (mut named, mut bytes) = (Vec::new(), 0);
         for id in ids {
-            named.extend(self.find(owner, id)?.map(past));
-            bytes += named.last().map_or(0, |past| (past.input.len() + past.response.len()) as u64);
+            named.extend(self.find(owner, id)?);
+            bytes += named.last().map_or(0, |it| (it.input.len() + it.response.len()) as u64);
             if named.len() > store.chain.count || bytes > store.chain.bytes {
                 return Err(store.too_long("input"));
             }
@@ -239,7 +243,7 @@ impl Store {
     }
 
     /// A response and all before it, oldest first.
-    pub(crate) fn chain(&self, owner: &str, id: &str) -> Result<Vec<Past>, Refusal> {
+    pub(crate) fn chain(&self, owner: &str, id: &str) -> Result<Vec<ResponseRecord>, Refusal> {
         const AT: &str = "previous_response_id";
         let chain = self.records.response_chain(owner, id, self.chain);
         let chain = match chain.map_err(|error| wrong(&error))? {
@@ -254,7 +258,7 @@ impl Store {
                 return Err(Fault::caller(message).at(AT).into());
             }
         }
-        Ok(chain.into_iter().map(past).collect())
+        Ok(chain)
     }
 
     fn too_long(&self, at: &str) -> Refusal {
@@ -292,7 +296,7 @@ impl Store {
 }
 
 /// What was kept, as a request builds on it.
-fn past(record: ResponseRecord) -> Past {
+pub(crate) fn past(record: ResponseRecord) -> Past {
     Past { id: record.id, input: record.input, response: record.response }
 }
 

@@ -248,7 +248,7 @@ fn own(
         request.origin = Some(owner.origin());
         if config.isolate_keys {
             // Cached prefixes may outlive the process, and then their owner must find them again.
-            request.cache_salt = format!("{}/{}", owner.home(), request.cache_salt);
+            owner.home().clone_into(&mut request.home);
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ingle_records::{FileLimits, Records};
-use ingle_server::{Config, Key, Limits};
+use ingle_server::{Config, Key, KeyHash, Limits};
 use serde_json::{Value, json};
 use support::{CHAT, Reply, Server, chat, config, start, until};
 
@@ -299,6 +299,59 @@ async fn a_key_sees_its_own_alone() {
     let headers = format!("{JSON}{theirs}");
     let reply = server.ask("POST", "/v1/batches", &headers, &asked.to_string()).await;
     assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!("input_file_id")));
+}
+
+/// A policy is asked of lines as of the request that began their batch: by key, path, workspace and
+/// headers, also where the key is gone and another of its owner's goes on.
+#[tokio::test]
+async fn lines_come_from_where_their_batch_was_begun() {
+    let home = Home::new();
+    let key = |name: &str| Key {
+        owner: Some("team".to_owned()),
+        ..Key::new(name, KeyHash::of(b"a salt", name.as_bytes()))
+    };
+    let narrow = Key {
+        classes: ["secret".to_owned()].into(),
+        models: Some(["script".to_owned()].into()),
+        ..key("narrow")
+    };
+    let server = start(Config { keys: vec![key("wide"), narrow], ..home.config() }).await;
+    let narrow = "authorization: Bearer narrow\r\nx-ingle-workspace: vault\r\nx-data: a\r\n";
+    let body = r#"{"model":"owner/other","messages":[{"role":"user","content":"x"}]}"#;
+    let other = format!(
+        "{{\"custom_id\":\"other\",\"method\":\"POST\",\"url\":\"{CHAT}\",\"body\":{body}}}\n"
+    );
+    let batch = begin(&server, narrow, &(jobs(&["one", "hold"]) + &other)).await;
+    let counts = async |server: &Server, done: Value| {
+        let wide = "authorization: Bearer wide\r\n";
+        until(async || {
+            server.ask("GET", &path(&batch), wide, "").await.json()["request_counts"] == done
+        })
+        .await;
+    };
+    // The key may not ask the other model, though the first of its owner's keys may.
+    counts(&server, json!({ "total": 3, "completed": 1, "failed": 1 })).await;
+    until(async || server.world.running.load(Ordering::SeqCst) == 1).await;
+    server.stop.send_replace(ingle_server::Stop::Now);
+    until(async || server.ended.is_finished()).await;
+    let mut all = server.world.origins.lock().expect("no panic").clone();
+    assert_eq!(all.len(), 2, "the other model was never asked");
+
+    let server = start(Config { keys: vec![key("wide")], ..home.config() }).await;
+    server.world.released.store(true, Ordering::SeqCst);
+    counts(&server, json!({ "total": 3, "completed": 2, "failed": 1 })).await;
+    all.extend(server.world.origins.lock().expect("no panic").clone());
+    assert_eq!(all.len(), 3);
+    for origin in &all {
+        assert_eq!((origin.key.as_str(), origin.team.as_str()), ("narrow", "team"));
+        assert_eq!(origin.path, "/v1/batches");
+        assert_eq!(origin.workspaces, ["vault"]);
+        assert_eq!(origin.headers, [("x-data".to_owned(), "a".to_owned())]);
+        assert_eq!(origin.classes, ["secret"]);
+        assert_eq!(origin.models.as_deref(), Some(&["script".to_owned()][..]));
+        assert!(!origin.unknown && !origin.id.is_empty() && origin.at_ms > 0);
+    }
+    assert!(all[0].id != all[1].id && all[1].id != all[2].id, "each is a call of its own");
 }
 
 #[tokio::test]

@@ -135,6 +135,28 @@ async fn what_comes_from_elsewhere_comes_whole_however_small_its_pieces() {
     check("script", "", 500, 0).await;
 }
 
+/// What has come and nobody has read is bounded for all answers together, beside the first MiB of
+/// each; of this machine's nothing counts.
+#[tokio::test]
+async fn what_comes_faster_than_it_is_read_is_bounded() {
+    let limits = Limits { all_unread_bytes: 1 << 20, ..Limits::default() };
+    let server = start(Config { limits, ..config() }).await;
+    let of = |model: &str, extra: &str| format!(r#","model":"{model}"{extra}"#);
+    let words = "no room for the rest";
+    // Twice, since what was refused waits no more.
+    for _ in 0..2 {
+        let reply = server.post(CHAT, &chat("tiny", &of("far", ""))).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{}", reply.body);
+        assert!(reply.body.contains(words), "{}", reply.body);
+        let reply = server.post(CHAT, &chat("tiny", &of("far", r#","stream":true"#))).await;
+        let pieces = reply.body.matches(r#""content":".""#).count();
+        let last = reply.events().last().map(|last| last.to_string()).unwrap_or_default();
+        assert!(pieces < TINY && last.contains(words), "{pieces} pieces, then {last}");
+    }
+    assert_eq!(server.post(CHAT, &chat("a few words", &of("far", ""))).await.status, 200);
+    assert_eq!(server.post(CHAT, &chat("tiny", &of("script", ""))).await.status, 200);
+}
+
 /// Each key has an account, told by its place; only who is alone may pass others.
 #[tokio::test]
 async fn requests_are_on_their_keys_account() {

@@ -15,6 +15,24 @@ fn key(name: &str, scopes: &[Scope]) -> Key {
     Key { scopes: scopes.iter().copied().collect(), ..Key::new(name, hash) }
 }
 
+/// A policy is told all that a header says, however often it is sent.
+#[tokio::test]
+async fn a_header_that_is_sent_twice_hides_nothing() {
+    let server = start(config()).await;
+    let vault = "x-ingle-workspace: x\r\nX-Ingle-Workspace: vault\r\n";
+    let headers = format!("{JSON}{vault}x-data: x\r\nx-data: y, secret\r\n");
+    let reply = server.ask("POST", CHAT, &headers, &chat("hello", "")).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let all = server.world.origins.lock().expect("no panic").clone();
+    assert_eq!(all[0].workspaces, ["x", "vault"]);
+    let values: Vec<&str> = all[0].headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(values, ["x", "y, secret", "y", "secret"]);
+    let many: String = (0..40).map(|number| format!("x-ingle-workspace: {number}\r\n")).collect();
+    let reply = server.ask("POST", CHAT, &format!("{JSON}{many}"), &chat("hello", "")).await;
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    assert_eq!(server.world.origins.lock().expect("no panic").len(), 1, "nobody was asked");
+}
+
 async fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> support::Reply {
     let headers = format!("{JSON}authorization: Bearer {key}\r\n");
     server.ask(method, path, &headers, body).await

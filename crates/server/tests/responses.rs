@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ingle_protocol::Origin;
 use ingle_records::{Records, ResponseLimits};
 use ingle_server::{Config, Key, Limits, Stop};
 use serde_json::{Value, json};
@@ -126,6 +127,55 @@ async fn a_request_builds_on_earlier_ones() {
 
 fn body_after(id: &str) -> String {
     body("x", &format!(r#","previous_response_id":"{id}""#))
+}
+
+/// What is kept keeps where it came from, and so does all that builds on it: whoever asks for more
+/// asks as from there, too.
+#[tokio::test]
+async fn what_builds_on_something_comes_from_there_too() {
+    let folder = Folder::new();
+    let server = start(folder.config()).await;
+    let ask = async |headers: &str, body: &str| {
+        let headers = format!("{JSON}{headers}");
+        let reply = server.ask("POST", RESPONSES, &headers, body).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.json()
+    };
+    // An answer's item, without the responses before it.
+    let naming = |response: &Value| {
+        let item = response["output"][0]["id"].as_str().expect("an id");
+        let items = json!([
+            { "type": "item_reference", "id": item },
+            { "role": "user", "content": "more" },
+        ]);
+        json!({ "input": items }).to_string()
+    };
+    let first = ask("x-ingle-workspace: vault\r\nx-data: a\r\n", &body("a", "")).await;
+    let second = ask("", &body_after(id(&first))).await;
+    let third = ask("x-ingle-workspace: other\r\n", &naming(&second)).await;
+    let asked = || server.world.origins.lock().expect("no panic").clone();
+    let places = |origin: &Origin| -> Vec<String> {
+        origin.before.iter().map(|it| it.workspaces.concat()).collect()
+    };
+    let all = asked();
+    assert!(places(&all[0]).is_empty());
+    assert_eq!(places(&all[1]), ["vault"]);
+    assert_eq!(places(&all[2]), ["", "vault"]);
+    assert_eq!(all[1].before[0].headers, [("x-data".to_owned(), "a".to_owned())]);
+    assert!(all.iter().all(|origin| !origin.unknown && origin.path == RESPONSES));
+
+    // One of before: nobody knows where it came from, nor that what builds on it does.
+    let store = records(&folder.0);
+    let mut old = store.response("open", id(&first)).expect("is read").expect("is there");
+    old.origin = None;
+    assert!(store.end_response(&old, Limits::default().responses).expect("is written"));
+    let fourth = ask("", &body_after(id(&second))).await;
+    ask("", &naming(&fourth)).await;
+    ask("", &naming(&third)).await;
+    let all = asked();
+    assert!(all[3].unknown, "the first has no origin");
+    assert!(!all[4].unknown && all[4].before.iter().any(|it| it.unknown), "{:?}", all[4]);
+    assert_eq!(places(&all[5]), ["other", "", "vault"], "that was known when it was kept");
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! `ingle audit`: whether the ledger is whole, what it says of calls, what they asked and got where
 //! that is kept, and removing what is old.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args as ClapArgs, Subcommand};
-use ingle_ledger::{Anchor, Identities, Ledger, Options, Verdict, Whole};
+use ingle_ledger::{Anchor, Identities, Kept, Ledger, Options, Verdict, Whole};
 use ingle_protocol::wire::{self, rfc3339};
 use serde_json::{Value, json};
 
@@ -181,7 +181,7 @@ fn list(args: &List, ui: &Ui) -> anyhow::Result<()> {
     let until = args.until.map_or(u64::MAX, |until| until.ms(now_ms));
     let mut reader = args.ledger.reader()?;
     for stored in reader.entries(args.since.ms(now_ms), until) {
-        ui.line(wire::entry::write(&stored?.entry))?;
+        ui.json_line(&wire::entry::write(&stored?.entry))?;
     }
     Ok(())
 }
@@ -189,20 +189,24 @@ fn list(args: &List, ui: &Ui) -> anyhow::Result<()> {
 fn show(args: &Show, ui: &Ui) -> anyhow::Result<()> {
     let found = args.ledger.reader()?.find(&args.id)?;
     let found = found.ok_or_else(|| anyhow!("the ledger has no call {:?}", args.id))?;
-    ui.line(wire::entry::write(&found.entry))
+    ui.json_line(&wire::entry::write(&found.entry))
 }
 
 fn content(args: &Content, ui: &Ui) -> anyhow::Result<()> {
     let text = super::model::read_text(&args.identity, KEYS_BYTES)?;
     let keys = Identities::read(&args.identity, &text).map_err(|it| Usage(it.to_string()))?;
     let mut reader = args.ledger.reader()?;
-    let mut found = false;
+    let (mut found, mut closed) = (false, false);
     for kept in reader.contents(args.call.as_deref()) {
-        let kept = kept?;
-        let at = || format!("what the call {:?} asked and got", kept.id);
-        let words = keys.open(&kept.sealed).with_context(at)?;
-        ui.line(String::from_utf8_lossy(&words))?;
         found = true;
+        match kept.map_err(anyhow::Error::from).and_then(|kept| opened(&keys, &kept)) {
+            Ok(line) => ui.object(&line)?,
+            Err(error) => {
+                closed = true;
+                // What can be done is the same for all of them, and stands in the documentation.
+                ui.warn(error.to_string().lines().next().unwrap_or_default());
+            }
+        }
     }
     match &args.call {
         Some(call) if !found => {
@@ -210,7 +214,24 @@ fn content(args: &Content, ui: &Ui) -> anyhow::Result<()> {
                 "hint: it is kept where a server runs with --ledger-content, until it is pruned";
             Err(anyhow!("the ledger has no content of the call {call:?}\n{hint}"))
         }
+        _ if closed => Err(Failed.into()),
         _ => Ok(()),
+    }
+}
+
+/// What a call asked and got. Who can write to the ledger can encrypt anything for its readers, and
+/// put it beside any call: only what says itself that it is this one's is shown as such.
+fn opened(keys: &Identities, kept: &Kept) -> anyhow::Result<Value> {
+    let cannot = |why: &dyn std::fmt::Display| {
+        anyhow!("what the call {:?} asked and got cannot be opened: {why}", kept.id)
+    };
+    let words = keys.open(&kept.sealed).map_err(|error| cannot(&error))?;
+    let line: Value = serde_json::from_slice(&words)
+        .map_err(|error| cannot(&format_args!("it is no JSON: {error}")))?;
+    match line.get("call").and_then(Value::as_str) {
+        Some(call) if kept.is_of(call) => Ok(line),
+        Some(call) => Err(cannot(&format_args!("it says that it is of the call {call:?}"))),
+        None => Err(cannot(&"it does not say of which call it is")),
     }
 }
 

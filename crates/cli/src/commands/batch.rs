@@ -17,7 +17,7 @@ use ingle_model::pull::Progress;
 use ingle_records::{
     BatchLimits, BatchRecord, BatchStatus, Begun, FileLimits, FileRecord, Kept, NewBatch, Records,
 };
-use ingle_server::{OFFLINE_OWNER, Slot, batch_endpoints};
+use ingle_server::{OFFLINE_ORIGIN, OFFLINE_OWNER, Slot, batch_endpoints};
 use serde_json::{Value, json};
 
 use super::model::ModelArgs;
@@ -203,6 +203,7 @@ fn begin(records: &Records, path: &Path) -> anyhow::Result<()> {
         input_file: INPUT.to_owned(),
         completion_window: "none".to_owned(),
         metadata: None,
+        origin: Some(OFFLINE_ORIGIN.to_owned()),
         created_s: 0,
         expires_s: i64::MAX as u64,
     };

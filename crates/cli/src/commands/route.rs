@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args as ClapArgs, Subcommand};
 use ingle_gateway::policy::{
@@ -15,8 +16,8 @@ use ingle_gateway::remote::kind;
 use ingle_gateway::remote::net::is_here;
 use ingle_gateway::route::needs;
 use ingle_model::pull::Store;
-use ingle_protocol::wire::{Ask as _, anthropic, openai};
-use ingle_protocol::{Entry, Origin, Request, Step};
+use ingle_protocol::wire::{self, anthropic, llama_cpp, ollama, openai, responses};
+use ingle_protocol::{Entry, Fault, Format, Origin, Request, Step, Verbatim};
 use serde_json::json;
 
 use super::ledger::{LedgerArgs, When, now_ms};
@@ -45,8 +46,7 @@ enum What {
 
 #[derive(Debug, ClapArgs)]
 struct Explain {
-    /// A request as a client sends it: chat completions, or Anthropic's messages; `-` reads
-    /// standard input
+    /// A request as a client sends it to the path; `-` reads standard input
     request: String,
 
     /// The policy
@@ -65,9 +65,9 @@ struct Explain {
     #[arg(long, value_name = "NAME", default_value = "")]
     team: String,
 
-    /// The workspace that it names
-    #[arg(long, value_name = "NAME", default_value = "")]
-    workspace: String,
+    /// The workspace that it names; may be repeated
+    #[arg(long, value_name = "NAME")]
+    workspace: Vec<String>,
 
     /// A header that it carries; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
@@ -76,6 +76,10 @@ struct Explain {
     /// Data classes that its key carries
     #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
     classes: Vec<String>,
+
+    /// The only models that its key may use
+    #[arg(long, value_name = "MODELS", value_delimiter = ',')]
+    models: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -111,16 +115,81 @@ pub(crate) fn run(args: Args, ui: &mut Ui) -> anyhow::Result<()> {
     }
 }
 
-/// The request in a file, by the path that it would come by.
-fn request(args: &Explain) -> anyhow::Result<Request> {
-    let text = read_text(&args.request, REQUEST_MAX)?;
-    let asked = match args.path.as_str() {
-        "/v1/messages" => anthropic::read_request(text.as_bytes()).map(|it| it.requests().to_vec()),
-        _ => openai::read_request(openai::Format::Chat, text.as_bytes())
-            .map(|it| it.requests().to_vec()),
+/// What is asked, and the format in which a provider may get it with its own bytes, if it may.
+type Asked = (Box<dyn wire::Ask>, Option<Format>);
+
+fn asked(it: impl wire::Ask + 'static, format: Option<Format>) -> Asked {
+    (Box::new(it), format)
+}
+
+/// Reads a request.
+type Read = fn(&[u8]) -> Result<Asked, Fault>;
+
+/// The paths that requests come by, and who reads them there, as a server does.
+const PATHS: &[(&str, Read)] = &[
+    ("/v1/chat/completions", |body| {
+        let it = openai::read_request(openai::Format::Chat, body)?;
+        Ok(asked(it, Some(Format::Chat)))
+    }),
+    ("/v1/completions", |body| {
+        Ok(asked(openai::read_request(openai::Format::Completions, body)?, None))
+    }),
+    ("/v1/responses", |body| {
+        let open = responses::read_open(body)?;
+        if open.previous().is_some() {
+            let why = "what it builds on is known to the server alone: leave it out, and say with \
+                       --classes of what classes that is";
+            return Err(Fault::caller(why).at("previous_response_id"));
+        }
+        let it = open.close(&[], &[])?;
+        // One that is kept is computed in pieces of its own.
+        let passes = it.store == Some(false) && !it.background;
+        Ok(asked(it, passes.then_some(Format::Responses)))
+    }),
+    ("/v1/messages", |body| Ok(asked(anthropic::read_request(body)?, Some(Format::Messages)))),
+    ("/api/chat", |body| Ok(asked(ollama::read_request(ollama::Format::Chat, body)?, None))),
+    ("/api/generate", |body| {
+        Ok(asked(ollama::read_request(ollama::Format::Generate, body)?, None))
+    }),
+    ("/completion", |body| {
+        Ok(asked(llama_cpp::read_request(llama_cpp::Format::Completion, body)?, None))
+    }),
+    ("/infill", |body| Ok(asked(llama_cpp::read_request(llama_cpp::Format::Infill, body)?, None))),
+];
+
+/// The request that this text is by the path that it would come by, and where it comes from.
+fn request(args: &Explain, table: &Table, text: String) -> anyhow::Result<Request> {
+    let Some((_, read)) = PATHS.iter().find(|row| row.0 == args.path) else {
+        let known = PATHS.iter().map(|row| row.0).collect::<Vec<_>>().join(", ");
+        let path = &args.path;
+        return Err(Usage(format!("no request is read by {path:?}; there are: {known}")).into());
     };
-    let requests = asked.map_err(|fault| Usage(format!("{}: {fault}", args.request)))?;
-    requests.into_iter().next().ok_or_else(|| Usage("there is no request in it".into()).into())
+    let read = read(text.as_bytes());
+    let (asked, format) = read.map_err(|fault| Usage(format!("{}: {fault}", args.request)))?;
+    let Some(mut request) = asked.requests().first().cloned() else {
+        return Err(Usage("there is no request in it".into()).into());
+    };
+    if !(request.model.is_empty() || args.models.is_empty() || args.models.contains(&request.model))
+    {
+        let model = &request.model;
+        let why = format!("a key with these --models is told that there is no model {model:?}");
+        return Err(Usage(why).into());
+    }
+    let alone = asked.requests().len() == 1 && asked.choices() == 1;
+    let elsewhere = table.providers.iter().any(|it| it.name != policy::LOCAL);
+    let own = format.filter(|_| alone && elsewhere);
+    request.origin = Some(Arc::new(Origin {
+        key: args.key.clone(),
+        team: args.team.clone(),
+        path: args.path.clone(),
+        workspaces: args.workspace.clone(),
+        headers: args.header.clone(),
+        classes: args.classes.clone(),
+        models: (!args.models.is_empty()).then(|| args.models.clone().into()),
+        verbatim: own.map(|format| Arc::new(Verbatim { format, body: text })),
+        ..Origin::default()
+    }));
+    Ok(request)
 }
 
 /// The models of this machine: what is in the store is here.
@@ -145,16 +214,9 @@ fn here(table: &Table, model: &str, names: &BTreeSet<String>) -> BTreeMap<Candid
     known.map(|it| (it, fact.clone())).collect()
 }
 
-fn decide(args: &Explain, table: &Table, request: &Request) -> Decision {
-    let origin = Origin {
-        key: args.key.clone(),
-        team: args.team.clone(),
-        path: args.path.clone(),
-        workspace: args.workspace.clone(),
-        headers: args.header.clone(),
-        classes: args.classes.clone(),
-        ..Origin::default()
-    };
+/// What is decided on a request where these models are here.
+fn decide(table: &Table, request: &Request, names: &BTreeSet<String>) -> Decision {
+    let origin = request.origin.clone().unwrap_or_default();
     let found = match table.wants_detection() {
         false => Found::NotLooked,
         true => {
@@ -168,7 +230,7 @@ fn decide(args: &Explain, table: &Table, request: &Request) -> Decision {
     let ask = Ask { origin: &origin, model: &request.model, needs: needs(request), found };
     let facts = Facts {
         now_ms: now_ms(),
-        candidates: here(table, &request.model, &installed()),
+        candidates: here(table, &request.model, names),
         accounts: BTreeMap::new(),
     };
     policy::decide(table, &ask, &facts)
@@ -176,7 +238,8 @@ fn decide(args: &Explain, table: &Table, request: &Request) -> Decision {
 
 fn tell(args: &Explain, ui: &mut Ui) -> anyhow::Result<()> {
     let (table, version) = read(&args.policy)?;
-    let decision = decide(args, &table, &request(args)?);
+    let text = read_text(&args.request, REQUEST_MAX)?;
+    let decision = decide(&table, &request(args, &table, text)?, &installed());
     if !ui.json {
         ui.note("budgets are taken as unspent, and all providers as well");
         return ui.line(decision.explain().trim_end());
@@ -333,4 +396,92 @@ fn replay(args: &Replay, ui: &mut Ui) -> anyhow::Result<()> {
         ui.note(format!("calls had classes that this policy has not, and are kept here: {all}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = "default_class = \"open\"\n[providers.far]\nkind = \"openai\"\n\
+                          [classes.open]\nproviders = [\"far\"]\n\
+                          [classes.secret]\nlocal_only = true\n\
+                          [models.chain]\ncandidates = [\"far/m\", \"far/n\"]\n\
+                          [[rules]]\nclass = \"secret\"\ndetected = [\"email\"]\n";
+
+    fn explain(path: &str, models: &[&str]) -> Explain {
+        Explain {
+            request: "-".into(),
+            policy: PathBuf::new(),
+            path: path.into(),
+            key: "k".into(),
+            team: String::new(),
+            workspace: Vec::new(),
+            header: Vec::new(),
+            classes: Vec::new(),
+            models: models.iter().map(|it| (*it).to_owned()).collect(),
+        }
+    }
+
+    fn table(text: &str) -> Table {
+        Table::read("policy.toml", text).expect("a policy")
+    }
+
+    /// What a server may send on as it came is explained with its own bytes.
+    #[test]
+    fn requests_are_read_as_a_server_reads_them() {
+        let check = |path: &str, body: &str, expect: Option<Format>| {
+            let read = |policy: &str| {
+                let table = table(policy);
+                let request = request(&explain(path, &[]), &table, body.to_owned());
+                let origin = request.expect(path).origin.expect("it has one");
+                assert_eq!((origin.path.as_str(), origin.key.as_str()), (path, "k"));
+                origin.verbatim.as_ref().map(|own| (own.format, own.body.clone()))
+            };
+            assert_eq!(read(POLICY), expect.map(|format| (format, body.to_owned())), "{path}");
+            assert_eq!(read(""), None, "nobody is elsewhere: {path}");
+        };
+        let turns = r#""model":"far/m","messages":[{"role":"user","content":"hi"}]"#;
+        let chat = "/v1/chat/completions";
+        check(chat, &format!("{{{turns}}}"), Some(Format::Chat));
+        check(chat, &format!("{{{turns},\"n\":2}}"), None);
+        let messages = format!("{{{turns},\"max_tokens\":9}}");
+        check("/v1/messages", &messages, Some(Format::Messages));
+        check("/api/chat", &format!("{{{turns}}}"), None);
+        check("/v1/responses", r#"{"model":"far/m","input":"hi"}"#, None);
+        let unkept = r#"{"model":"far/m","input":"hi","store":false}"#;
+        check("/v1/responses", unkept, Some(Format::Responses));
+        check("/v1/completions", r#"{"model":"far/m","prompt":"hi"}"#, None);
+        let wrong = |path: &str, body: &str| {
+            let wrong = request(&explain(path, &[]), &table(POLICY), body.to_owned());
+            wrong.expect_err(path).to_string()
+        };
+        assert!(wrong("/v1/embeddings", "{}").contains("/v1/responses"));
+        let after = r#"{"model":"m","input":"hi","previous_response_id":"resp_1"}"#;
+        assert!(wrong("/v1/responses", after).contains("--classes"));
+        let other = explain(chat, &["other"]);
+        let unknown = request(&other, &table(POLICY), format!("{{{turns}}}"));
+        assert!(unknown.expect_err("it may not").to_string().contains("there is no model"));
+    }
+
+    /// What stands in the bytes alone is found, and a key's list of models holds.
+    #[test]
+    fn a_decision_is_the_servers() {
+        let check = |body: &str, models: &[&str], expect: &str| {
+            let table = table(POLICY);
+            let request = request(&explain("/v1/chat/completions", models), &table, body.into());
+            let decision = decide(&table, &request.expect("a request"), &BTreeSet::new());
+            let tried = match decision.outcome {
+                Ok(all) => {
+                    all.iter().map(|it| it.candidate.to_string()).collect::<Vec<_>>().join(" ")
+                }
+                Err(refused) => format!("{:?}", refused.check),
+            };
+            assert_eq!(tried, expect, "{body} {models:?}");
+        };
+        let turns = r#""model":"chain","messages":[{"role":"user","content":"hi"}]"#;
+        let plain = format!("{{{turns}}}");
+        check(&plain, &[], "far/m far/n");
+        check(&format!("{{{turns},\"metadata\":{{\"a\":\"b@example.org\"}}}}"), &[], "Privacy");
+        check(&plain, &["chain", "far/n"], "far/n");
+    }
 }

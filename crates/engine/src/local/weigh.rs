@@ -107,7 +107,7 @@ impl Local {
                     sampler: Some(Sampler::new(&greedy(), 0)),
                     scores: false,
                     guide: None,
-                    salt: Some(request.cache_salt.clone()),
+                    salt: Some(request.prefix_salt()),
                     adapters: adapters.to_vec(),
                     rank: Rank { priority: request.priority, owner: request.owner },
                     deadline: deadline(request, arrival),

@@ -19,28 +19,22 @@ pub(super) struct Holds<'a> {
     classes: Vec<&'a Class>,
     /// Why it stays here, whatever the classes say.
     stays: Option<String>,
+    /// Whether the policy has classes at all.
+    classed: bool,
 }
 
-/// The classes that a key carries, that rules give, and where there are none of these, the usual
-/// one. What was found in a request makes its class stricter, and never takes the usual one away.
+/// The classes of a request, and of all that it builds on.
 pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
-    let origin = ask.origin;
-    let mut names: BTreeSet<&str> = origin.classes.iter().map(String::as_str).collect();
-    let matching = |rule: &&Rule| told(rule, origin) && seen(rule, &ask.found);
-    let rules: Vec<&Rule> = table.rules.iter().filter(matching).collect();
-    names.extend(rules.iter().filter(|it| it.detected.is_none()).map(|it| it.class.as_str()));
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     let mut stays = None;
-    if names.is_empty() {
-        match &table.default_class {
-            Some(name) => {
-                names.insert(name);
-            }
-            None => {
-                stays = Some("no rule gives it a class, and there is no `default_class`".into())
-            }
+    for origin in std::iter::once(ask.origin).chain(&ask.origin.before) {
+        if !give(table, origin, &ask.found, &mut names) {
+            stays = Some("no rule gives it a class, and there is no `default_class`".into());
+        }
+        if origin.unknown {
+            stays = Some("nobody knows any more where all of it comes from".into());
         }
     }
-    names.extend(rules.iter().filter(|it| it.detected.is_some()).map(|it| it.class.as_str()));
     let class = |name: &str| table.classes.iter().find(|class| class.name == name);
     if let Some(name) = names.iter().find(|name| class(name).is_none()) {
         stays = Some(format!("the policy has no class `{name}`"));
@@ -57,17 +51,44 @@ pub(super) fn holds<'a>(table: &'a Table, ask: &Ask<'_>) -> Holds<'a> {
         }
         _ => {}
     }
-    Holds { names: names.into_iter().map(str::to_owned).collect(), classes, stays }
+    let names = names.into_iter().map(str::to_owned).collect();
+    Holds { names, classes, stays, classed: !table.classes.is_empty() }
+}
+
+/// Adds the classes of what comes from somewhere: those that its key carries, that rules give, and
+/// where there are none of these, the usual one. What was found in a request makes its class
+/// stricter, and never takes the usual one away. False where nothing gives it a class.
+fn give<'a>(
+    table: &'a Table,
+    origin: &'a Origin,
+    found: &Found,
+    names: &mut BTreeSet<&'a str>,
+) -> bool {
+    let matching =
+        |rule: &&Rule| told(rule, origin) && (seen(rule, found) || feared(table, rule, found));
+    let rules: Vec<&Rule> = table.rules.iter().filter(matching).collect();
+    let (detected, plain): (Vec<_>, Vec<_>) =
+        rules.into_iter().partition(|rule| rule.detected.is_some());
+    let before = origin.classes.iter().map(String::as_str);
+    let mut given: BTreeSet<&str> =
+        before.chain(plain.iter().map(|it| it.class.as_str())).collect();
+    if given.is_empty() {
+        given.extend(table.default_class.as_deref());
+    }
+    let classed = !given.is_empty();
+    names.extend(given);
+    names.extend(detected.iter().map(|it| it.class.as_str()));
+    classed
 }
 
 /// Whether a rule's conditions hold of where a request comes from.
 fn told(rule: &Rule, origin: &Origin) -> bool {
-    let each = [
-        (&rule.key, &origin.key),
-        (&rule.team, &origin.team),
-        (&rule.path, &origin.path),
-        (&rule.workspace, &origin.workspace),
-    ];
+    let each = [(&rule.key, &origin.key), (&rule.team, &origin.team), (&rule.path, &origin.path)];
+    // Of several values one is enough: what is said beside it must not hide it.
+    let workspace = |list: &Vec<String>| match origin.workspaces.as_slice() {
+        [] => among(list, ""),
+        all => all.iter().any(|it| among(list, it)),
+    };
     let header = |(name, values): &(String, Vec<String>)| {
         origin.headers.iter().any(|(it, value)| {
             let value = value.trim().to_lowercase();
@@ -76,6 +97,7 @@ fn told(rule: &Rule, origin: &Origin) -> bool {
         })
     };
     each.iter().all(|(list, it)| list.as_ref().is_none_or(|list| among(list, it)))
+        && rule.workspace.as_ref().is_none_or(workspace)
         && rule.header.iter().all(header)
 }
 
@@ -85,6 +107,13 @@ fn seen(rule: &Rule, found: &Found) -> bool {
     let Found::Kinds(all) = found else { return false };
     let counts = all.iter().filter(|(kind, _)| covers(kinds, kind)).map(|(_, count)| *count);
     counts.fold(0_u32, u32::saturating_add) >= rule.at_least
+}
+
+/// Whether what a rule is about may be there for all that anybody knows, where its class is
+/// blocked: staying on this machine does not help that.
+fn feared(table: &Table, rule: &Rule, found: &Found) -> bool {
+    let blocked = |class: &Class| class.block && class.name == rule.class;
+    !matches!(found, Found::Kinds(_)) && table.classes.iter().any(blocked)
 }
 
 /// Whether these name a kind of what is found: itself, or its group.
@@ -97,6 +126,12 @@ impl Holds<'_> {
     /// Whether what was found is replaced before it leaves.
     pub(super) fn redact(&self) -> bool {
         self.classes.iter().any(|class| class.redact)
+    }
+
+    /// Whether a policy that has classes lets the data go nowhere.
+    pub(super) fn stay(&self) -> bool {
+        let local = self.classes.iter().any(|class| class.local_only);
+        self.classed && (self.stays.is_some() || local)
     }
 
     /// Whether the data may go to a provider, and why or why not. Each class is asked; to its

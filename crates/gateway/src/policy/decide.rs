@@ -294,8 +294,8 @@ fn finish(ask: &Ask<'_>, holds: Holds<'_>, drafts: Vec<Draft>) -> Decision {
         true => Err(refused(ask.model, &considered, retry)),
         false => Ok(choices),
     };
-    let mut decision =
-        Decision { outcome, classes: holds.names, found, considered, steps: Vec::new() };
+    let (stays, classes) = (holds.stay(), holds.names);
+    let mut decision = Decision { outcome, classes, stays, found, considered, steps: Vec::new() };
     decision.steps = decision.steps_of(decision.first());
     decision
 }

@@ -306,7 +306,12 @@ fn rules_give_classes() {
     stays("key = [\"k\"]", |_| {}, false);
     stays("team = [\"a\", \"b\"]", |case| case.origin.team = "b".into(), true);
     stays("path = [\"/v1/embed*\"]", |case| case.origin.path = "/v1/embeddings".into(), true);
-    stays("workspace = [\"w\"]", |case| case.origin.workspace = "w".into(), true);
+    stays("workspace = [\"w\"]", |case| case.origin.workspaces = vec!["w".into()], true);
+    let two: fn(&mut Case) = |case| case.origin.workspaces = vec!["x".into(), "w".into()];
+    stays("workspace = [\"w\"]", two, true);
+    stays("workspace = [\"v\", \"y*\"]", two, false);
+    // Of what nobody knows where it comes from, no rule can say what it is.
+    stays("workspace = [\"w\"]", |case| case.origin.unknown = true, true);
     let both = "key = [\"k\"]\nteam = [\"t\"]";
     stays(both, |case| case.origin.key = "k".into(), false);
     let set: fn(&mut Case) = |case| {
@@ -320,12 +325,46 @@ fn rules_give_classes() {
             .with(|case| case.origin.headers = vec![("x-data".into(), value.into())]);
         case.decide(&rule(header)).outcome.expect("somebody answers").len() == 1
     };
+    let two: fn(&mut Case) = |case| {
+        let header = |value: &str| ("x-data".to_owned(), value.to_owned());
+        case.origin.headers = vec![header("x"), header("secret")];
+    };
+    stays(header, two, true);
     assert!(say("secret") && say(" Secret ") && say("TOP-level") && !say("secrets") && !say(""));
     stays(header, |_| {}, false);
     // A rule gives a class in the place of the usual one.
     let lifted = table("[[rules]]\nclass = \"internal\"\nkey = [\"k\"]");
     let case = Case::new("chain").with(|case| case.origin.key = "k".into());
     assert_eq!(check(&lifted, &case, "dear/big local/small").classes, ["internal"]);
+}
+
+/// What a request builds on keeps the classes that it has by itself, whoever asks for more.
+#[test]
+fn classes_of_what_came_before_hold_too() {
+    let table = table(
+        "[[rules]]\nclass = \"secret\"\nworkspace = [\"vault\"]\n\
+         [[rules]]\nclass = \"internal\"\nkey = [\"k\"]",
+    );
+    let check = |key: &str, before: &[Origin], expect: &str, classes: &[&str]| {
+        let case = Case::new("chain").with(|case| {
+            case.origin.key = key.into();
+            case.origin.before = before.to_vec();
+        });
+        assert_eq!(check(&table, &case, expect).classes, classes, "{key} {before:?}");
+    };
+    let vault = Origin { workspaces: vec!["vault".into()], ..Origin::default() };
+    let secret = Origin { classes: vec!["secret".into()], ..Origin::default() };
+    let unknown = Origin { unknown: true, ..Origin::default() };
+    let plain = Origin::default();
+    check("", &[], "dear/big cheap/mid local/small", &["public"]);
+    check("", std::slice::from_ref(&plain), "dear/big cheap/mid local/small", &["public"]);
+    check("", std::slice::from_ref(&vault), "local/small", &["public", "secret"]);
+    check("", &[plain.clone(), secret], "local/small", &["public", "secret"]);
+    check("", &[unknown], "local/small", &["public"]);
+    // A class of this request does not stand for what was usual before.
+    check("k", &[], "dear/big local/small", &["internal"]);
+    check("k", &[plain], "dear/big local/small", &["internal", "public"]);
+    check("k", &[vault], "local/small", &["internal", "secret"]);
 }
 
 #[test]
@@ -353,7 +392,11 @@ fn what_is_found_makes_stricter_and_never_looser() {
     let case = |found| Case::new("chain").with(|case: &mut Case| case.found = found);
     check(&table(""), &case(Found::NotLooked), all);
     check(&table(""), &case(Found::Failed("x".into())), all);
-    // Unless what is found is to be replaced.
+    // What nobody knows of may be what is blocked, on this machine too.
+    let never = table("[[rules]]\nclass = \"never\"\ndetected = [\"iban\"]\nat_least = 9");
+    check(&never, &case(Found::Failed("x".into())), "privacy: blocked");
+    check(&never, &case(found(&[("iban", 8)])), all);
+    // Where what is found is to be replaced, somebody has to look.
     let pii = |found| case(found).with(|case| case.origin.classes = vec!["pii".into()]);
     check(&table(""), &pii(Found::NotLooked), "local/small");
     check(&table(""), &pii(Found::Failed("x".into())), "local/small");

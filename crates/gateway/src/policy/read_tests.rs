@@ -238,3 +238,14 @@ fn what_is_hostile_is_refused_and_no_more() {
         let _ = Table::read("p", &ALL[..end]);
     }
 }
+
+#[test]
+fn what_headers_say_is_shown_to_nobody() {
+    let table = read(
+        "[providers.far]\nkind = \"compatible\"\nurl = \"http://127.0.0.1:8000/v1\"\n\
+         headers = { X-Token = \"of-theirs\" }\n",
+    );
+    assert_eq!(table.provider("far").map(|it| it.headers[0].1.as_str()), Some("of-theirs"));
+    let shown = format!("{table:?}");
+    assert!(shown.contains("x-token") && !shown.contains("of-theirs"), "{shown}");
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::Names;
 use crate::prices::{Capabilities, LocalCost, Price, Tokens, book};
 
 /// The provider that is this machine's own engine. Always there.
@@ -130,8 +131,8 @@ pub enum KeyFrom {
     Keyring(String),
 }
 
-/// Who answers.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Who answers. What its headers say is shown to nobody.
+#[derive(Clone, Default, PartialEq)]
 pub struct Provider {
     /// Its name in the policy.
     pub name: String,
@@ -167,6 +168,22 @@ pub struct Provider {
     pub headers: Vec<(String, String)>,
     /// Its name in the price table; empty for none.
     pub prices: String,
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("url", &self.url)
+            .field("key", &self.key)
+            .field("region", &self.region)
+            .field("project", &self.project)
+            .field("models", &self.models)
+            .field("trust", &self.trust)
+            .field("headers", &Names(&self.headers))
+            .finish_non_exhaustive()
+    }
 }
 
 /// A name that stands for candidates.

@@ -10,6 +10,9 @@ pub(super) struct Leaf<'a> {
     /// The key that it stands under, also of the array that it is in; empty where it is a key or
     /// stands under none.
     pub(super) key: &'a str,
+    /// The keys that the objects around it stand under, from the outermost one's on; that one
+    /// stands under none. Arrays are none.
+    pub(super) within: &'a [String],
     /// The string without its escapes, or the number as it is written.
     pub(super) value: &'a str,
 }
@@ -26,17 +29,25 @@ pub(super) fn rewrite<E>(
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let mut keys = vec![String::new()];
+    let mut objects: Vec<String> = Vec::new();
     let (mut at, mut told) = (0, 0);
     while at < bytes.len() {
         let start = at;
         let string = match bytes[at] {
             b'{' | b'[' => {
-                keys.push(keys.last().cloned().unwrap_or_default());
+                let key = keys.last().cloned().unwrap_or_default();
+                if bytes[at] == b'{' {
+                    objects.push(key.clone());
+                }
+                keys.push(key);
                 at += 1;
                 continue;
             }
             b'}' | b']' => {
                 keys.pop();
+                if bytes[at] == b'}' {
+                    objects.pop();
+                }
                 at += 1;
                 continue;
             }
@@ -60,7 +71,8 @@ pub(super) fn rewrite<E>(
         let is_key = bytes[start] == b'"'
             && bytes[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
         let key = if is_key { "" } else { keys.last().map_or("", String::as_str) };
-        if let Some(changed) = change(Leaf { key, value: &string })? {
+        let within = objects.get(1..).unwrap_or_default();
+        if let Some(changed) = change(Leaf { key, within, value: &string })? {
             out.push_str(&text[told..start]);
             out.push_str(&quoted(&changed));
             told = at;
@@ -118,5 +130,19 @@ mod tests {
         check(r#"{"a":"#, None, &[]);
         check(r#""\ud800""#, None, &[]);
         check("", None, &[]);
+    }
+
+    #[test]
+    fn leaves_know_what_they_stand_within() {
+        let mut seen = Vec::new();
+        let text = r#"{"a":{"b":[[{"c":1}],2]},"d":[3],"e":{},"f":4}"#;
+        let read = rewrite::<()>(text, &mut |leaf| {
+            let numbers = "1234".contains(leaf.value);
+            seen.extend(numbers.then(|| (leaf.value.to_owned(), leaf.within.join("."))));
+            Ok(None)
+        });
+        assert_eq!(read, Ok(Some(text.to_owned())));
+        let expect = [("1", "a.b"), ("2", "a"), ("3", ""), ("4", "")];
+        assert_eq!(seen, expect.map(|(value, within)| (value.to_owned(), within.to_owned())));
     }
 }

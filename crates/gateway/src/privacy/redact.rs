@@ -17,7 +17,7 @@ use super::{Group, Kind, MOST_BYTES, MOST_FINDINGS, Survey, Unsure};
 
 /// The most bytes of all values together.
 const MOST_VALUES: usize = 2 << 20;
-/// Keys of a protocol's own, whose texts have to stay as they are.
+/// Keys of a protocol's own, whose texts have to stay as they are where all around them is.
 const FIXED: &[&str] = &[
     "model",
     "id",
@@ -29,9 +29,45 @@ const FIXED: &[&str] = &[
     "role",
     "type",
 ];
-/// Keys of what a provider made and nobody can read.
-const SEALED: &[&str] =
-    &["signature", "encrypted_content", "thought_signature", "thoughtSignature"];
+/// Keys of the objects that protocols have names and ids of their own in. What stands within any
+/// other one (metadata, arguments, a schema) is the caller's, whatever its keys are.
+const OWN: &[&str] = &[
+    "messages",
+    "content",
+    "tool_calls",
+    "function",
+    "function_call",
+    "tools",
+    "tool_choice",
+    "output",
+    "summary",
+    "contents",
+    "parts",
+    "reasoning",
+    "reasoning_details",
+    "thinking",
+    "system",
+    "source",
+    "cache_control",
+    "response_format",
+    "text",
+    "format",
+    "audio",
+];
+/// What stands at the top alone: elsewhere it is a call's arguments.
+const INPUT: &str = "input";
+/// Where protocols have what a provider made and nobody can read: within which keys, and its own.
+const SEALED: &[(&[&str], &str)] = &[
+    (&["messages", "content"], "signature"),
+    (&["messages", "reasoning_details"], "signature"),
+    (&[INPUT], "encrypted_content"),
+    (&["contents", "parts"], "thoughtSignature"),
+    (&["contents", "parts"], "thought_signature"),
+    (&["messages", "extra_content", "google"], "thought_signature"),
+    (&["messages", "tool_calls", "extra_content", "google"], "thought_signature"),
+];
+/// Nothing that was sealed is shorter.
+const SEALED_LEAST: usize = 64;
 /// Nothing that is shorter is anything.
 const SHORTEST: usize = 6;
 /// What is so long is searched once, whatever its key.
@@ -86,7 +122,7 @@ impl<'a, W: Fn(Kind) -> bool> Gathered<'a, W> {
     }
 
     fn json(&mut self, text: &str, again: bool) -> Result<bool, Unsure> {
-        let read = rewrite(text, &mut |Leaf { key, value }| {
+        let read = rewrite(text, &mut |Leaf { key, value, .. }| {
             self.words(key, value, again)?;
             Ok(None)
         })?;
@@ -94,11 +130,12 @@ impl<'a, W: Fn(Kind) -> bool> Gathered<'a, W> {
     }
 
     fn body(&mut self, text: &str) -> Result<bool, Unsure> {
-        let read = rewrite(text, &mut |Leaf { key, value }| {
-            if SEALED.contains(&key) {
+        let read = rewrite(text, &mut |leaf| {
+            let Leaf { key, value, .. } = leaf;
+            if is_sealed(&leaf) {
             } else if is_file(key, value) {
                 return Err(Unsure::Opaque { place: key.to_owned() });
-            } else if FIXED.contains(&key) {
+            } else if is_fixed(&leaf) {
                 self.fixed(value)?;
             } else if !(inner(key, value) && self.json(value, true)?) {
                 self.words(key, value, true)?;
@@ -163,6 +200,21 @@ impl<'a, W: Fn(Kind) -> bool> Gathered<'a, W> {
 
 fn plain(kind: Kind) -> bool {
     kind.group() == Group::Secret || matches!(kind, Kind::Email | Kind::Iban | Kind::Card)
+}
+
+/// Whether a string is one of a protocol's own names and ids.
+fn is_fixed(leaf: &Leaf<'_>) -> bool {
+    let own = |(at, key): (usize, &String)| {
+        OWN.contains(&key.as_str()) || (at == 0 && key.as_str() == INPUT)
+    };
+    FIXED.contains(&leaf.key) && leaf.within.iter().enumerate().all(own)
+}
+
+/// Whether a string is what a provider sealed, where its protocol has that.
+fn is_sealed(leaf: &Leaf<'_>) -> bool {
+    SEALED.iter().any(|(within, key)| *key == leaf.key && leaf.within == *within)
+        && leaf.value.len() >= SEALED_LEAST
+        && leaf.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=_-".contains(&byte))
 }
 
 /// Whether a string holds a call's arguments, as JSON within JSON.
@@ -284,8 +336,9 @@ impl Swap<'_> {
         Ok(())
     }
 
-    fn leaf(&mut self, Leaf { key, value }: Leaf<'_>) -> Result<Option<String>, Unsure> {
-        if SEALED.contains(&key) {
+    fn leaf(&mut self, leaf: Leaf<'_>) -> Result<Option<String>, Unsure> {
+        let Leaf { key, value, .. } = leaf;
+        if is_sealed(&leaf) {
             return Ok(None);
         }
         if inner(key, value) {

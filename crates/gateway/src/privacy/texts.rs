@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use ingle_protocol::{Chat, Gap, Grammar, Input, Message, Request};
+use ingle_protocol::{
+    Adapter, Chat, Dry, Gap, Grammar, Input, Message, Origin, Request, Sampling, Tool, ToolCall,
+    ToolChoice, Which,
+};
 
 use super::Unsure;
 
@@ -26,9 +29,32 @@ pub(super) type Place<'a> = &'a dyn Fn() -> String;
 /// Reads or exchanges one text.
 pub(super) type Visit<'a> = &'a mut dyn FnMut(Place<'_>, Sort, &mut String) -> Result<(), Unsure>;
 
-/// Visits all texts of a request that may leave with it, its own bytes last.
+/// Visits all texts of a request that may leave with it, its own bytes last. What a request is made
+/// of is named whole, here and below, so that no new text of it is forgotten.
 pub(super) fn each(request: &mut Request, visit: Visit<'_>) -> Result<(), Unsure> {
-    match &mut request.input {
+    let Request {
+        model,
+        input,
+        sampling,
+        stop,
+        max_tokens: _,
+        logprobs: _,
+        prompt_logprobs: _,
+        token_ids: _,
+        truncation: _,
+        beams: _,
+        grammar,
+        cache_salt,
+        adapters,
+        priority: _,
+        timeout_ms: _,
+        keep_alive: _,
+        owner: _,
+        // No writer of requests has it.
+        home: _,
+        origin,
+    } = request;
+    match input {
         Input::Chat(chat) => conversation(chat, visit)?,
         Input::Text(text) => visit(&|| "prompt".into(), Sort::Words, text)?,
         Input::Tokens(tokens) if tokens.is_empty() => {}
@@ -39,34 +65,84 @@ pub(super) fn each(request: &mut Request, visit: Visit<'_>) -> Result<(), Unsure
             visit(&|| "prompt".into(), Sort::Words, begun)?;
         }
     }
-    for (at, stop) in request.stop.iter_mut().enumerate() {
-        visit(&|| format!("stop[{at}]"), Sort::Words, stop)?;
+    sampled(sampling, visit)?;
+    list("stop", stop, visit)?;
+    if let Some(grammar) = grammar {
+        answer(grammar, visit)?;
     }
-    if let Some(grammar) = &mut request.grammar {
-        let place = || "the answer's format".to_owned();
-        match grammar {
-            Grammar::JsonSchema(schema) => visit(&place, Sort::Json, schema)?,
-            Grammar::Choice(choices) => {
-                choices.iter_mut().try_for_each(|choice| visit(&place, Sort::Words, choice))?;
-            }
-            Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) => {
-                visit(&place, Sort::Fixed, text)?;
-            }
+    visit(&|| "model".into(), Sort::Fixed, model)?;
+    visit(&|| "cache_salt".into(), Sort::Fixed, cache_salt)?;
+    for Adapter { which, scale: _ } in adapters.iter_mut().flatten() {
+        match which {
+            Which::Name(name) => visit(&|| "lora".into(), Sort::Fixed, name)?,
+            Which::Number(_) => {}
         }
     }
-    visit(&|| "model".into(), Sort::Fixed, &mut request.model)?;
-    visit(&|| "cache_salt".into(), Sort::Fixed, &mut request.cache_salt)?;
-    let body = request.origin.as_ref().and_then(|origin| origin.verbatim.as_ref());
+    let body = origin.as_ref().and_then(|origin| origin.verbatim.as_ref());
     if let Some(mut body) = body.map(|verbatim| verbatim.body.clone()) {
         visit(&|| "the request's body".into(), Sort::Body, &mut body)?;
-        exchange(request, body);
+        exchange(origin, body);
     }
     Ok(())
 }
 
+/// Texts that stand in a list.
+fn list(name: &str, texts: &mut [String], visit: Visit<'_>) -> Result<(), Unsure> {
+    for (at, text) in texts.iter_mut().enumerate() {
+        visit(&|| format!("{name}[{at}]"), Sort::Words, text)?;
+    }
+    Ok(())
+}
+
+/// How tokens are chosen has texts, too.
+fn sampled(sampling: &mut Sampling, visit: Visit<'_>) -> Result<(), Unsure> {
+    let Sampling {
+        temperature: _,
+        top_k: _,
+        top_p: _,
+        min_p: _,
+        typical_p: _,
+        repetition_penalty: _,
+        frequency_penalty: _,
+        presence_penalty: _,
+        logit_bias: _,
+        text_bias,
+        order: _,
+        top_n_sigma: _,
+        dynamic_temperature: _,
+        xtc: _,
+        mirostat: _,
+        dry: Dry { multiplier: _, base: _, allowed_length: _, last_n: _, breakers },
+        allowed_tokens: _,
+        bad_words,
+        stop_tokens: _,
+        min_tokens: _,
+        seed: _,
+        ignore_eos: _,
+    } = sampling;
+    for (at, (text, _)) in text_bias.iter_mut().enumerate() {
+        visit(&|| format!("logit_bias[{at}]"), Sort::Words, text)?;
+    }
+    list("bad_words", bad_words, visit)?;
+    list("dry_sequence_breakers", breakers, visit)
+}
+
+fn answer(grammar: &mut Grammar, visit: Visit<'_>) -> Result<(), Unsure> {
+    let place = || "the answer's format".to_owned();
+    match grammar {
+        Grammar::JsonSchema(schema) => visit(&place, Sort::Json, schema),
+        Grammar::Choice(choices) => {
+            choices.iter_mut().try_for_each(|choice| visit(&place, Sort::Words, choice))
+        }
+        Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) => {
+            visit(&place, Sort::Fixed, text)
+        }
+    }
+}
+
 /// Puts another text in the place of the request's own bytes.
-fn exchange(request: &mut Request, body: String) {
-    let Some(origin) = &mut request.origin else { return };
+fn exchange(origin: &mut Option<Arc<Origin>>, body: String) {
+    let Some(origin) = origin else { return };
     let Some(verbatim) = &origin.verbatim else { return };
     if verbatim.body != body {
         let mut changed = (**verbatim).clone();
@@ -76,22 +152,34 @@ fn exchange(request: &mut Request, body: String) {
 }
 
 fn conversation(chat: &mut Chat, visit: Visit<'_>) -> Result<(), Unsure> {
-    for (at, turn) in chat.messages.iter_mut().enumerate() {
+    let Chat {
+        messages,
+        tools,
+        tool_choice,
+        one_call: _,
+        reasoning: _,
+        continue_final: _,
+        template_kwargs,
+    } = chat;
+    for (at, turn) in messages.iter_mut().enumerate() {
         message(at, turn, visit)?;
     }
-    for (at, tool) in chat.tools.iter_mut().enumerate() {
-        visit(&|| format!("tools[{at}].name"), Sort::Fixed, &mut tool.name)?;
-        if let Some(text) = &mut tool.description {
+    for (at, Tool { name, description, parameters, strict: _ }) in tools.iter_mut().enumerate() {
+        visit(&|| format!("tools[{at}].name"), Sort::Fixed, name)?;
+        if let Some(text) = description {
             visit(&|| format!("tools[{at}].description"), Sort::Words, text)?;
         }
-        if !tool.parameters.is_empty() {
-            visit(&|| format!("tools[{at}].parameters"), Sort::Json, &mut tool.parameters)?;
+        if !parameters.is_empty() {
+            visit(&|| format!("tools[{at}].parameters"), Sort::Json, parameters)?;
         }
     }
-    if chat.template_kwargs.is_empty() {
+    if let ToolChoice::Named(name) = tool_choice {
+        visit(&|| "tool_choice".into(), Sort::Fixed, name)?;
+    }
+    if template_kwargs.is_empty() {
         return Ok(());
     }
-    visit(&|| "chat_template_kwargs".into(), Sort::Json, &mut chat.template_kwargs)
+    visit(&|| "chat_template_kwargs".into(), Sort::Json, template_kwargs)
 }
 
 fn message(at: usize, message: &mut Message, visit: Visit<'_>) -> Result<(), Unsure> {
@@ -107,10 +195,10 @@ fn message(at: usize, message: &mut Message, visit: Visit<'_>) -> Result<(), Uns
     if let Some(text) = name {
         visit(&|| format!("messages[{at}].name"), Sort::Words, text)?;
     }
-    for call in tool_calls {
-        visit(&|| format!("messages[{at}].tool_calls"), Sort::Fixed, &mut call.id)?;
-        visit(&|| format!("messages[{at}].tool_calls"), Sort::Fixed, &mut call.name)?;
-        visit(&|| format!("messages[{at}].tool_calls"), Sort::Json, &mut call.arguments)?;
+    for ToolCall { id, name, arguments } in tool_calls {
+        visit(&|| format!("messages[{at}].tool_calls"), Sort::Fixed, id)?;
+        visit(&|| format!("messages[{at}].tool_calls"), Sort::Fixed, name)?;
+        visit(&|| format!("messages[{at}].tool_calls"), Sort::Json, arguments)?;
     }
     match tool_call_id {
         Some(id) => visit(&|| format!("messages[{at}].tool_call_id"), Sort::Fixed, id),

@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response};
 use ingle_protocol::{Event, Usage};
 use tokio::time::{Instant, timeout};
 
-use super::backoff::retry_after;
+use super::backoff::wanted;
 use super::ear::{Ear, Heard, Tally};
 use super::failure::Failure;
 use super::keys::Secret;
@@ -195,7 +195,7 @@ async fn ask(asking: &Asking) -> Result<(Ear, Incoming, Conn, bool), Failure> {
     let passed = spoken.passed && stream == spoken.stream;
     let tally = Arc::clone(&record.tally);
     let heard = Heard { format: spoken.format, cut: upstream.kind.cut, stream, passed };
-    let mut ear = Ear::new(heard, upstream.bounds, tally);
+    let mut ear = Ear::new(heard, upstream.bounds, tally, shared.sum.part());
     let mut read = false;
     while !ear.begun() {
         read = read_more(&mut body, &mut ear).await?;
@@ -257,9 +257,7 @@ fn form(headers: &HeaderMap, stream: bool, cut: Cut) -> Result<bool, Failure> {
 /// How long the provider wants to be left alone.
 fn wait_wanted(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let exact = text("retry-after-ms").and_then(|text| text.trim().parse().ok());
-    let usual = || retry_after(text(RETRY_AFTER.as_str())?, now_ms);
-    exact.map(Duration::from_millis).or_else(usual)
+    wanted(text("retry-after-ms"), text(RETRY_AFTER.as_str()), now_ms)
 }
 
 /// Some of a body, and whether that is all of it.

@@ -13,8 +13,19 @@ pub(super) fn wait(backoff: &Backoff, n: u32, random: u64) -> Duration {
     half + half.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
-/// How long a `Retry-After` says to wait: seconds, or a date, for which the time is needed.
-pub(super) fn retry_after(value: &str, now_ms: u64) -> Option<Duration> {
+/// The longest that a provider is left alone because it says so: what it says beyond that helps
+/// nobody, and may be a lie.
+const ALONE_MOST: Duration = Duration::from_secs(3600);
+
+/// How long a `Retry-After` says to wait, an hour at most: milliseconds, where there is the header
+/// that some have for these, else seconds, or a date, for which the time is needed.
+pub(super) fn wanted(ms: Option<&str>, usual: Option<&str>, now_ms: u64) -> Option<Duration> {
+    let exact = ms.and_then(|ms| ms.trim().parse().ok()).map(Duration::from_millis);
+    let wanted = exact.or_else(|| retry_after(usual?, now_ms));
+    wanted.map(|wanted| wanted.min(ALONE_MOST))
+}
+
+fn retry_after(value: &str, now_ms: u64) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
@@ -46,7 +57,7 @@ mod tests {
     #[test]
     fn retry_after_is_read() {
         let check = |value, expect: Option<u64>| {
-            let told = retry_after(value, 784_111_777_000).map(|told| told.as_secs());
+            let told = wanted(None, Some(value), 784_111_777_000).map(|told| told.as_secs());
             assert_eq!(told, expect, "{value}");
         };
         check("3", Some(3));
@@ -56,5 +67,20 @@ mod tests {
         check("soon", None);
         check("-1", None);
         check("", None);
+        // Nobody is left alone for ever.
+        check("18446744073709551615", Some(3600));
+        check("Fri, 31 Dec 9999 23:59:59 GMT", Some(3600));
+    }
+
+    #[test]
+    fn milliseconds_come_first() {
+        let check = |ms, usual, expect: Option<u128>| {
+            let told = wanted(ms, usual, 0).map(|told| told.as_millis());
+            assert_eq!(told, expect, "{ms:?} {usual:?}");
+        };
+        check(Some(" 70 "), Some("3"), Some(70));
+        check(Some("soon"), Some("3"), Some(3_000));
+        check(Some("18446744073709551615"), None, Some(3_600_000));
+        check(None, None, None);
     }
 }

@@ -239,7 +239,8 @@ impl Work {
                 .after
                 .unwrap_or_else(|| wait(&upstream.backoff, tried, (self.shared.world.random)()));
             tried += 1;
-            let over = self.plan.total.is_some_and(|total| self.since.elapsed() + waits >= total);
+            let until = self.since.elapsed().saturating_add(waits);
+            let over = self.plan.total.is_some_and(|total| until >= total);
             let patient = waits <= upstream.backoff.most && !over && self.may_try(live);
             if failure.final_for_all() || !failure.again || tried > upstream.retries || !patient {
                 return Err(given_up(one, tried, failure));

@@ -1,17 +1,21 @@
 //! An answer's bytes become what is told of it: events of the format that its provider speaks, or,
 //! where that is the caller's own, its events as they came. What came is counted, so that an answer
-//! that is cut can be reckoned. Pure: bytes in, events out. Absent: the formats themselves.
+//! that is cut can be reckoned. No IO: bytes in, events out. Absent: the formats themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ingle_protocol::wire::speak::{self, Hear};
 use ingle_protocol::{Blame, CallPart, Event, Fault, Format, Receipt, Retry};
 
-use super::Bounds;
 use super::amazon;
 use super::kinds::Cut;
+use super::sum::Part;
+use super::{Bounds, EVENT_LEAST};
 
+/// When what found too many answers under way may be tried again.
+const CROWDED: Duration = Duration::from_secs(1);
 /// Events of a caller's own format that are held back, at most, until the answer proper begins.
 const HELD_MAX: usize = 64;
 
@@ -65,11 +69,12 @@ pub(super) struct Ear {
     /// Whether what came is handed on as it is.
     passed: bool,
     bounds: Bounds,
+    /// Its bytes, and what short events count beyond theirs.
     bytes: usize,
+    /// The same, among those of all answers.
+    part: Part,
     /// Bytes since the last event ended.
     open: usize,
-    /// Events that were told, or are about to be.
-    events: usize,
     tally: Arc<Tally>,
     begun: bool,
     /// What to tell, which waits for the answer to begin.
@@ -79,7 +84,7 @@ pub(super) struct Ear {
 
 impl Ear {
     /// For an answer in pieces, or a whole one.
-    pub(super) fn new(heard: Heard, bounds: Bounds, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(heard: Heard, bounds: Bounds, tally: Arc<Tally>, part: Part) -> Self {
         let Heard { format, cut, stream, passed } = heard;
         let cutting = match (stream, cut) {
             (false, _) => Cutting::Whole(Vec::new()),
@@ -92,8 +97,8 @@ impl Ear {
             passed,
             bounds,
             bytes: 0,
+            part,
             open: 0,
-            events: 0,
             tally,
             begun: false,
             held: Vec::new(),
@@ -103,12 +108,9 @@ impl Ear {
 
     /// Takes the next bytes. After an error nothing more is to be given to it.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        self.bytes += bytes.len();
+        self.charge(bytes.len())?;
         self.open += bytes.len();
-        let Bounds { answer_bytes, event_bytes, .. } = self.bounds;
-        if self.bytes > answer_bytes {
-            return Err(wrong(format!("its answer is longer than {answer_bytes} bytes")));
-        }
+        let event_bytes = self.bounds.event_bytes;
         let events = match &mut self.cutting {
             Cutting::Frames(frames) => frames.take(bytes)?,
             Cutting::Amazon(frames) => frames.take(bytes)?,
@@ -136,9 +138,7 @@ impl Ear {
                 let body = String::from_utf8(std::mem::take(held))
                     .map_err(|_| wrong("its answer is no UTF-8"))?;
                 let events = self.hear.whole(&body)?;
-                self.hand_on(body);
-                self.heard(events);
-                self.counted()?;
+                self.tell(body, events)?;
                 return self.complete();
             }
         };
@@ -162,24 +162,41 @@ impl Ear {
             return Ok(()); // what comes behind the end is nothing to anybody
         }
         let events = self.hear.read(name, &data)?;
-        self.hand_on(data);
-        self.heard(events);
-        self.counted()
+        self.tell(data, events)
     }
 
-    /// Whether there are not too many events.
-    fn counted(&self) -> Result<(), Fault> {
-        let most = self.bounds.events();
-        match self.events > most {
-            true => Err(wrong(format!("its answer comes in more than {most} events"))),
-            false => Ok(()),
-        }
-    }
-
-    fn hand_on(&mut self, data: String) {
+    /// Holds what is to be told of some data: itself, or the events that it is.
+    fn tell(&mut self, data: String, events: Vec<Event>) -> Result<(), Fault> {
+        let (before, bytes) = (self.held.len(), data.len());
         if self.passed {
-            self.events += 1;
             self.held.push(Event::Passed(data));
+        }
+        self.heard(events);
+        let more = self.held.len() - before;
+        let charged = self.charge((more * EVENT_LEAST).saturating_sub(bytes));
+        if charged.is_err() {
+            self.held.truncate(before);
+        }
+        charged
+    }
+
+    /// Counts bytes of the answer, as far as there may be more of them.
+    fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
+        let Bounds { answer_bytes, all_bytes, .. } = self.bounds;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > answer_bytes {
+            let what = format!(
+                "its answer is longer than {answer_bytes} bytes, or comes in too many events"
+            );
+            return Err(wrong(what));
+        }
+        match self.part.add(bytes, all_bytes) {
+            true => Ok(()),
+            false => {
+                let what = "so many long answers are under way that there is no room for it: try \
+                            again when some have ended";
+                Err(Fault::not_ready(CROWDED, what))
+            }
         }
     }
 
@@ -200,7 +217,6 @@ impl Ear {
             self.begun = true;
             self.tally.add(text);
             if !self.passed {
-                self.events += 1;
                 self.held.push(event);
             }
         }

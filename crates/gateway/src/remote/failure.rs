@@ -104,8 +104,12 @@ impl Failure {
             Retry::After(after) => Some(after),
             _ => None,
         };
-        let good = if fault.blame == Blame::Caller { None } else { Some(false) };
-        let why = "its answer told of an error, or could not be read".into();
+        let good = if fault.blame == Blame::Provider { Some(false) } else { None };
+        let why = match fault.blame {
+            Blame::Us => "there was no room for its answer",
+            _ => "its answer told of an error, or could not be read",
+        };
+        let why = why.into();
         Self { why, again: after.is_some(), after, good, status: None, fault }
     }
 

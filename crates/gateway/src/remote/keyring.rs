@@ -34,29 +34,53 @@ pub(super) fn place(name: &str) -> Result<(&str, &str), String> {
 pub(super) fn read(service: &str, user: &str) -> Result<Zeroizing<String>, String> {
     /// Whether the keyring still owes an answer: then no more threads wait for it.
     static ASKED: AtomicBool = AtomicBool::new(false);
-    if ASKED.swap(true, Ordering::AcqRel) {
-        return Err(format!("the keyring still waits, maybe to be unlocked: unlock it, {INSTEAD}"));
-    }
-    let (tell, told) = sync_channel(1);
     let (of, whose) = (service.to_owned(), user.to_owned());
+    let answer = asked(&ASKED, move || ask(&of, &whose))?;
+    answer.map_err(|error| wrong(&error, service, user))
+}
+
+/// The one turn to ask; dropped, it is somebody else's.
+struct Turn(&'static AtomicBool);
+
+impl Turn {
+    fn take(asked: &'static AtomicBool) -> Option<Self> {
+        (!asked.swap(true, Ordering::AcqRel)).then(|| Self(asked))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Asks on a thread of its own, and waits for the answer.
+fn asked<T: Send + 'static>(
+    asked: &'static AtomicBool,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let Some(turn) = Turn::take(asked) else {
+        return Err(format!("the keyring still waits, maybe to be unlocked: unlock it, {INSTEAD}"));
+    };
+    let (tell, told) = sync_channel(1);
     let ask = move || {
-        let read = ask(&of, &whose);
-        ASKED.store(false, Ordering::Release);
+        // Who panics has told nobody before the turn is free again.
+        let (tell, turn) = (tell, turn);
+        let read = ask();
+        drop(turn);
         // Nobody may wait any more.
         let _ = tell.send(read);
     };
     if let Err(error) = std::thread::Builder::new().name("ingle-keyring".into()).spawn(ask) {
-        ASKED.store(false, Ordering::Release);
         return Err(format!("no thread could ask the keyring: {error}"));
     }
-    let answer = told.recv_timeout(PATIENCE).map_err(|error| match error {
+    told.recv_timeout(PATIENCE).map_err(|error| match error {
         RecvTimeoutError::Timeout => {
             let seconds = PATIENCE.as_secs();
             format!("the keyring did not answer in {seconds} s: unlock it, {INSTEAD}")
         }
         RecvTimeoutError::Disconnected => format!("the keyring's client failed: {INSTEAD}"),
-    })?;
-    answer.map_err(|error| wrong(&error, service, user))
+    })
 }
 
 fn ask(service: &str, user: &str) -> Result<Zeroizing<String>, Error> {
@@ -113,6 +137,19 @@ mod tests {
         check("", None);
         check("/openai", None);
         check("work/", None);
+    }
+
+    #[test]
+    fn one_asks_at_a_time_and_a_client_that_panics_is_not_the_last() {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        assert_eq!(asked(&ASKED, || 1), Ok(1));
+        let failed: Result<(), String> = asked(&ASKED, || panic!("a bug of the client's"));
+        assert!(failed.is_err_and(|why| why.contains("client failed")));
+        assert_eq!(asked(&ASKED, || 2), Ok(2));
+        let turn = Turn::take(&ASKED).expect("nobody asks");
+        assert!(asked(&ASKED, || 3).is_err_and(|why| why.contains("still waits")));
+        drop(turn);
+        assert_eq!(asked(&ASKED, || 4), Ok(4));
     }
 
     #[test]

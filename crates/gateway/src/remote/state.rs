@@ -15,12 +15,14 @@ use super::breaker::{Admit, Breaker, Standing};
 use super::kinds::Auth;
 use super::measure::{Facts, Measured};
 use super::net::Target;
-use super::net::pool::Pool;
+use super::net::pool::{Pool, Wish};
+use super::sum::Sum;
 use super::token::{Account, Token};
 use super::{Upstream, World, prepare};
 use crate::Metric;
 
-/// Models of one provider that are measured; what is asked of others leaves no trace.
+/// Models of one provider that are known. Callers choose their names, so who comes when there are
+/// so many takes the place of one that matters less.
 const LANES_MAX: usize = 1024;
 
 /// All providers.
@@ -29,6 +31,8 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) world: World,
     pub(super) pool: Arc<Pool>,
+    /// Of the bytes of answers under way.
+    pub(super) sum: Arc<Sum>,
     places: Places,
     start: Instant,
 }
@@ -46,6 +50,8 @@ pub(super) struct Place {
     /// Of a kind that wants Google's tokens.
     pub(super) account: Option<Account>,
     pub(super) token: tokio::sync::Mutex<Option<Token>>,
+    /// Its connections are kept as long as it is there.
+    _wishes: Vec<Wish>,
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
     lanes: Mutex<BTreeMap<String, Arc<Lane>>>,
@@ -59,6 +65,8 @@ pub(super) struct Lane {
     in_flight: AtomicUsize,
     /// Until when its provider wants to be left alone.
     limited_until_ms: AtomicU64,
+    /// When it was asked last.
+    used_ms: AtomicU64,
 }
 
 impl Lane {
@@ -72,6 +80,14 @@ impl Lane {
 
     fn limited_ms(&self, now_ms: u64) -> u64 {
         self.limited_until_ms.load(Ordering::Relaxed).saturating_sub(now_ms)
+    }
+
+    /// How much is lost with it, least first: of a model that never answered little is known, and
+    /// it may be none; one that is left alone would be asked again.
+    fn worth(&self, now_ms: u64) -> (bool, bool, u64) {
+        let shut =
+            self.limited_ms(now_ms) > 0 || self.breaker().standing(now_ms) != Standing::Closed;
+        (self.measured().answers > 0, shut, self.used_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -147,8 +163,9 @@ impl Shared {
             let _entered = handle.enter();
             Instant::now()
         };
-        let places = places(upstreams, &BTreeMap::new())?;
-        Ok(Self { handle, world, pool: Arc::default(), places, start })
+        let (pool, sum) = (Arc::default(), Arc::default());
+        let places = places(upstreams, &BTreeMap::new(), &pool)?;
+        Ok(Self { handle, world, pool, sum, places, start })
     }
 
     /// The same with other providers; those that did not change stay who they are.
@@ -157,7 +174,8 @@ impl Shared {
             handle: self.handle.clone(),
             world: self.world.clone(),
             pool: Arc::clone(&self.pool),
-            places: places(upstreams, &self.places)?,
+            sum: Arc::clone(&self.sum),
+            places: places(upstreams, &self.places, &self.pool)?,
             // Breakers and limits count from it.
             start: self.start,
         })
@@ -179,7 +197,7 @@ impl Shared {
         model: &str,
         waits: bool,
     ) -> Result<Admission, Shut> {
-        let lane = place.lane(model);
+        let lane = place.lane(model, self.now_ms());
         let limited_ms = lane.limited_ms(self.now_ms());
         if limited_ms > 0 {
             let wait = Duration::from_millis(limited_ms);
@@ -224,6 +242,13 @@ impl Shared {
         }
     }
 
+    /// What is known of one model.
+    pub(super) fn fact(&self, provider: &str, model: &str) -> Option<Facts> {
+        let place = self.places.get(provider)?;
+        let lane = place.lanes().get(model).cloned()?;
+        Some(place.facts(model.to_owned(), &lane, self.now_ms()))
+    }
+
     pub(super) fn facts(&self) -> Vec<Facts> {
         let now_ms = self.now_ms();
         let of = |place: &Arc<Place>| {
@@ -234,9 +259,12 @@ impl Shared {
         self.places.values().flat_map(of).collect()
     }
 
-    pub(super) fn metrics(&self) -> Vec<Metric> {
+    /// Numbers of the models that are `named`, and of those that answered: what else callers wrote
+    /// is no label.
+    pub(super) fn metrics(&self, named: impl Fn(&str, &str) -> bool) -> Vec<Metric> {
         let mut metrics = Vec::new();
-        let facts = self.facts();
+        let mut facts = self.facts();
+        facts.retain(|facts| facts.answers > 0 || named(&facts.provider, &facts.model));
         for (name, help, counter, value) in METRICS {
             metrics.extend(facts.iter().filter_map(|facts| {
                 let model = Some(format!("{}/{}", facts.provider, facts.model));
@@ -251,13 +279,13 @@ impl Shared {
 type Places = BTreeMap<String, Arc<Place>>;
 
 /// A place for each provider, its own where it had one before and is what it was.
-fn places(upstreams: Vec<Upstream>, before: &Places) -> Result<Places, Fault> {
+fn places(upstreams: Vec<Upstream>, before: &Places, pool: &Arc<Pool>) -> Result<Places, Fault> {
     let mut places = Places::new();
     for upstream in upstreams {
         let name = upstream.name.clone();
         let place = match before.get(&name).filter(|place| place.given == upstream) {
             Some(place) => Arc::clone(place),
-            None => Place::new(upstream)
+            None => Place::new(upstream, pool)
                 .map(Arc::new)
                 .map_err(|why| Fault::ours(format!("the provider `{name}`: {why}")))?,
         };
@@ -297,7 +325,7 @@ const METRICS: &[Row] = &[
 ];
 
 impl Place {
-    fn new(upstream: Upstream) -> Result<Self, String> {
+    fn new(upstream: Upstream, pool: &Arc<Pool>) -> Result<Self, String> {
         let (target, base) = prepare::address(&upstream)?;
         prepare::check(&upstream)?;
         let account = match (upstream.kind.auth, &upstream.key) {
@@ -313,6 +341,8 @@ impl Place {
         if upstream.kind.path.contains("{project}") {
             prepare::name("project", &upstream.project)?;
         }
+        let targets = [Some(&target), account.as_ref().map(|account| &account.target)];
+        let wishes = targets.into_iter().flatten().map(|target| pool.want(target)).collect();
         let most = upstream.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             given,
@@ -321,6 +351,7 @@ impl Place {
             base,
             account,
             token: tokio::sync::Mutex::default(),
+            _wishes: wishes,
             room: Arc::new(Semaphore::new(most)),
             waiting: AtomicUsize::new(0),
             lanes: Mutex::default(),
@@ -331,9 +362,10 @@ impl Place {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lane(&self, model: &str) -> Arc<Lane> {
+    fn lane(&self, model: &str, now_ms: u64) -> Arc<Lane> {
         let mut lanes = self.lanes();
         if let Some(lane) = lanes.get(model) {
+            lane.used_ms.fetch_max(now_ms, Ordering::Relaxed);
             return Arc::clone(lane);
         }
         let lane = Arc::new(Lane {
@@ -341,7 +373,16 @@ impl Place {
             measured: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             limited_until_ms: AtomicU64::new(0),
+            used_ms: AtomicU64::new(now_ms),
         });
+        if lanes.len() >= LANES_MAX {
+            // Who is asked now, or waits to be, holds its lane.
+            let idle = lanes.iter().filter(|(_, lane)| Arc::strong_count(lane) == 1);
+            let least = idle.min_by_key(|(_, lane)| lane.worth(now_ms));
+            if let Some(name) = least.map(|(name, _)| name.clone()) {
+                lanes.remove(&name);
+            }
+        }
         if lanes.len() < LANES_MAX {
             lanes.insert(model.to_owned(), Arc::clone(&lane));
         }

@@ -102,7 +102,6 @@ pub(super) fn facts(
     model: &str,
     now_ms: u64,
 ) -> Result<BTreeMap<Candidate, Fact>, Fault> {
-    let measured = held.remote.facts();
     let mut facts = BTreeMap::new();
     let all = policy::candidates(&held.table, model);
     let named = held.table.models.iter().find(|alias| alias.name == model);
@@ -119,9 +118,8 @@ pub(super) fn facts(
             }
             continue;
         }
-        let its = |it: &&Measured| it.provider == candidate.provider && it.model == candidate.model;
-        if let Some(measured) = measured.iter().find(its) {
-            facts.insert(candidate, of_measured(measured, now_ms));
+        if let Some(measured) = held.remote.fact(&candidate.provider, &candidate.model) {
+            facts.insert(candidate, of_measured(&measured, now_ms));
         }
     }
     Ok(facts)
@@ -161,6 +159,14 @@ fn of_measured(measured: &Measured, now_ms: u64) -> Fact {
         token_us: measured.ms_per_token.map(|ms| (ms * 1e3).round() as u64),
         ..Fact::default()
     }
+}
+
+/// Whether a policy itself names a model of a provider, so that the name is nobody else's words.
+pub(super) fn is_named(table: &Table, provider: &str, model: &str) -> bool {
+    let mut candidates = table.models.iter().flat_map(|alias| &alias.candidates);
+    let listed = || table.provider(provider).and_then(|it| it.models.as_ref());
+    candidates.any(|it| it.provider == provider && it.model == model)
+        || listed().is_some_and(|all| all.iter().any(|it| it == model))
 }
 
 /// The models that a policy names and this machine need not have.
@@ -273,5 +279,20 @@ mod tests {
         // A model of this machine may stand in.
         check(true, "auto", 100, true);
         check(true, "local/small", 100, true);
+    }
+
+    #[test]
+    fn a_policy_names_its_candidates_and_what_it_lists() {
+        let table = Table::read("policy.toml", policy::EXAMPLE).expect("a policy");
+        let check = |provider, model, expect| {
+            assert_eq!(is_named(&table, provider, model), expect, "{provider}/{model}");
+        };
+        check("zeta", "gpt-4o", true);
+        check("zeta", "gpt-5.1", true);
+        check("alpha", "fast", true);
+        check("zeta", "gpt-5*", true);
+        check("zeta", "gpt-5.2", false);
+        check("alpha", "gpt-4o", false);
+        check("nobody", "gpt-4o", false);
     }
 }

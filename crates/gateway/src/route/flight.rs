@@ -59,8 +59,10 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
     let request = Request { origin: Some(Arc::clone(&origin)), ..request };
     let decided_ms = way.now_ms();
     let decision = way.decide(&held, &request, &origin, decided_ms);
+    let mut stays = true;
     let choices = decision.and_then(|decision| {
         keep::decided(&mut entry, &decision);
+        stays = decision.stays;
         decision.outcome.map_err(|refused| refusal(&refused))
     });
     let choices = match choices {
@@ -83,7 +85,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         amends: false,
         sink: Some(sink),
         restorer: None,
-        said: way.book.wants_content().then(Said::default),
+        said: way.book.wants_content(stays).then(Said::default),
         told: false,
         gone: false,
         call: None,

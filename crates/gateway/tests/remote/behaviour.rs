@@ -18,7 +18,12 @@ fn patient(name: &str) -> Upstream {
             per_try: Duration::from_secs(10),
             idle: Duration::from_secs(5),
         },
-        bounds: Bounds { answer_bytes: 256 << 10, event_bytes: 32 << 10, error_bytes: 4 << 10 },
+        bounds: Bounds {
+            answer_bytes: 256 << 10,
+            event_bytes: 32 << 10,
+            error_bytes: 4 << 10,
+            ..Bounds::USUAL
+        },
         ..provider(name)
     }
 }
@@ -167,6 +172,25 @@ async fn what_was_told_is_never_told_again() {
     let more = stream([piece("one "), finish(), piece("two"), Act::Close]);
     rows.push((vec![more], ("one ", End::Stop, 1, 0, SAID)));
     check(rows).await;
+}
+
+/// Each event counts for what it takes in memory, however few bytes it comes in.
+#[tokio::test(start_paused = true)]
+async fn many_small_events_are_much() {
+    let one = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let bounds = patient("a").bounds;
+    for (events, end_of) in [(1_500, End::Stop), (3_000, End::Failed)] {
+        assert!(one.len() * events < bounds.answer_bytes, "by its bytes alone it would fit");
+        let stage = Arc::new(Stage::default());
+        stage.script("a", [stream([part(one.repeat(events)), finish(), end()])]);
+        let remote = remote(&stage, vec![patient("a")]);
+        let Heard { told, outcome, .. } = call(&remote, request(), plan(&["a"])).await;
+        assert_eq!(outcome.end, end_of, "{:?}", outcome.fault);
+        match end_of {
+            End::Stop => assert_eq!(told.len(), events),
+            _ => assert!(told.len() <= bounds.events(), "{} events", told.len()),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

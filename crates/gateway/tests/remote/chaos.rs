@@ -74,7 +74,12 @@ async fn play(seed: u64) {
     let upstream = |name: &&str| Upstream {
         max_concurrent: 8,
         max_waiting: 4,
-        bounds: Bounds { answer_bytes: 64 << 10, event_bytes: 16 << 10, error_bytes: 1 << 10 },
+        bounds: Bounds {
+            answer_bytes: 64 << 10,
+            event_bytes: 16 << 10,
+            error_bytes: 1 << 10,
+            ..Bounds::USUAL
+        },
         timeouts: Timeouts {
             connection: Duration::from_secs(1),
             per_try: Duration::from_secs(4),

@@ -296,6 +296,22 @@ async fn a_body_in_the_providers_own_format_goes_out_as_it_came() {
     assert!(!String::from_utf8_lossy(&body).contains("metadata"));
 }
 
+/// What parts keys' prefixes here is made of their digests, and no provider's to know.
+#[tokio::test(start_paused = true)]
+async fn whose_a_request_is_does_not_leave() {
+    let request = || Request { cache_salt: "mine".into(), home: "0123abcd".into(), ..request() };
+    for kind in ["compatible", "openai"] {
+        let stage = Arc::new(Stage::default());
+        let remote = remote(&stage, vec![of(kind, "https://host/v1")]);
+        let heard = call(&remote, request(), plan(&["a"])).await;
+        assert_eq!(heard.told, "one two three", "{kind}");
+        let asked = stage.seen.lock().expect("no panic").remove("host").expect("it was asked");
+        let (head, body) = (asked.0, String::from_utf8_lossy(&asked.1).into_owned());
+        assert!(!head.contains("0123abcd") && !body.contains("0123abcd"), "{kind}: {body}");
+        assert_eq!(body.contains("\"cache_salt\":\"mine\""), kind == "compatible", "{body}");
+    }
+}
+
 /// OpenAI's server speaks two formats, by two paths.
 #[tokio::test(start_paused = true)]
 async fn a_response_goes_to_openai_as_it_came() {
@@ -370,4 +386,12 @@ async fn settings_that_cannot_be_are_refused() {
     let google = Upstream { region: "global".into(), ..of("vertex", "") };
     check(vec![google], "its key is no service account's JSON file");
     check(vec![of("openai", ""), of("mistral", "")], "two providers are called `a`");
+}
+
+#[tokio::test]
+async fn what_headers_say_is_shown_to_nobody() {
+    let headers = vec![("x-api-token".to_owned(), "a-token-of-theirs".to_owned())];
+    let one = Upstream { headers, ..provider("a") };
+    let shown = format!("{one:?} {:?}", remote(&Arc::new(Stage::default()), vec![one.clone()]));
+    assert!(shown.contains("x-api-token") && !shown.contains("a-token-of-theirs"), "{shown}");
 }

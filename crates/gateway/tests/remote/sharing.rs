@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingle_gateway::remote::{BreakerSettings, BreakerStanding, Remote, Secret, Upstream};
-use ingle_protocol::{End, Retry};
+use ingle_gateway::remote::{
+    Bounds, BreakerSettings, BreakerStanding, Plan, Remote, Secret, Upstream,
+};
+use ingle_protocol::{Blame, End, Retry};
 use tokio::time::{Instant, sleep};
 
 use super::upstream::*;
@@ -145,6 +147,26 @@ async fn who_wants_to_be_left_alone_is() {
     assert_eq!((heard.outcome.end, heard.ms), (End::Stop, 5_000));
 }
 
+/// What a provider says of itself is believed for an hour at most, and stops nothing of ours.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_left_alone_for_ever() {
+    for field in [
+        "retry-after: 18446744073709551615",
+        "retry-after-ms: 18446744073709551615",
+        "retry-after: Fri, 31 Dec 9999 23:59:59 GMT",
+    ] {
+        let stage = Arc::new(Stage::default());
+        let remote = remote(&stage, vec![provider("a")]);
+        stage.script("a", [status(429, &format!("{field}\r\n"), "{}")]);
+        let plan_within = Plan { total: Some(Duration::from_secs(600)), ..plan(&["a"]) };
+        let fault = call(&remote, request(), plan_within).await.outcome.fault.expect("it failed");
+        assert_eq!(fault.retry, Retry::After(Duration::from_secs(3600)), "{field}: {fault}");
+        assert_eq!(remote.facts()[0].limited_ms, 3_600_000, "{field}");
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(call(&remote, request(), plan(&["a"])).await.outcome.end, End::Stop, "{field}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_provider_has_so_much_room() {
     let stage = Arc::new(Stage::default());
@@ -165,6 +187,44 @@ async fn a_provider_has_so_much_room() {
     assert_eq!((three.outcome.end, four.outcome.end), (End::Stop, End::Failed));
     let fault = four.outcome.fault.expect("it failed");
     assert_eq!(fault.retry, Retry::After(Duration::from_secs(1)));
+}
+
+/// All answers under way have so much room together, beside the first MiB of each.
+#[tokio::test(start_paused = true)]
+async fn long_answers_share_their_room() {
+    let stage = Arc::new(Stage::default());
+    let bounds = Bounds { all_bytes: (1 << 20) + (16 << 10), ..Bounds::USUAL };
+    let remote = remote(&stage, vec![Upstream { bounds, ..provider("a") }]);
+    let half = "a".repeat(512 << 10);
+    let long = |last: Vec<Act>| {
+        let acts = [head(), piece(&half), piece(&half), piece(&half)];
+        React::Do(acts.into_iter().chain(last).collect())
+    };
+    stage.script("a", [long(vec![Act::Silence]), long(vec![Act::Silence])]);
+    let [one, two] = [(); 2].map(|()| {
+        let (sink, receiver) = listener(usize::MAX);
+        (remote.send(request(), plan(&["a"]), sink), receiver)
+    });
+    sleep(Duration::from_millis(1)).await;
+
+    stage.script("a", [long(vec![finish(), end()])]);
+    let Heard { told, outcome, .. } = call(&remote, request(), plan(&["a"])).await;
+    assert_eq!((told.len(), outcome.end), (2 * half.len(), End::Failed));
+    let fault = outcome.fault.expect("it failed");
+    assert_eq!((fault.blame, fault.retry), (Blame::Us, Retry::WhenReady(Duration::from_secs(1))));
+    assert_eq!(remote.facts()[0].failures, 0, "its provider is not to blame");
+    // A short one has room at all times, and a long one as soon as another has ended.
+    assert_eq!(call(&remote, request(), plan(&["a"])).await.outcome.end, End::Stop);
+    drop(one.0);
+    let heard_of_one = heard(one.1, Instant::now()).await;
+    assert_eq!(
+        (heard_of_one.told.len(), heard_of_one.outcome.end),
+        (3 * half.len(), End::Cancelled)
+    );
+    stage.script("a", [long(vec![finish(), end()])]);
+    let heard_of_last = call(&remote, request(), plan(&["a"])).await;
+    assert_eq!((heard_of_last.told.len(), heard_of_last.outcome.end), (3 * half.len(), End::Stop));
+    drop(two);
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,9 +277,61 @@ async fn times_are_measured() {
     sleep(Duration::from_millis(500)).await;
     call(&remote, request(), plan(&["a"])).await;
     assert_eq!(stage.log(), "a dial, a ask, a ask");
-    let names: Vec<&str> = remote.metrics().iter().map(|metric| metric.name).collect();
+    let metrics = remote.metrics(|_, _| false);
+    let names: Vec<&str> = metrics.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), 7);
-    assert_eq!(remote.metrics()[0].model.as_deref(), Some("a/m"));
+    assert_eq!(metrics[0].model.as_deref(), Some("a/m"));
+}
+
+/// Names of models that callers thought up, each a cheap 404, take nothing from those that are.
+#[tokio::test(start_paused = true)]
+async fn names_that_callers_think_up_crowd_nobody_out() {
+    let stage = Arc::new(Stage::default());
+    let breaker = BreakerSettings { consecutive: 2, cooldown_ms: 10_000, ..Default::default() };
+    let remote = remote(&stage, vec![Upstream { retries: 0, breaker, ..provider("a") }]);
+    let flood = async |from: usize, to: usize| {
+        for n in from..to {
+            stage.script("a", [status(404, "", "{}")]);
+            let name = format!("a/made-up-{n}");
+            assert_eq!(
+                call(&remote, request(), plan(&[name.as_str()])).await.outcome.end,
+                End::Failed
+            );
+        }
+    };
+    let known = |name: &str| remote.fact("a", name).map(|facts| (facts.answers, facts.breaker));
+    assert_eq!(call(&remote, request(), plan(&["a/good"])).await.outcome.end, End::Stop);
+    sleep(Duration::from_millis(1)).await;
+    flood(0, 1024).await;
+    sleep(Duration::from_millis(1)).await;
+
+    // Who comes after them is known, and left alone where it fails.
+    for _ in 0..2 {
+        stage.script("a", [failing()]);
+        call(&remote, request(), plan(&["a/ill"])).await;
+    }
+    let open = BreakerStanding::Open { until_ms: 10_000 };
+    assert_eq!(known("ill"), Some((0, open)));
+    // One that is asked just now, who answered, and who is left alone stay, however many come.
+    stage.script("a", [React::Do(vec![Act::Silence])]);
+    let (sink, receiver) = listener(usize::MAX);
+    let under_way = remote.send(request(), plan(&["a/slow"]), sink);
+    sleep(Duration::from_millis(1)).await;
+    flood(1024, 2100).await;
+    assert_eq!(known("slow"), Some((0, BreakerStanding::Closed)));
+    assert_eq!(known("good"), Some((1, BreakerStanding::Closed)));
+    assert_eq!(known("ill"), Some((0, BreakerStanding::Open { until_ms: 9_999 })));
+    assert_eq!((known("made-up-0"), remote.facts().len()), (None, 1024));
+    assert_eq!(remote.fact("nobody", "m"), None);
+    drop(under_way);
+    assert_eq!(heard(receiver, Instant::now()).await.outcome.end, End::Cancelled);
+
+    // What they wrote is no label.
+    let metrics = remote.metrics(|provider, model| (provider, model) == ("a", "ill"));
+    let mut labels: Vec<&str> = metrics.iter().filter_map(|it| it.model.as_deref()).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels, ["a/good", "a/ill"]);
 }
 
 /// Other providers come, and who is among them as before keeps what was learnt, and connections.
@@ -253,4 +365,37 @@ async fn who_did_not_change_goes_on_after_a_change() {
     let other = Upstream { key: Some(Secret::new("sk-another")), ..provider("a") };
     let other = after.after(vec![other]).expect("the settings are right");
     assert_eq!((known(&other, "a"), known(&other, "b")), (None, None));
+}
+
+/// Who is gone has no connections any more, as soon as nobody talks to it.
+#[tokio::test(start_paused = true)]
+async fn who_is_gone_is_let_go() {
+    let stage = Arc::new(Stage::default());
+    let before = remote(&stage, vec![provider("a"), provider("b"), provider("c")]);
+    for name in ["a", "b", "c"] {
+        call(&before, request(), plan(&[name])).await;
+    }
+    stage.script("c", [React::Do(vec![Act::Wait(1_000), head(), piece("hi"), finish(), end()])]);
+    let (sink, receiver) = listener(usize::MAX);
+    let since = Instant::now();
+    let under_way = before.send(request(), plan(&["c"]), sink);
+    sleep(Duration::from_millis(1)).await;
+    stage.log();
+    // Another policy that was read and is not held changes nothing.
+    drop(before.after(vec![provider("a")]).expect("the settings are right"));
+    call(&before, request(), plan(&["b"])).await;
+    assert_eq!(stage.log(), "b ask");
+
+    let after = before.after(vec![provider("a")]).expect("the settings are right");
+    drop(before);
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(stage.log(), "", "who was told of them still talks to one of them");
+    assert_eq!(heard(receiver, since).await.outcome.end, End::Stop);
+    drop(under_way);
+    sleep(Duration::from_millis(10)).await;
+    let mut gone: Vec<String> = stage.log().split(", ").map(str::to_owned).collect();
+    gone.sort();
+    assert_eq!(gone, ["b gone", "c gone"]);
+    call(&after, request(), plan(&["a"])).await;
+    assert_eq!(stage.log(), "a ask", "over the connection that was there");
 }

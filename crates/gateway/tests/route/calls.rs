@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ingle_gateway::Provider;
 use ingle_protocol::{
-    Blame, Chat, Encoding, End, Fault, Format, Origin, Passage, Request, Retry, Verbatim,
+    Blame, Chat, Encoding, End, Fault, Format, Input, Message, Origin, Passage, Request, Retry,
+    ToolCall, Verbatim, Weighing, Written,
 };
 
 use crate::house::{House, Say};
@@ -195,6 +196,68 @@ async fn what_this_machine_says_is_kept_in_fixed_words() {
     assert_eq!(said.by(), "Policy Never");
     assert!(said.reason("a/m").contains("the detector failed: it holds a picture"));
     assert_silent(&house);
+}
+
+/// A book on another machine gets no words of what may not leave, whoever answered.
+#[tokio::test(start_paused = true)]
+async fn words_that_stay_are_in_no_book_elsewhere() {
+    let check = async |policy: &str, classes: &[&str], expect: bool| {
+        let house = House::new(policy);
+        let classes = classes.iter().map(|it| (*it).to_owned()).collect();
+        let origin = Some(Arc::new(Origin { classes, ..Origin::default() }));
+        let said = house.ask(Request { origin, ..asks("small") }).await;
+        assert_eq!(said.by(), "local/small");
+        let kept = house.notes.contents.lock().expect("no panic").len();
+        assert_eq!(kept, usize::from(expect), "{policy}: {:?}", said.entry.classes);
+    };
+    let policy = format!("{POLICY}[classes.secret]\nlocal_only = true\n");
+    check(&policy, &[], true).await;
+    check(&policy, &["open"], true).await;
+    check(&policy, &["secret"], false).await;
+    check(&policy, &["open", "secret"], false).await;
+    check(&policy, &["unheard-of"], false).await;
+    let unclassed = policy.replace("default_class = \"open\"", "");
+    check(&unclassed, &[], false).await;
+    // Who has no classes has said nothing of where words may be.
+    check("", &[], true).await;
+}
+
+/// Where a class is blocked by what is found, what nobody can look through is blocked, whoever is
+/// asked and in whatever way.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_looked_at_may_be_what_is_blocked() {
+    const MAIL: &str = "anna@example.org";
+    let rule = "[[rules]]\nclass = \"never\"\ndetected = [\"email\"]\n";
+    let policy = format!("{POLICY}[classes.never]\nblock = true\n{rule}");
+    let flag = || Arc::new(AtomicBool::new(false));
+    let read = |text: Written| {
+        let inputs = vec![Passage { text, pair: None }];
+        let encoding = Encoding { model: "small".into(), inputs, ..Encoding::default() };
+        House::new(&policy).gateway.encode(&encoding, flag()).err().map(|fault| fault.blame)
+    };
+    assert_eq!(read(Written::Text("a text".into())), None);
+    assert_eq!(read(Written::Text(MAIL.into())), Some(Blame::Policy));
+    assert_eq!(read(Written::Tokens(vec![1])), Some(Blame::Policy));
+    // The machine of these tests weighs nothing, and says that it is the caller's fault.
+    let weigh = |input: Input, label: &str| {
+        let request = Request { model: "small".into(), input, ..Request::default() };
+        let weighing = Weighing { request, labels: vec![label.into()] };
+        House::new(&policy).gateway.weigh(&weighing, flag()).map_err(|fault| fault.blame).err()
+    };
+    let call = ToolCall { arguments: format!("{{\"to\":\"{MAIL}\"}}"), ..ToolCall::default() };
+    let turn = Message { role: "assistant".into(), tool_calls: vec![call], ..Message::default() };
+    let chat = Chat { messages: vec![turn], ..Chat::default() };
+    assert_eq!(weigh(Input::Text("a text".into()), "yes"), Some(Blame::Caller));
+    assert_eq!(weigh(Input::Text("a text".into()), MAIL), Some(Blame::Policy));
+    assert_eq!(weigh(Input::Tokens(vec![1]), "yes"), Some(Blame::Policy));
+    assert_eq!(weigh(Input::Chat(chat), "yes"), Some(Blame::Policy));
+    let ask = async |input: Input| {
+        let house = House::new(&policy);
+        house.ask(Request { input, ..asks("small") }).await.by()
+    };
+    assert_eq!(ask(Input::Text("a text".into())).await, "local/small");
+    assert_eq!(ask(Input::Text(MAIL.into())).await, "Policy Never");
+    assert_eq!(ask(Input::Tokens(vec![1])).await, "Policy Never");
 }
 
 /// Who is asked after this machine could not, by whose fault that was.

@@ -11,7 +11,7 @@ use ingle_gateway::budget::{
     Account, Amount, Claim, Lost, Memory, Refusal, Settled, Standing, Store,
 };
 use ingle_gateway::policy::Table;
-use ingle_gateway::route::{Book, Gateway, Held, Kept, Parts};
+use ingle_gateway::route::{Book, Gateway, Held, Kept, Parts, Said as Words};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing as Stands, Tell};
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Event, Fault, Finish, KeepAlive, Piece, Receipt, Request,
@@ -143,6 +143,8 @@ pub(crate) struct Notes {
     pub(crate) waiting: Mutex<Option<Vec<Kept>>>,
     pub(crate) ended: Mutex<Vec<Entry>>,
     pub(crate) noted: Mutex<Vec<Entry>>,
+    /// The calls whose words it got.
+    pub(crate) contents: Mutex<Vec<String>>,
 }
 
 /// Whether one more is refused.
@@ -183,6 +185,13 @@ impl Book for Notes {
     fn note(&self, entry: &Entry, kept: Kept) {
         lock(&self.noted).push(entry.clone());
         kept(Ok(()));
+    }
+    /// As if it were on another machine.
+    fn wants_content(&self, stays: bool) -> bool {
+        !stays
+    }
+    fn content(&self, entry: &Entry, _: &Request, _: &Words) {
+        lock(&self.contents).push(entry.id.clone());
     }
 }
 

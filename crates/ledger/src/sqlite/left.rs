@@ -79,33 +79,43 @@ fn processes(ledger: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The journals of those who died, and the signs of life of the others.
-fn sorted(ledger: &Path) -> Result<(Vec<Left>, Vec<(String, PathBuf)>)> {
-    let (mut left, mut living) = (Vec::new(), Vec::new());
-    for process in processes(ledger)? {
-        let sign = sign_of(ledger, &process);
-        let held = open_private(&sign)?;
-        match held.try_lock() {
-            // Somebody else may have brought it in meanwhile.
-            Ok(()) if has_journal(&sign) => left.push(Left { process, sign, _held: held }),
-            Ok(()) => drop(fs::remove_file(&sign)),
-            Err(TryLockError::WouldBlock) => living.push((process, sign)),
-            Err(TryLockError::Error(error)) => return Err(failed(&sign, &error)),
+/// The journals beside a ledger.
+#[derive(Debug, Default)]
+struct Journals {
+    /// Of those who died.
+    left: Vec<Left>,
+    /// Of the others: their names, and their signs of life.
+    living: Vec<(String, PathBuf)>,
+}
+
+impl Journals {
+    fn beside(ledger: &Path) -> Result<Self> {
+        let mut all = Self::default();
+        for process in processes(ledger)? {
+            let sign = sign_of(ledger, &process);
+            let held = open_private(&sign)?;
+            match held.try_lock() {
+                // Somebody else may have brought it in meanwhile.
+                Ok(()) if has_journal(&sign) => all.left.push(Left { process, sign, _held: held }),
+                Ok(()) => drop(fs::remove_file(&sign)),
+                Err(TryLockError::WouldBlock) => all.living.push((process, sign)),
+                Err(TryLockError::Error(error)) => return Err(failed(&sign, &error)),
+            }
         }
+        Ok(all)
     }
-    Ok((left, living))
 }
 
 /// The journals of those who died.
 pub(super) fn of_the_dead(ledger: &Path) -> Result<Vec<Left>> {
-    sorted(ledger).map(|sorted| sorted.0)
+    Journals::beside(ledger).map(|journals| journals.left)
 }
 
 /// Waits until the tables have what living processes had taken down when this was asked, so that
 /// who was told that a call is kept finds it.
 pub(super) fn wait_for_the_living(ledger: &Path, connection: &Connection) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    for (process, sign) in sorted(ledger)?.1 {
+    for (process, sign) in Journals::beside(ledger)?.living {
         let Ok(records) = Records::open(&sign) else { continue };
         let last = records.last().map_or(0, |record| record.seq);
         let sql = "SELECT through FROM ledger_journals WHERE process = ?1";

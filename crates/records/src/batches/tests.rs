@@ -35,6 +35,7 @@ fn begin(records: &Records, owner: &str, id: &str, expires_s: u64) -> Begun {
         input_file: "input".to_owned(),
         completion_window: "24h".to_owned(),
         metadata: Some("{}".to_owned()),
+        origin: Some(format!("where {id} was begun")),
         created_s: 0,
         expires_s,
     };
@@ -44,6 +45,20 @@ fn begin(records: &Records, owner: &str, id: &str, expires_s: u64) -> Begun {
 fn spans(count: u64) -> Vec<LineSpan> {
     let span = |at: u64| LineSpan { custom_id: format!("id-{at}"), start: at * 10, bytes: 10 };
     (0..count).map(span).collect()
+}
+
+#[test]
+fn a_batch_knows_where_it_was_begun() {
+    let folder = Folder::new("origin");
+    {
+        let records = Records::open(folder.path()).expect("opens");
+        upload(&records, "a", "input");
+        assert_eq!(begin(&records, "a", "b", 9), Begun::Yes);
+    }
+    let records = Records::open(folder.path()).expect("opens");
+    assert_eq!(get(&records, "b").asked.origin.as_deref(), Some("where b was begun"));
+    let open = records.open_batches(9).expect("reads");
+    assert_eq!(open[0].asked.origin.as_deref(), Some("where b was begun"));
 }
 
 fn get(records: &Records, id: &str) -> BatchRecord {

@@ -32,7 +32,8 @@ fn left(records: &Records, owner: &str, ids: &[&str]) -> Vec<String> {
 #[test]
 fn what_was_kept_is_there_for_its_owner() {
     let folder = Folder::new("responses");
-    let record = response("a", "me", None, 1);
+    let origin = Some("where it came from".to_owned());
+    let record = ResponseRecord { origin, ..response("a", "me", None, 1) };
     let find = |records: &Records, owner: &str| records.response(owner, "a").expect("is read");
     {
         let records = Records::open(folder.path()).expect("opens");

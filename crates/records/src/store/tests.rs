@@ -34,6 +34,29 @@ fn each_step_is_taken_once_from_wherever_a_file_stands() {
     }
 }
 
+/// What an older program kept is there, and says of what it does not know that it does not.
+#[test]
+fn records_of_before_say_nothing_of_where_they_come_from() {
+    let folder = Folder::new("before");
+    let mut connection = Connection::open(folder.path().join(NAME)).expect("opens");
+    schema::migrate(&mut connection, &schema::STEPS[..2]).expect("the old program's");
+    drop(connection);
+    by_hand(&folder, &format!("PRAGMA application_id = {}", schema::APPLICATION_ID));
+    by_hand(
+        &folder,
+        "INSERT INTO batches (id, owner, endpoint, input_file, completion_window, status, \
+         created_s, expires_s) \
+         VALUES ('b', 'me', '/v1/completions', 'f', '24h', 'validating', 1, 9); \
+         INSERT INTO responses (id, owner, status, created_s, input, response, events, bytes) \
+         VALUES ('r', 'me', 'completed', 1, 'in', 'out', '', 5)",
+    );
+    let records = Records::open(folder.path()).expect("opens");
+    let batch = records.batch("me", "b").expect("reads").expect("is there");
+    assert_eq!((batch.asked.endpoint.as_str(), batch.asked.origin), ("/v1/completions", None));
+    let response = records.response("me", "r").expect("reads").expect("is there");
+    assert_eq!((response.response.as_str(), response.origin), ("out", None));
+}
+
 #[test]
 fn what_is_not_ours_or_whole_is_refused_with_the_next_step() {
     let check = |name: &str, make: &dyn Fn(&Folder), expect: &str| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ingle_gateway::Standing;
 use ingle_protocol::wire::{Ask, openai, reading};
-use ingle_protocol::{Encoding, Fault};
+use ingle_protocol::{Encoding, Fault, Origin};
 use ingle_records::{BatchRecord, LineSpan, Outcome, Records};
 use tokio::time::sleep;
 
@@ -17,6 +17,7 @@ use super::{Asked, ENDPOINTS};
 use crate::answer::Admitted;
 use crate::front::fresh_id;
 use crate::keys::Owner;
+use crate::origin::now_ms;
 use crate::places::Place;
 use crate::records::failed;
 use crate::refusal::Refusal;
@@ -159,11 +160,16 @@ fn admitted(place: Place, owner: &Owner) -> Admitted {
     Admitted { place, tokens: None, owner: owner.clone(), waited_for: false }
 }
 
-/// On whose account: a key that began a batch and is gone may come back, until its time is over.
+/// On whose account, and from where: a key that began a batch and is gone may come back, until its
+/// time is over. Each try is a call of its own.
 async fn owner(state: &State, batch: &BatchRecord) -> Owner {
     loop {
         match super::owner(state, batch) {
-            Some(owner) => return owner,
+            Some(owner) => {
+                let (id, at_ms) = (fresh_id(), now_ms());
+                let origin = Origin { id, at_ms, ..Origin::clone(&owner.origin()) };
+                return owner.on(None, origin);
+            }
             None => sleep(super::TICK).await,
         }
     }

@@ -17,6 +17,7 @@ use super::{Outcome, blocking, json_response, taken};
 use crate::batches::batch_endpoints;
 use crate::front::fresh_id;
 use crate::keys::Owner;
+use crate::origin::kept;
 use crate::records::{failed, now_s, records};
 use crate::refusal::Refusal;
 use crate::{Scope, State};
@@ -73,6 +74,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
         input_file: asked.input_file,
         completion_window: asked.completion_window,
         metadata: asked.metadata,
+        origin: Some(kept(&owner.origin()).to_string()),
         created_s: now_s,
         expires_s: now_s + asked.window_s,
     };

@@ -10,7 +10,7 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use ingle_protocol::wire::responses::{self, Asked, Open};
 use ingle_protocol::wire::{Ask, Kind};
-use ingle_protocol::{Fault, Format, Input};
+use ingle_protocol::{Fault, Format, Input, Origin};
 use ingle_records::ResponseRecord;
 
 use super::{
@@ -20,8 +20,9 @@ use super::{
 use crate::State;
 use crate::answer::{Answer, stamp};
 use crate::keys::Owner;
+use crate::origin::{before, kept_all};
 use crate::refusal::{Refusal, json};
-use crate::responses::{Live, Reader, events, no_previous, spawn};
+use crate::responses::{Live, Reader, events, no_previous, past, spawn};
 use crate::traces::Traced;
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -51,7 +52,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     let open = responses::read_open(&body)?;
     let account = owner.home().to_owned();
     let alone = stands_alone(&open);
-    let mut asked = close(&state, &account, open).await?;
+    let (mut asked, (before, unknown)) = close(&state, &account, open).await?;
     asked.set_store(keeps(&state, &asked)?);
     if alone
         && asked.store == Some(false)
@@ -61,6 +62,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
         return answer(state, owner, asked).await;
     }
     drop(room);
+    let owner = owner.building_on(before, unknown);
     own(&state.config(), asked.requests_mut(), &owner)?;
     let provider = Arc::clone(provider(&state)?);
     let card = writer(card(&owner, &provider, &asked.request.model).await?)?;
@@ -73,6 +75,7 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
         previous: asked.previous.clone(),
         created_s: stamp.created_ms / 1000,
         input: asked.input_items(&stamp.id),
+        origin: Some(kept_all(&owner.origin())),
         ..ResponseRecord::default()
     };
     let live = Live::new(account, record.id.clone(), record.input.clone());
@@ -107,17 +110,20 @@ fn stands_alone(open: &Open) -> bool {
     open.previous().is_none() && open.references().is_empty()
 }
 
+/// Where what a request builds on came from, and whether of some of it nobody knows.
+type Before = (Vec<Origin>, bool);
+
 /// The request with what it builds on.
-async fn close(state: &Arc<State>, account: &str, open: Open) -> Result<Asked, Refusal> {
+async fn close(state: &Arc<State>, account: &str, open: Open) -> Result<(Asked, Before), Refusal> {
     if stands_alone(&open) {
-        return Ok(open.close(&[], &[])?);
+        return Ok((open.close(&[], &[])?, Before::default()));
     }
     let (state, account) = (Arc::clone(state), account.to_owned());
     let work = move || Ok(close_blocking(&state, &account, open));
     blocking(work).await?
 }
 
-fn close_blocking(state: &State, account: &str, open: Open) -> Result<Asked, Refusal> {
+fn close_blocking(state: &State, account: &str, open: Open) -> Result<(Asked, Before), Refusal> {
     let store = state.responses.store();
     let chain = match (open.previous(), store) {
         (None, _) => Vec::new(),
@@ -125,7 +131,9 @@ fn close_blocking(state: &State, account: &str, open: Open) -> Result<Asked, Ref
         (Some(id), None) => return Err(no_previous(id)),
     };
     let named = state.responses.named(account, &open.references())?;
-    Ok(open.close(&chain, &named)?)
+    let from = before(chain.iter().chain(&named).map(|record| record.origin.as_deref()));
+    let pasts = |all: Vec<ResponseRecord>| all.into_iter().map(past).collect::<Vec<_>>();
+    Ok((open.close(&pasts(chain), &pasts(named))?, from))
 }
 
 /// Whether the response is to be kept. Who asks for it where nothing is kept is told so.
@@ -144,7 +152,7 @@ fn keeps(state: &State, asked: &Asked) -> Result<bool, Refusal> {
 
 async fn count(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome {
     let (owner, open) = taken(responses::read_count, &state, request).await?;
-    let asked = close(&state, owner.home(), open).await?;
+    let (asked, _) = close(&state, owner.home(), open).await?;
     let provider = Arc::clone(provider(&state)?);
     let name = card(&owner, &provider, &asked.request.model).await?.name;
     let tokens = blocking(move || {

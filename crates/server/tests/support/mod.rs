@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
+use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell, Wanted};
 use ingle_protocol::{
-    Call, Chat, Encoded, Encoding, Event, Fault, Finish, Input, KeepAlive, Piece, Receipt, Request,
-    Sink, Step, Timings, Token, Usage, Weighed, Weighing,
+    Call, Chat, Encoded, Encoding, Event, Fault, Finish, Input, KeepAlive, Origin, Piece, Receipt,
+    Request, Sink, Step, Timings, Token, Usage, Weighed, Weighing,
 };
 use ingle_server::{Config, Control, Error, Key, Slot, Stop, bind};
 use serde_json::Value;
@@ -32,6 +32,8 @@ pub(crate) struct World {
     /// Owner, priority and time of each request.
     pub(crate) terms: Mutex<Vec<(u32, i32, Option<u32>)>>,
     pub(crate) salts: Mutex<Vec<String>>,
+    /// Where each request came from.
+    pub(crate) origins: Mutex<Vec<Arc<Origin>>>,
     /// What was read.
     pub(crate) encodings: Mutex<Vec<Encoding>>,
 }
@@ -45,6 +47,10 @@ pub(crate) struct World {
 pub(crate) struct Script(pub(crate) Arc<World>);
 
 impl Provider for Script {
+    fn wanted(&self) -> Wanted {
+        Wanted { headers: vec!["x-data".to_owned()], verbatim: false }
+    }
+
     fn models(&self) -> Vec<ModelCard> {
         let card = |name: &str| ModelCard {
             name: name.to_owned(),
@@ -133,7 +139,9 @@ impl Provider for Script {
         self.0.seeds.lock().expect("no panic while locked").push(request.sampling.seed);
         let terms = (request.owner, request.priority, request.timeout_ms);
         self.0.terms.lock().expect("no panic while locked").push(terms);
-        self.0.salts.lock().expect("no panic while locked").push(request.cache_salt.clone());
+        self.0.salts.lock().expect("no panic while locked").push(request.prefix_salt());
+        let origin = request.origin.clone().unwrap_or_default();
+        self.0.origins.lock().expect("no panic while locked").push(origin);
         match text.as_str() {
             "late" => {
                 return Err(Fault::late(Duration::from_millis(2500), "too late").at("timeout_ms"));

@@ -17,7 +17,9 @@ use ingle_gateway::remote::World;
 use ingle_gateway::remote::net::{Net, Proxy};
 use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts, Said};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
-use ingle_ledger::{Durability, Ledger, Options, Place, Recipients, Reserved, Ticket, Told};
+use ingle_ledger::{
+    Durability, Error, Ledger, Options, Place, Recipients, Reserved, Sealed, Ticket, Told,
+};
 use ingle_model::pull::Store;
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Fault, KeepAlive, Request, Sink, Token, Weighed, Weighing,
@@ -245,6 +247,8 @@ pub(super) struct Pages {
     step: Arc<Step>,
     /// For whom content is kept, where it is.
     recipients: Option<Recipients>,
+    /// Content that is on its way to the ledger.
+    waiting: content::Waiting,
     /// Contents that could not be kept.
     unsealed: AtomicU64,
     /// What was told of calls that leave, and could not be kept.
@@ -258,8 +262,8 @@ impl Pages {
         recipients: Option<Recipients>,
     ) -> Self {
         let (ledger, step) = (Arc::clone(ledger), Arc::clone(step));
-        let unkept = Arc::default();
-        Self { ledger, step, recipients, unsealed: AtomicU64::new(0), unkept }
+        let (waiting, unkept) = (content::Waiting::default(), Arc::default());
+        Self { ledger, step, recipients, waiting, unsealed: AtomicU64::new(0), unkept }
     }
 
     /// Has the ledger told of a call that leaves. Where it has no room at once, that is waited for
@@ -282,6 +286,15 @@ impl Pages {
                 drop(self.step.handle().spawn_blocking(wait));
             }
         }
+    }
+
+    /// Gives the ledger what a call asked and got, if not too much of that waits there already.
+    fn keep(&self, entry: &Entry, sealed: Sealed) -> ingle_ledger::Result<()> {
+        let behind = || Error::Behind { place: self.ledger.place().to_string() };
+        let waits = self.waiting.add(sealed.bytes().len()).ok_or_else(behind)?;
+        // Its ticket is not waited for: that of the call's end comes behind it.
+        self.ledger.content(&entry.id, entry.at_ms, sealed)?.then(move |_| drop(waits));
+        Ok(())
     }
 }
 
@@ -352,16 +365,14 @@ impl Book for Pages {
         settle(self.ledger.note(entry), told);
     }
 
-    fn wants_content(&self) -> bool {
-        self.recipients.is_some()
+    fn wants_content(&self, stays: bool) -> bool {
+        self.recipients.is_some() && content::may_be_kept(self.ledger.place(), stays)
     }
 
     fn content(&self, entry: &Entry, request: &Request, said: &Said) {
         let Some(recipients) = &self.recipients else { return };
         let sealed = content::seal(recipients, entry, request, said);
-        // Its ticket is not waited for: that of the call's end comes behind it.
-        let kept = sealed.and_then(|it| self.ledger.content(&entry.id, entry.at_ms, it)).map(drop);
-        if let Err(error) = kept {
+        if let Err(error) = sealed.and_then(|sealed| self.keep(entry, sealed)) {
             let count = self.unsealed.fetch_add(1, Ordering::Relaxed) + 1;
             warn_of("what a call asked and got is not kept", count, &error);
         }

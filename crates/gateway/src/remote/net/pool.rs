@@ -1,12 +1,12 @@
-//! Connections that are kept for the next request: a few a host, each for a while. A connection is
-//! driven by a task that ends with it, so that dropping one closes it. Absent: pipelining; a
-//! connection has one request at a time.
+//! Connections that are kept for the next request: a few a host, each for a while, as long as there
+//! is a provider that is to be found there. A connection is driven by a task that ends with it, so
+//! that dropping one closes it. Absent: pipelining; a connection has one request at a time.
 
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -86,20 +86,54 @@ pub(in crate::remote) struct Conn {
     pub(in crate::remote) used: bool,
 }
 
-/// Connections that wait for a request, by whom they lead to; newest last.
+/// Connections that wait for a request, by whom they lead to.
 #[derive(Debug, Default)]
 pub(in crate::remote) struct Pool {
-    kept: Mutex<HashMap<Target, Vec<(Instant, Conn)>>>,
+    kept: Mutex<HashMap<Target, Kept>>,
+}
+
+/// Those that lead to one host.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Who wants them kept.
+    wanted: usize,
+    /// Newest last.
+    conns: Vec<(Instant, Conn)>,
+}
+
+/// Somebody who wants connections kept; dropped by the last one, they are closed.
+#[derive(Debug)]
+pub(in crate::remote) struct Wish {
+    pool: Arc<Pool>,
+    target: Target,
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        let mut kept = self.pool.lock();
+        let Some(of) = kept.get_mut(&self.target) else { return };
+        of.wanted = of.wanted.saturating_sub(1);
+        let closed = if of.wanted == 0 { kept.remove(&self.target) } else { None };
+        drop(kept);
+        drop(closed);
+    }
 }
 
 impl Pool {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Target, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has connections to a target kept until what is returned is dropped.
+    pub(in crate::remote) fn want(self: &Arc<Self>, target: &Target) -> Wish {
+        self.lock().entry(target.clone()).or_default().wanted += 1;
+        Wish { pool: Arc::clone(self), target: target.clone() }
+    }
+
     /// A kept connection that is open, if there is one.
     pub(in crate::remote) async fn kept(&self, target: &Target) -> Option<Conn> {
         loop {
-            let (since, mut conn) = {
-                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.get_mut(target)?.pop()?
-            };
+            let (since, mut conn) = self.lock().get_mut(target)?.conns.pop()?;
             let fresh = since.elapsed() < KEPT_FOR && !conn.sender.is_closed();
             // It becomes ready, or tells that it was closed, as soon as its driver has had a turn.
             if fresh && conn.sender.ready().await.is_ok() {
@@ -126,18 +160,18 @@ impl Pool {
         Ok(Conn { sender, _driver: Driver(driver), local: link.local, used: false })
     }
 
-    /// Keeps a connection whose answer was read to its end.
+    /// Keeps a connection whose answer was read to its end, where somebody wants that.
     pub(in crate::remote) fn keep(&self, target: &Target, mut conn: Conn) {
         if conn.sender.is_closed() {
             return;
         }
         conn.used = true;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = kept.entry(target.clone()).or_default();
-        of.retain(|(since, conn)| since.elapsed() < KEPT_FOR && !conn.sender.is_closed());
-        if of.len() >= KEPT {
-            of.remove(0);
+        let mut kept = self.lock();
+        let Some(Kept { conns, .. }) = kept.get_mut(target) else { return };
+        conns.retain(|(since, conn)| since.elapsed() < KEPT_FOR && !conn.sender.is_closed());
+        if conns.len() >= KEPT {
+            conns.remove(0);
         }
-        of.push((Instant::now(), conn));
+        conns.push((Instant::now(), conn));
     }
 }
