@@ -296,8 +296,8 @@ fn reserve(way: &Way, id: &str, choice: &mut Choice) -> Result<(), Refusal> {
     }
 }
 
-/// Another day has begun since it was decided: who is left to be asked is decided on again, with the
-/// budgets of now. Returns the one that is asked next, as it is decided then.
+/// Another day has begun since it was decided: who is left to be asked is decided on again, with
+/// the budgets of now. Returns the one that is asked next, as it is decided then.
 fn renew(flight: &Shared, way: &Way, choice: &Choice) -> Result<Choice, Fault> {
     let (held, request, decided_ms) = {
         let it = lock(flight);

@@ -14,8 +14,8 @@ const MODELS_MAX: usize = 1024;
 pub(super) struct Rests(Mutex<BTreeMap<String, u64>>);
 
 impl Rests {
-    /// Until when a model that `failed` rests; `None` for one that may be asked now. Who looks takes
-    /// nothing: that is for who asks ([`Rests::ask`]).
+    /// Until when a model that `failed` rests; `None` for one that may be asked now. Who looks
+    /// takes nothing: that is for who asks ([`Rests::ask`]).
     pub(super) fn until(&self, model: &str, failed: bool, now_ms: u64) -> Option<u64> {
         let mut all = self.lock();
         if !failed {
@@ -42,7 +42,7 @@ impl Rests {
         !self.lock().is_empty()
     }
 
-    /// Asks a model. When its rest is over one call may, and the others wait for what comes of that.
+    /// Asks a model. When its rest is over one call may, and others wait for what comes of that.
     ///
     /// # Errors
     /// Until when it rests.

@@ -349,8 +349,8 @@ async fn a_key_is_answered_by_models_that_it_may_use() {
     assert_eq!(check("chain", &["chain", "local/small"], "local/small").await, "");
 }
 
-/// A model of this machine that could not be loaded is asked once when it has rested; who only looks
-/// takes nothing of that.
+/// A model of this machine that could not be loaded is asked once when it has rested; who only
+/// looks takes nothing of that.
 #[tokio::test(start_paused = true)]
 async fn who_only_decides_takes_no_try_of_a_rested_model() {
     let house = House::new(POLICY);

@@ -146,8 +146,8 @@ async fn a_call_that_is_lost_counts_as_what_was_taken_and_held() {
     assert_eq!(after(&amended), [row("all", both), row("each:a/m", took), row("each:b/m", hold)]);
 }
 
-/// Midnight comes between the decision and the reservation: once the store says so, and once a store
-/// whose clock goes ahead of ours does.
+/// Midnight comes between the decision and the reservation: once the store says so, and once a
+/// store whose clock goes ahead of ours does.
 #[tokio::test(start_paused = true)]
 async fn what_is_decided_before_midnight_is_charged_to_the_day_after() {
     const DAY: u64 = 86_400_000;

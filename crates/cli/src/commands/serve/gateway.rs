@@ -321,8 +321,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a ledger keeps nothing, and where it is, is for its operator alone.
 fn unkept() -> Fault {
-    let message = "this server cannot keep its record of calls now: try again soon; whoever runs it \
-                   finds why in its log";
+    let message = "this server cannot keep its record of calls now: try again soon; whoever runs \
+                   it finds why in its log";
     Fault::not_ready(AGAIN, message)
 }
 
