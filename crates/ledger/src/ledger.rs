@@ -1,7 +1,7 @@
 //! A ledger that is written to: calls are announced, amended, ended, and noted, each through a
 //! bounded line to one thread that writes them in groups; they are kept when that has written them,
-//! or before, by a journal. What leaves the machine waits for room in that line, for a while, and is
-//! refused then; what stayed here never waits: where it cannot be kept, the ledger says how many
+//! or before, by a journal. What leaves the machine waits for room in that line, for a while, and
+//! is refused then; what stayed here never waits: where it cannot be kept, the ledger says how many
 //! calls it misses. Reading is another thing (`read.rs`).
 
 use std::path::PathBuf;
