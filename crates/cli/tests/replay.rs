@@ -190,7 +190,7 @@ fn another_policy_over_what_was() {
 fn the_same_policy_over_what_was() {
     let past = Past::new("replay-same");
     let said = past.replay(&past.policy, &["--json"]).json();
-    for name in ["calls", "refused", "cost_micros", "unknown_cost", "by"] {
+    for name in ["calls", "refused", "left_machine", "cost_micros", "unknown_cost", "by"] {
         assert_eq!(said["would"][name], was()[name], "{name}: {said}");
     }
     let calls = past.place.calls();

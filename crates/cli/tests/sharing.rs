@@ -417,6 +417,9 @@ fn two_servers_spend_one_budget_and_one_is_killed() {
     let entries = [entries(&place, "one.sqlite"), entries(&place, "other.sqlite")].concat();
     let (spent, lost) = agree(&entries, &got);
     assert_eq!(all.spent.micros, spent, "the ledgers' sum is the budget's");
+    let charges = entries.iter().flat_map(|entry| entry.charges.iter().flatten());
+    let tokens: u64 = charges.map(|charge| charge.tokens).sum();
+    assert_eq!(all.spent.tokens, tokens, "and so it is of tokens");
     assert!(spent <= MICROS && slow.spent.tokens <= TOKENS, "{spent} {slow:?}");
     assert!(lost >= 2, "each kill lost a call: {lost}");
     let known: BTreeSet<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
@@ -457,7 +460,7 @@ fn nothing_begins_where_the_shared_place_is_gone() {
     }
     kept.process.kill().and_then(|()| kept.process.wait()).expect("it is ours");
     assert_eq!(ask(&keys[1], 3), Got::Refused(503), "its limit is not known");
-    assert_eq!(ask(&keys[0], 4), Got::Refused(500), "nor what is spent");
+    assert_eq!(ask(&keys[0], 4), Got::Refused(503), "nor what is spent");
     // Nothing of them left, and what does not need it goes on.
     assert_eq!(server.ask("GET", "/health", "").status, 200);
     let entries = entries(&place, "ledger.sqlite");

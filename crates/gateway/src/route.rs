@@ -16,13 +16,14 @@ mod said;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use ingle_protocol::{
     Adapter, Blame, Call, Chat, Encoded, Encoding, End, Entry, Fault, Input, KeepAlive, Origin,
     Request, Retry, Sink, Token, Weighed, Weighing, Written,
 };
 
-use crate::budget::{Amount, Store};
+use crate::budget::{Amount, Refusal, Store};
 use crate::policy::{self, Ask, Candidate, Check, Decision, Found, Refused, Table};
 use crate::privacy::{Detector, Unsure};
 use crate::{AdapterCard, Metric, ModelCard, Provider, Sheet, Tell, Wanted};
@@ -34,7 +35,8 @@ pub use said::{Part, Said};
 /// so it does not block.
 pub type Kept = Box<dyn FnOnce(Result<(), Fault>) + Send>;
 
-/// Where calls are kept. Each method returns as soon as the entry is in line.
+/// Where calls are kept. No method waits: one that cannot put an entry in line at once has another
+/// thread do that.
 pub trait Book: Send + Sync {
     /// Announces a call before its first byte leaves: what is known of it, with the most that it
     /// can cost at the candidate that is asked, and what is held for that, by budget. Were this
@@ -161,12 +163,17 @@ impl Way {
         }
     }
 
-    /// The decision on a request.
-    fn decide(&self, held: &Held, request: &Request, origin: &Origin) -> Result<Decision, Fault> {
+    /// The decision on a request at this moment, in milliseconds since 1970.
+    fn decide(
+        &self,
+        held: &Held,
+        request: &Request,
+        origin: &Origin,
+        now_ms: u64,
+    ) -> Result<Decision, Fault> {
         let table = &held.table;
         let found = self.found(table, request);
         let ask = Ask { origin, model: &request.model, needs: ask::needs(request), found };
-        let now_ms = self.now_ms();
         let accounts = policy::accounts(table, &ask, now_ms);
         let standings = match accounts.is_empty() {
             true => Vec::new(),
@@ -219,14 +226,21 @@ fn read(encoding: &Encoding) -> Request {
     Request { model: encoding.model.clone(), input, ..Request::default() }
 }
 
-fn broken(refusal: &crate::budget::Refusal) -> Fault {
-    Fault::ours(format!("nothing can be spent now: {refusal}"))
+/// How soon what could not be held or looked up may be tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the place that keeps budgets holds nothing is for its operator alone.
+fn broken(refusal: &Refusal) -> Fault {
+    tracing::warn!(error = %refusal, "budgets cannot be held or looked up, and a call is not made");
+    let message = "what may be spent cannot be looked up now, so nobody is asked: try again soon; \
+                   whoever runs this server finds why in its log";
+    Fault::not_ready(AGAIN, message)
 }
 
 /// What a caller is told where nobody may answer.
 fn refusal(refused: &Refused) -> Fault {
     let message = refused.message.clone();
-    let wait = refused.retry_after_ms.map(std::time::Duration::from_millis);
+    let wait = refused.retry_after_ms.map(Duration::from_millis);
     match refused.check {
         Check::Privacy => Fault { blame: Blame::Policy, ..Fault::caller(message) },
         Check::Capability => Fault::caller(message).at("model"),
@@ -265,7 +279,7 @@ impl Gateway {
     /// Where the facts cannot be had.
     pub fn explain(&self, request: &Request) -> Result<Decision, Fault> {
         let origin = request.origin.clone().unwrap_or_default();
-        self.way.decide(&self.way.held(), request, &origin)
+        self.way.decide(&self.way.held(), request, &origin, self.way.now_ms())
     }
 
     /// The model of this machine that a name stands for, for what is asked of this machine alone.
@@ -312,7 +326,7 @@ impl Gateway {
             return Ok(());
         }
         let request = request();
-        let decision = self.way.decide(&held, &request, origin)?;
+        let decision = self.way.decide(&held, &request, origin, self.way.now_ms())?;
         match &decision.outcome {
             Err(refused) if refused.check == Check::Privacy => {
                 let mut entry = keep::begun(&held, origin, &request.model);

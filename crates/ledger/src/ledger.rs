@@ -1,7 +1,7 @@
 //! A ledger that is written to: calls are announced, amended, ended, and noted, each through a
 //! bounded line to one thread that writes them in groups; they are kept when that has written them,
-//! or before, by a journal. What leaves the machine waits for room in that line, for a while, and is
-//! refused then; what stayed here never waits: where it cannot be kept, the ledger says how many
+//! or before, by a journal. What leaves the machine waits for room in that line, for a while, and
+//! is refused then; what stayed here never waits: where it cannot be kept, the ledger says how many
 //! calls it misses. Reading is another thing (`read.rs`).
 
 use std::path::PathBuf;
@@ -55,6 +55,27 @@ pub struct Reserved {
     pub micros: u64,
     /// The most tokens that it can take.
     pub tokens: u64,
+}
+
+/// What a ledger is told of a call that was or is to be announced.
+#[derive(Debug)]
+pub struct Told(Op);
+
+impl Told {
+    /// As [`Ledger::begin`] announces it.
+    pub fn begin(worst: &Entry, reserved: &[Reserved]) -> Self {
+        Self(Op::Begin(Box::new(announcement(worst, reserved))))
+    }
+
+    /// As [`Ledger::amend`] announces it anew.
+    pub fn amend(worst: &Entry, reserved: &[Reserved]) -> Self {
+        Self(Op::Amend(Box::new(announcement(worst, reserved))))
+    }
+
+    /// As [`Ledger::end`] ends it.
+    pub fn end(entry: &Entry) -> Self {
+        Self(Op::End(Box::new(Row::of(entry))))
+    }
 }
 
 /// Calls whose process had died, which opening the ledger made entries of.
@@ -194,8 +215,7 @@ impl Ledger {
     /// At once where the last that was to be written could not be, and where there is no room in
     /// time: no receipt, no call.
     pub fn begin(&self, worst: &Entry, reserved: &[Reserved]) -> Result<Ticket> {
-        self.health.ask()?;
-        self.send(Op::Begin(Box::new(announcement(worst, reserved))))
+        self.tell(Told::begin(worst, reserved))
     }
 
     /// Announces a call anew that was announced and has not ended, before it may cost more than
@@ -206,8 +226,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::begin`] has them. The ticket says [`Error::Closed`] where the call is not open.
     pub fn amend(&self, worst: &Entry, reserved: &[Reserved]) -> Result<Ticket> {
-        self.health.ask()?;
-        self.send(Op::Amend(Box::new(announcement(worst, reserved))))
+        self.tell(Told::amend(worst, reserved))
     }
 
     /// Ends a call that was announced under the entry's id, with its entry. Blocks while the queue
@@ -217,7 +236,36 @@ impl Ledger {
     /// Where there is no room in time: then it stays announced, and counts at its worst when this
     /// process is gone. The ticket says [`Error::Closed`] where the call is not open.
     pub fn end(&self, entry: &Entry) -> Result<Ticket> {
-        self.send(Op::End(Box::new(Row::of(entry))))
+        self.tell(Told::end(entry))
+    }
+
+    /// What [`Ledger::begin`], [`Ledger::amend`] and [`Ledger::end`] do. Blocks while the queue is
+    /// full, for five seconds at most: not for threads that tickets settle on, since the queue
+    /// waits for these.
+    ///
+    /// # Errors
+    /// As those have them.
+    pub fn tell(&self, told: Told) -> Result<Ticket> {
+        let mut told = told;
+        for _ in 0..LOOK.1 {
+            told = match self.offer(told)? {
+                Ok(ticket) => return Ok(ticket),
+                Err(back) => back,
+            };
+            std::thread::sleep(LOOK.0);
+        }
+        Err(self.behind())
+    }
+
+    /// The same where there is room at once; else it is given back. Never blocks.
+    ///
+    /// # Errors
+    /// As [`Ledger::tell`] has them, but for want of room.
+    pub fn offer(&self, told: Told) -> Result<std::result::Result<Ticket, Told>> {
+        if let Op::Begin(_) | Op::Amend(_) = &told.0 {
+            self.health.ask()?;
+        }
+        Ok(self.put(told.0)?.map_err(Told))
     }
 
     /// Notes a call that was never announced, since nothing of it left the machine or cost
@@ -233,7 +281,7 @@ impl Ledger {
             error
         };
         self.health.ask().map_err(missed)?;
-        self.offer(Op::Note(Box::new(Row::of(entry)))).map_err(missed)
+        self.at_once(Op::Note(Box::new(Row::of(entry)))).map_err(missed)
     }
 
     /// Keeps what a call asked and got, encrypted, beside a row that has its digest. Given before
@@ -245,7 +293,7 @@ impl Ledger {
     pub fn content(&self, id: &str, at_ms: u64, sealed: Sealed) -> Result<Ticket> {
         self.health.ask()?;
         let content = Content { id: id.to_owned(), at_ms, bytes: sealed.0 };
-        self.offer(Op::Content(Box::new(content)))
+        self.at_once(Op::Content(Box::new(content)))
     }
 
     /// Calls of this process that stayed here and could not be kept, since it was opened.
@@ -313,20 +361,8 @@ impl Ledger {
         answer.recv().unwrap_or_else(|_| Err(self.gone()))
     }
 
-    fn send(&self, op: Op) -> Result<Ticket> {
-        let mut op = op;
-        for _ in 0..LOOK.1 {
-            op = match self.put(op)? {
-                Ok(ticket) => return Ok(ticket),
-                Err(back) => back,
-            };
-            std::thread::sleep(LOOK.0);
-        }
-        Err(self.behind())
-    }
-
-    /// The same, where there is room at once.
-    fn offer(&self, op: Op) -> Result<Ticket> {
+    /// Tells this where there is room at once.
+    fn at_once(&self, op: Op) -> Result<Ticket> {
         self.put(op)?.map_err(|_| self.behind())
     }
 

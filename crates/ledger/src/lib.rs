@@ -59,7 +59,7 @@ pub use chain::{Anchor, Hash};
 pub use content::{Identities, Recipients, Sealed};
 pub use error::{Error, Result};
 pub use forecast::{Forecast, Pricing, Repriced, WhatIf, forecast};
-pub use ledger::{Durability, Ledger, Missed, Options, Pruned, Recovered, Reserved};
+pub use ledger::{Durability, Ledger, Missed, Options, Pruned, Recovered, Reserved, Told};
 pub use place::Place;
 pub use read::{Announced, Contents, Entries, Kept, Reader, Stored};
 pub use spend::{By, Spend};

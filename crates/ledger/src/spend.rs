@@ -80,7 +80,7 @@ pub struct Spend {
     pub left_micros: u64,
     /// Those of them whose cost is not known.
     pub left_unknown: u64,
-    /// Bytes of request bodies that left.
+    /// Bytes of these calls' request bodies.
     pub bytes_out: u64,
     /// Calls that were refused before anybody was asked: they count in `calls`, too.
     pub refused: u64,

@@ -643,7 +643,8 @@ const SUMS: &[&str] = &[
     "remote",
     "CASE WHEN remote = 1 THEN coalesce(cost_micros, 0) ELSE 0 END",
     "CASE WHEN remote = 1 AND cost_micros IS NULL AND tries > 0 THEN 1 ELSE 0 END",
-    "bytes_out",
+    // Bytes went to servers on this machine, too, and did not leave.
+    "CASE WHEN remote = 1 THEN bytes_out ELSE 0 END",
     "CASE WHEN ended = 'refused' THEN 1 ELSE 0 END",
     "CASE WHEN cost_micros IS NOT NULL AND instead_micros IS NOT NULL THEN 1 ELSE 0 END",
     "CASE WHEN instead_micros IS NOT NULL THEN coalesce(cost_micros, 0) ELSE 0 END",

@@ -21,7 +21,7 @@ pub use chat::{Chat, Effort, Message, Picture, Reasoning, Source, Tool, ToolCall
 pub use encode::{
     Encoded, Encoding, Long, Output, Passage, Read, Reads, Tag, Vectors, Want, Written,
 };
-pub use entry::{Cost, End, Entry};
+pub use entry::{Charge, Cost, End, Entry};
 pub use keep_alive::{KeepAlive, NoKeepAlive};
 pub use origin::{Format, Origin, Verbatim};
 pub use prompt::{Gap, PromptScore, PromptToken, Truncation};
@@ -248,6 +248,13 @@ pub struct Usage {
     pub accepted_tokens: u32,
     /// Tokens that were guessed and did not come.
     pub rejected_tokens: u32,
+}
+
+impl Usage {
+    /// Prompt and answer together: what limits and budgets of tokens count.
+    pub fn total(&self) -> u64 {
+        u64::from(self.prompt_tokens) + u64::from(self.completion_tokens)
+    }
 }
 
 /// Where the time of one answer went.

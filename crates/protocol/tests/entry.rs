@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ingle_protocol::wire::entry::{ENTRY_BYTES, end_name, end_named, read, write};
-use ingle_protocol::{Cost, End, Entry, Step, Timings, Usage};
+use ingle_protocol::{Charge, Cost, End, Entry, Finish, Step, Timings, Usage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -41,16 +41,29 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
+fn charge() -> impl Strategy<Value = Charge> {
+    any::<([String; 2], [u64; 5])>().prop_map(|([provider, model], all)| Charge {
+        provider,
+        model,
+        at_ms: all[0],
+        micros: all[1],
+        tokens: all[2],
+        beyond_micros: all[3],
+        beyond_tokens: all[4],
+    })
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
     let names = any::<[String; 5]>();
     let asked = (names, any::<u64>(), any::<String>(), texts(), any::<Vec<(String, u32)>>());
     let sent = (vec(step(), 0..4), any::<[String; 2]>(), texts(), any::<(u32, u64, u32)>());
     let cost = any::<(Option<u64>, String, bool, Option<u64>)>();
-    let rest = (usage(), timings(), cost, 0..ENDS.len());
+    let charges = proptest::option::of(vec(charge(), 0..3));
+    let rest = (usage(), timings(), cost, charges, 0..ENDS.len());
     (asked, sent, rest).prop_map(|(asked, sent, rest)| {
         let ([id, key, team, path, asked], at_ms, policy, classes, found) = asked;
         let (route, [provider, model], hosts, (redacted, bytes_out, tries)) = sent;
-        let (usage, timings, (micros, price, estimated, instead_micros), end) = rest;
+        let (usage, timings, (micros, price, estimated, instead_micros), charges, end) = rest;
         let cost = Cost { micros, price, estimated };
         Entry {
             id,
@@ -71,6 +84,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             tries,
             usage,
             cost,
+            charges,
             instead_micros,
             timings,
             end: ENDS[end],
@@ -124,6 +138,7 @@ fn the_text_is_what_it_was_in_the_first_release() {
         tries: 1,
         usage: Usage { prompt_tokens: 100, completion_tokens: 20, ..Usage::default() },
         cost: Cost { micros: Some(1500), price: "2026-11-22".into(), estimated: true },
+        charges: None,
         instead_micros: Some(0),
         timings: Timings { total: Duration::from_micros(1), ..Timings::default() },
         end: End::Length,
@@ -144,11 +159,52 @@ fn the_text_is_what_it_was_in_the_first_release() {
 }
 
 #[test]
+fn charges_are_told_from_none_that_were_kept() {
+    let check = |charges: Option<Vec<Charge>>, expect: &str| {
+        let entry = Entry { id: "a".into(), at_ms: 5, charges, ..Entry::default() };
+        let text = format!(r#"{{"id":"a","at_ms":5,{expect}"end":"stop"}}"#);
+        assert_eq!(write(&entry), text);
+        assert_eq!(read(&text).expect("is read"), entry);
+    };
+    check(None, "");
+    check(Some(Vec::new()), r#""charges":[],"#);
+    let charge = Charge {
+        provider: "far".into(),
+        model: "m".into(),
+        at_ms: 6,
+        micros: 7,
+        tokens: 8,
+        ..Charge::default()
+    };
+    let lied = Charge { beyond_micros: 9, beyond_tokens: 10, ..charge.clone() };
+    let row = r#"{"provider":"far","model":"m","at_ms":6,"micros":7,"tokens":8"#;
+    let beyond = r#","beyond_micros":9,"beyond_tokens":10}"#;
+    check(Some(vec![charge, lied]), &format!(r#""charges":[{row}}},{row}{beyond}],"#));
+}
+
+#[test]
 fn ends_have_names() {
     for end in ENDS {
         assert_eq!(end_named(end_name(end)), Some(end));
     }
     assert_eq!(end_named("over"), None);
+}
+
+#[test]
+fn ends_of_answers_are_those_of_entries() {
+    let check = |finish: Finish, expect: End| assert_eq!(End::from(finish), expect);
+    check(Finish::Stop, End::Stop);
+    check(Finish::Length, End::Length);
+    check(Finish::ToolCalls, End::ToolCalls);
+    check(Finish::Cancelled, End::Cancelled);
+    let most = Usage {
+        prompt_tokens: u32::MAX,
+        cached_tokens: 7,
+        completion_tokens: u32::MAX,
+        reasoning_tokens: 7,
+        ..Usage::default()
+    };
+    assert_eq!(most.total(), 2 * u64::from(u32::MAX), "no token is counted twice, or lost");
 }
 
 #[test]

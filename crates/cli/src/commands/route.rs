@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args as ClapArgs, Subcommand};
-use ingle_gateway::policy::{self, Ask, Candidate, Decision, Fact, Facts, Found, Needs, Table};
+use ingle_gateway::policy::{
+    self, Ask, Candidate, Choice, Decision, Fact, Facts, Found, Needs, Table,
+};
 use ingle_gateway::prices::Tokens;
 use ingle_gateway::prices::money::dollars;
 use ingle_gateway::privacy::Detector;
+use ingle_gateway::remote::kind;
+use ingle_gateway::remote::net::is_here;
 use ingle_gateway::route::needs;
 use ingle_model::pull::Store;
 use ingle_protocol::wire::{self, anthropic, llama_cpp, ollama, openai, responses};
@@ -256,6 +260,17 @@ fn tell(args: &Explain, ui: &mut Ui) -> anyhow::Result<()> {
     }))
 }
 
+/// Whether any byte leaves this machine for a candidate, as far as its address tells: a provider on
+/// loopback is asked as others are, and is here.
+fn leaves(table: &Table, choice: &Choice) -> bool {
+    let provider = table.provider(&choice.candidate.provider);
+    let here = provider.is_some_and(|it| {
+        let usual = || kind(it.kind.name()).map_or("", |kind| kind.url);
+        is_here(it.url.as_deref().unwrap_or_else(usual))
+    });
+    choice.leaves && !here
+}
+
 /// Sums over calls.
 #[derive(Debug, Default)]
 struct Sums {
@@ -321,7 +336,7 @@ impl Sums {
                 Some(table.local_cost(ms).unwrap_or(0))
             }
         };
-        self.count(&choice.candidate.to_string(), choice.leaves, micros);
+        self.count(&choice.candidate.to_string(), leaves(table, &choice), micros);
     }
 
     fn json(&self) -> serde_json::Value {

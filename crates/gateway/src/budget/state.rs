@@ -30,14 +30,14 @@ impl Amount {
         }
     }
 
-    pub(super) fn less(self, other: Self) -> Self {
+    pub(crate) fn less(self, other: Self) -> Self {
         Self {
             micros: self.micros.saturating_sub(other.micros),
             tokens: self.tokens.saturating_sub(other.tokens),
         }
     }
 
-    pub(super) fn least(self, other: Self) -> Self {
+    pub(crate) fn least(self, other: Self) -> Self {
         Self { micros: self.micros.min(other.micros), tokens: self.tokens.min(other.tokens) }
     }
 }

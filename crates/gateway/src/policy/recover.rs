@@ -1,10 +1,10 @@
 //! What a ledger's entries have spent of a policy's budgets, for a process that comes after
 //! another. Absent: reading a ledger.
 
-use ingle_protocol::{Entry, Origin};
+use ingle_protocol::{Charge, Entry, Origin};
 
 use super::budgets::counting;
-use super::table::{Candidate, Table};
+use super::table::{Candidate, LOCAL, Table};
 use super::{Ask, Found, Needs};
 use crate::budget::{Account, Amount};
 
@@ -22,24 +22,37 @@ impl Table {
     }
 }
 
-/// What an entry has spent, and the accounts of this policy that it is charged to, of those whose
-/// time is not over.
-pub fn charged(table: &Table, entry: &Entry, now_ms: u64) -> (Amount, Vec<Account>) {
-    let usage = &entry.usage;
-    let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-    let candidate = Candidate { provider: entry.provider.clone(), model: entry.model.clone() };
-    // What this machine computes costs its user's power, which no budget holds back.
-    let micros = if candidate.is_local() { 0 } else { entry.cost.micros.unwrap_or(0) };
-    if entry.provider.is_empty() {
-        return (Amount::default(), Vec::new());
-    }
+/// What an entry has spent of the accounts of this policy whose time is not over: of each candidate
+/// that was asked what that one took, in the order in which they were.
+pub fn charged(table: &Table, entry: &Entry, now_ms: u64) -> Vec<(Account, Amount)> {
     let origin = Origin { key: entry.key.clone(), team: entry.team.clone(), ..Origin::default() };
     let (needs, found) = (Needs::default(), Found::NotLooked);
     let ask = Ask { origin: &origin, model: &entry.asked, needs, found };
-    let all = counting(table, &ask, &candidate, entry.at_ms);
-    let accounts = all.into_iter().map(|(_, claim)| claim.account);
-    let holds = |account: &Account| account.window.holds(now_ms);
-    (Amount { micros, tokens }, accounts.filter(holds).collect())
+    let old = if entry.charges.is_none() { unsaid(entry) } else { None };
+    let mut spent = Vec::new();
+    for charge in entry.charges.iter().flatten().chain(&old) {
+        let (provider, model) = (charge.provider.clone(), charge.model.clone());
+        let amount = Amount { micros: charge.micros, tokens: charge.tokens };
+        let all = counting(table, &ask, &Candidate { provider, model }, charge.at_ms);
+        let accounts = all.into_iter().map(|(_, claim)| claim.account);
+        let hold = accounts.filter(|account| account.window.holds(now_ms));
+        spent.extend(hold.map(|account| (account, amount)));
+    }
+    spent
+}
+
+/// What an entry counts as that was written before charges were: all of it is its last candidate's.
+fn unsaid(entry: &Entry) -> Option<Charge> {
+    // What this machine computes costs its user's power, which no budget holds back.
+    let micros = if entry.provider == LOCAL { 0 } else { entry.cost.micros.unwrap_or(0) };
+    (!entry.provider.is_empty()).then(|| Charge {
+        provider: entry.provider.clone(),
+        model: entry.model.clone(),
+        at_ms: entry.at_ms,
+        micros,
+        tokens: entry.usage.total(),
+        ..Charge::default()
+    })
 }
 
 /// Where an entry's call came from, for a policy that decides on it again. Headers and workspaces
@@ -96,7 +109,9 @@ mod tests {
     fn entries_are_charged_where_their_calls_were() {
         let text = "[providers.far]\nkind = \"openai\"\n\
                     [budgets.all]\nscope = \"all\"\nper = \"forever\"\nusd = 10\n\
-                    [budgets.team]\nscope = \"team\"\nper = \"day\"\ntokens = 100\n";
+                    [budgets.team]\nscope = \"team\"\nper = \"day\"\ntokens = 100\n\
+                    [budgets.here]\nscope = \"model\"\nof = [\"local/*\"]\nper = \"forever\"\n\
+                    local = true\ntokens = 100\n";
         let table = Table::read("policy.toml", text).expect("a policy");
         let entry = |provider: &str, at_ms| Entry {
             provider: provider.into(),
@@ -108,15 +123,37 @@ mod tests {
             ..Entry::default()
         };
         const DAY: u64 = 86_400_000;
-        let check = |entry: &Entry, expect: (u64, u64, &[&str])| {
-            let (amount, accounts) = charged(&table, entry, DAY + 5);
-            let names: Vec<&str> = accounts.iter().map(|it| it.name.as_str()).collect();
-            assert_eq!((amount.micros, amount.tokens, names.as_slice()), expect, "{entry:?}");
+        let check = |entry: &Entry, expect: &[(&str, u64, u64)]| {
+            let spent = charged(&table, entry, DAY + 5);
+            let row = |(account, amount): &(Account, Amount)| {
+                (account.name.clone(), amount.micros, amount.tokens)
+            };
+            let spent: Vec<_> = spent.iter().map(row).collect();
+            let expect: Vec<_> =
+                expect.iter().map(|row| (row.0.to_owned(), row.1, row.2)).collect();
+            assert_eq!(spent, expect, "{entry:?}");
         };
-        check(&entry("far", DAY + 1), (5, 7, &["all", "team:blue"]));
-        check(&entry("far", DAY - 1), (5, 7, &["all"]));
-        check(&entry("local", DAY + 1), (0, 7, &[]));
-        check(&entry("", DAY + 1), (0, 0, &[]));
+        // As they were written before charges were kept.
+        check(&entry("far", DAY + 1), &[("all", 5, 7), ("team:blue", 5, 7)]);
+        check(&entry("far", DAY - 1), &[("all", 5, 7)]);
+        check(&entry("local", DAY + 1), &[("here:local/m", 0, 7)]);
+        check(&entry("", DAY + 1), &[]);
+        // What each took is its own, of the day on which it was decided, whoever answered.
+        let charge = |provider: &str, at_ms, micros, tokens| Charge {
+            provider: provider.into(),
+            model: "m".into(),
+            at_ms,
+            micros,
+            tokens,
+            beyond_micros: 1_000,
+            beyond_tokens: 1_000,
+        };
+        let far = [charge("far", DAY - 1, 2, 3), charge("far", DAY, 4, 5)];
+        let all = far.into_iter().chain([charge("local", DAY, 0, 6)]).collect();
+        let new = Entry { charges: Some(all), ..entry("local", DAY - 1) };
+        let (all, here) = (("all", 2, 3), ("here:local/m", 0, 6));
+        check(&new, &[all, ("all", 4, 5), ("team:blue", 4, 5), here]);
+        check(&Entry { charges: Some(Vec::new()), ..entry("far", DAY) }, &[]);
         assert_eq!(table.counted_since(DAY + 5), Some(0));
         assert_eq!(Table::default().counted_since(DAY), None);
         assert_ne!(version("a"), version("b"));

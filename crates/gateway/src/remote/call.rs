@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 
-use ingle_protocol::{Blame, Call, End, Event, Fault, Finish, Receipt, Request, Retry, Step};
+use ingle_protocol::{Blame, Call, End, Event, Fault, Receipt, Request, Retry, Step};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -147,13 +147,7 @@ impl Live {
             Close::Answered(receipt) => {
                 let Receipt { finish, stop, notes, .. } = *receipt;
                 (outcome.stop, outcome.notes) = (stop, notes);
-                let end = match finish {
-                    Finish::Stop => End::Stop,
-                    Finish::Length => End::Length,
-                    Finish::ToolCalls => End::ToolCalls,
-                    Finish::Cancelled => End::Cancelled,
-                };
-                (end, None)
+                (finish.into(), None)
             }
         };
         let verdicts = std::mem::take(&mut self.verdicts).into_values();

@@ -66,6 +66,12 @@ impl Target {
         Ok((Self { tls, host, port }, uri.path().trim_end_matches('/').to_owned()))
     }
 
+    /// Whether it is this machine, as its name tells: what goes there does not leave.
+    pub(super) fn is_here(&self) -> bool {
+        let ip = self.host.parse::<std::net::IpAddr>();
+        self.host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// What HTTP calls it: the port is left out where it is the usual one.
     pub fn authority(&self) -> String {
         let host = self.bracketed();
@@ -80,6 +86,12 @@ impl Target {
     fn bracketed(&self) -> String {
         if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
+}
+
+/// Whether an address is this machine's own, as its text tells: what goes there does not leave.
+/// Another name that leads here is known when it is asked, and not before.
+pub fn is_here(url: &str) -> bool {
+    Target::of(url).is_ok_and(|(target, _)| target.is_here())
 }
 
 /// Bytes both ways.
@@ -233,6 +245,20 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_is_this_machine() {
+        let check = |url: &str, expect: bool| assert_eq!(is_here(url), expect, "{url}");
+        check("http://127.0.0.1:8000/v1", true);
+        check("http://127.9.9.9", true);
+        check("https://[::1]:8443/", true);
+        check("http://LOCALHOST:11434", true);
+        check("https://api.example/v1", false);
+        check("http://10.0.0.1:8000", false);
+        check("https://127.0.0.1.example", false);
+        check("https://localhost.example", false);
+        check("", false);
+    }
 
     #[test]
     fn addresses_are_read() {

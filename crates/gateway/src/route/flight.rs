@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use ingle_protocol::{
     Blame, Call, End, Entry, Event, Fault, Finish, Origin, Receipt, Request, Retry, Sink, Step,
-    Timings, Usage,
+    Timings,
 };
 
 use super::{Held, Kept, Said, Way, broken, keep, refusal};
+use crate::Standing;
 use crate::budget::{Amount, Refusal, hold_of};
 use crate::policy::{self, Choice, Over};
 use crate::privacy::{Redaction, Restorer};
@@ -30,8 +31,9 @@ struct Flight {
     request: Request,
     /// Who was not tried yet.
     left: VecDeque<Choice>,
-    /// What the tries so far took of what was held, in micro-dollars, as far as that is known.
-    took: Option<u64>,
+    /// When it was decided, in milliseconds since 1970: what it is charged to is of then.
+    decided_ms: u64,
+    /// What the tries so far took is in it.
     entry: Entry,
     announced: bool,
     /// Whether the book has more of it than what the tries so far took.
@@ -55,7 +57,8 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
     let origin = origin(way, &request);
     let mut entry = keep::begun(&held, &origin, &request.model);
     let request = Request { origin: Some(Arc::clone(&origin)), ..request };
-    let decision = way.decide(&held, &request, &origin);
+    let decided_ms = way.now_ms();
+    let decision = way.decide(&held, &request, &origin, decided_ms);
     let mut stays = true;
     let choices = decision.and_then(|decision| {
         keep::decided(&mut entry, &decision);
@@ -76,7 +79,7 @@ pub(super) fn start(way: &Arc<Way>, request: Request, sink: Sink) -> Result<Call
         held,
         request,
         left: choices.into(),
-        took: Some(0),
+        decided_ms,
         entry,
         announced: false,
         amends: false,
@@ -200,14 +203,14 @@ impl Flight {
     /// What is to be found of this call were the program to end while this one is asked: what the
     /// tries so far took and the most that this one can, and what is held for it, by account.
     fn worst(&self, choice: &Choice) -> (Entry, Vec<(String, Amount)>) {
-        let mut worst = self.entry.clone();
-        worst.provider.clone_from(&choice.candidate.provider);
-        worst.model.clone_from(&choice.candidate.model);
-        let most = choice.expected_micros.map(|_| choice.hold().micros);
-        worst.cost.micros = self.took.zip(most).map(|(took, most)| took.saturating_add(most));
-        worst.instead_micros = None;
+        let worst = keep::worst(&self.entry, choice, self.decided_ms);
         let held = choice.claims.iter().map(|claim| (claim.account.name.clone(), choice.hold()));
         (worst, held.collect())
+    }
+
+    /// Notes what a candidate took; what is to be settled for it.
+    fn charge(&mut self, choice: &Choice, took: (Option<u64>, u64)) -> Amount {
+        keep::charge(&mut self.entry, choice, self.decided_ms, took)
     }
 
     /// Notes what came of a candidate, in words of ours.
@@ -256,8 +259,14 @@ fn attempt(flight: &Shared, mut choice: Choice) -> Result<(), Fault> {
         (Arc::clone(&it.way), held_as(&it.entry.id, &choice))
     };
     if !choice.claims.is_empty() {
-        let tries = choice.tries;
-        if let Err(refusal) = reserve(&way, &id, &mut choice) {
+        let mut tries = choice.tries;
+        let mut held = reserve(&way, &id, &mut choice);
+        if let Err(Refusal::Stale(_)) = &held {
+            choice = renew(flight, &way, &choice)?;
+            tries = choice.tries;
+            held = reserve(&way, &id, &mut choice);
+        }
+        if let Err(refusal) = held {
             let over = matches!(refusal, Refusal::Over { .. });
             if !(over && std::mem::take(&mut lock(flight).amends)) {
                 return Err(no_room(flight, &refusal));
@@ -287,14 +296,32 @@ fn reserve(way: &Way, id: &str, choice: &mut Choice) -> Result<(), Refusal> {
     }
 }
 
+/// Another day has begun since it was decided: who is left to be asked is decided on again, with
+/// the budgets of now. Returns the one that is asked next, as it is decided then.
+fn renew(flight: &Shared, way: &Way, choice: &Choice) -> Result<Choice, Fault> {
+    let (held, request, decided_ms) = {
+        let it = lock(flight);
+        (Arc::clone(&it.held), it.request.clone(), way.now_ms())
+    };
+    let origin = request.origin.clone().unwrap_or_default();
+    let decision = way.decide(&held, &request, &origin, decided_ms)?;
+    let choices = decision.outcome.map_err(|refused| refusal(&refused))?;
+    let anew = |old: &Choice| choices.iter().find(|it| it.candidate == old.candidate).cloned();
+    let next = anew(choice).ok_or_else(|| {
+        let message = "the day ended while this was decided, and who was to be asked may not be \
+                       any more: try again";
+        Fault::not_ready(Duration::from_secs(1), message)
+    });
+    let mut it = lock(flight);
+    let left = it.left.iter().filter_map(anew).collect();
+    (it.left, it.decided_ms) = (left, decided_ms);
+    next
+}
+
 /// There is no room for a candidate beside all that failed ones could have taken: the book is told
 /// what they took, so that budgets give up the rest, and room is asked for once more.
 fn lower(flight: &Shared, way: &Way, choice: Choice) {
-    let (mut worst, took) = {
-        let it = lock(flight);
-        (it.entry.clone(), it.took)
-    };
-    (worst.cost.micros, worst.instead_micros) = (took, None);
+    let worst = Entry { instead_micros: None, ..lock(flight).entry.clone() };
     let (then, handle) = (Arc::clone(flight), way.handle.clone());
     // Where it cannot be told, there is no more room than there was.
     let again: Kept = Box::new(move |_: Result<(), Fault>| {
@@ -328,8 +355,23 @@ fn no_room(flight: &Shared, refusal: &Refusal) -> Fault {
     Fault { blame: Blame::Budget, retry, ..Fault::caller(refusal.to_string()) }
 }
 
+/// Takes the one try that a model of this machine has which could not be loaded, unless somebody
+/// else did since it was decided.
+fn wake(way: &Way, model: &str) -> Result<(), Fault> {
+    if !way.rests.any() {
+        return Ok(());
+    }
+    let now_ms = way.now_ms();
+    let card = way.local.find(model)?.filter(|card| card.standing == Standing::Failed);
+    card.map_or(Ok(()), |card| way.rests.ask(&card.name, now_ms)).map_err(|until_ms| {
+        let message = "this model could not be loaded a moment ago: try again soon";
+        Fault::not_ready(Duration::from_millis(until_ms.saturating_sub(now_ms)), message)
+    })
+}
+
 /// Has this machine answer.
 fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
+    wake(way, &choice.candidate.model)?;
     let (request, others) = {
         let mut it = lock(flight);
         it.restorer = None;
@@ -346,11 +388,11 @@ fn stay(flight: &Shared, way: &Way, choice: Choice) -> Result<(), Fault> {
     let told = Arc::clone(flight);
     let sink: Sink = Box::new(move |event| match event {
         Event::Done(receipt) => {
-            computed(&told, &choice, Ok(*receipt));
+            aside(&told, &choice, move |told, choice| computed(told, choice, Ok(*receipt)));
             ControlFlow::Continue(())
         }
         Event::Failed(fault) => {
-            computed(&told, &choice, Err(fault));
+            aside(&told, &choice, move |told, choice| computed(told, choice, Err(fault)));
             ControlFlow::Continue(())
         }
         event => lock(&told).deliver(event),
@@ -381,33 +423,43 @@ fn computed(flight: &Shared, choice: &Choice, outcome: Result<Receipt, Fault>) {
             let held = Arc::clone(&it.held);
             keep::local(&held, &mut it.entry, &choice.candidate.model, &receipt);
             it.judge(&name, true, "");
-            let usage = receipt.usage;
-            settle(&it, choice, Some(tokens(&usage)));
+            // Its cost is known at the end alone, and is no budget's.
+            let took = it.charge(choice, (Some(0), receipt.usage.total()));
             drop(it);
+            settle(flight, choice, took);
             conclude(flight, Ok(receipt));
         }
         Err(fault) => {
             it.judge(&name, false, plainly(&fault));
             it.entry.tries += 1;
-            settle(&it, choice, Some(Amount::default()));
             drop(it);
+            settle(flight, choice, Amount::default());
             go_on(flight, fault);
         }
     }
 }
 
-/// What this machine's tokens count as in budgets: they are tokens, and their cost is known at
-/// the end alone.
-fn tokens(usage: &Usage) -> Amount {
-    let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-    Amount { micros: 0, tokens }
+/// Does what asks the store of budgets for a candidate on a thread that may wait for it: who tells
+/// of an answer's end, or of what is kept, may not.
+fn aside(flight: &Shared, choice: &Choice, work: impl FnOnce(&Shared, &Choice) + Send + 'static) {
+    let way = Arc::clone(&lock(flight).way);
+    if choice.claims.is_empty() || !way.store.waits() {
+        return work(flight, choice);
+    }
+    let (flight, choice) = (Arc::clone(flight), choice.clone());
+    drop(way.handle.spawn_blocking(move || work(&flight, &choice)));
 }
 
-fn settle(flight: &Flight, choice: &Choice, took: Option<Amount>) {
-    if !choice.claims.is_empty() {
-        // What is not open any more has expired, at its worst.
-        drop(flight.way.store.settle(&held_as(&flight.entry.id, choice), took));
+/// Settles what is held for a candidate. May wait; nobody holds the flight meanwhile.
+fn settle(flight: &Shared, choice: &Choice, took: Amount) {
+    if choice.claims.is_empty() {
+        return;
     }
+    let it = lock(flight);
+    let (way, id) = (Arc::clone(&it.way), held_as(&it.entry.id, choice));
+    drop(it);
+    // What is not open any more has expired, at its worst.
+    drop(way.store.settle(&id, Some(took)));
 }
 
 /// Asks the next one where that is still possible, or ends the call.
@@ -458,14 +510,16 @@ fn leave(flight: &Shared, way: &Arc<Way>, choice: Choice) -> Result<(), Fault> {
     drop(it);
     let then = Arc::clone(flight);
     let kept: Kept = Box::new(move |kept: Result<(), Fault>| {
-        let Err(fault) = kept.and_then(|()| send(&then, request, &choice)) else { return };
-        let mut it = lock(&then);
-        if !it.gone {
-            it.judge(&choice.candidate.to_string(), false, plainly(&fault));
-        }
-        settle(&it, &choice, Some(Amount::default()));
-        drop(it);
-        go_on(&then, fault);
+        aside(&then, &choice, move |then, choice| {
+            let Err(fault) = kept.and_then(|()| send(then, request, choice)) else { return };
+            let mut it = lock(then);
+            if !it.gone {
+                it.judge(&choice.candidate.to_string(), false, plainly(&fault));
+            }
+            drop(it);
+            settle(then, choice, Amount::default());
+            go_on(then, fault);
+        });
     });
     match known {
         // What could not be announced is in no book, so that this fails, too, and nothing leaves.
@@ -509,7 +563,7 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
         Box::new(move |what| match what {
             Told::Event(event) => lock(&told).deliver(event),
             Told::End(outcome) => {
-                answered(&told, &choice, &outcome);
+                aside(&told, &choice, move |told, choice| answered(told, choice, &outcome));
                 ControlFlow::Continue(())
             }
         }),
@@ -522,13 +576,8 @@ fn send(flight: &Shared, request: Request, choice: &Choice) -> Result<(), Fault>
 fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let mut it = lock(flight);
     let held = Arc::clone(&it.held);
-    let (micros, tokens) = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
-    // As budgets charge it: never more than was held.
-    let most = if choice.claims.is_empty() { u64::MAX } else { choice.hold().micros };
-    it.took = it.took.zip(micros).map(|(sum, took)| sum.saturating_add(took.min(most)));
-    // A cost that is not known is what was held of money; tokens are known all the same.
-    let micros = micros.unwrap_or(choice.hold().micros);
-    settle(&it, choice, Some(Amount { micros, tokens }));
+    let told = keep::remote(&held, &mut it.entry, &choice.candidate, outcome);
+    let took = it.charge(choice, told);
     let name = choice.candidate.to_string();
     let fault = outcome.fault.clone();
     let told = outcome.route.iter().find(|step| step.candidate == name);
@@ -536,6 +585,7 @@ fn answered(flight: &Shared, choice: &Choice, outcome: &Outcome) {
     let why = fault.as_ref().map_or("", |fault| why.unwrap_or_else(|| plainly(fault)));
     it.judge(&name, fault.is_none(), why);
     drop(it);
+    settle(flight, choice, took);
     match fault {
         None => conclude(flight, Ok(outcome.receipt())),
         Some(fault) => go_on(flight, fault),

@@ -1,12 +1,17 @@
 //! What a ledger gets of a call, made of what was decided and of what came of it. Absent: where it
 //! is kept.
 
-use ingle_protocol::{Cost, End, Entry, Fault, Finish, Origin, Receipt, Timings, Usage};
+use ingle_protocol::{Charge, Cost, End, Entry, Fault, Origin, Receipt, Timings, Usage};
 
 use super::Held;
-use crate::policy::{Candidate, Decision, shown};
+use crate::budget::Amount;
+use crate::policy::{Candidate, Choice, Decision, shown};
 use crate::prices::Tokens;
 use crate::remote::Outcome;
+
+/// What a caller is told where a provider tells of more than it was let take.
+const BEYOND: &str = "more was told of than this call can have taken: what is beyond that is not \
+                      charged";
 
 /// What is known of a call before anybody is asked.
 pub(super) fn begun(held: &Held, origin: &Origin, asked: &str) -> Entry {
@@ -19,6 +24,7 @@ pub(super) fn begun(held: &Held, origin: &Origin, asked: &str) -> Entry {
         asked: shown(asked),
         policy: held.version.clone(),
         cost: free(),
+        charges: Some(Vec::new()),
         ..Entry::default()
     }
 }
@@ -35,22 +41,12 @@ pub(super) fn decided(entry: &mut Entry, decision: &Decision) {
     entry.route.clone_from(&decision.steps);
 }
 
-/// How an answer ended, as a ledger says it.
-fn end(finish: Finish) -> End {
-    match finish {
-        Finish::Stop => End::Stop,
-        Finish::Length => End::Length,
-        Finish::ToolCalls => End::ToolCalls,
-        Finish::Cancelled => End::Cancelled,
-    }
-}
-
 /// What this machine computed.
 pub(super) fn local(held: &Held, entry: &mut Entry, model: &str, receipt: &Receipt) {
     entry.provider = crate::policy::LOCAL.to_owned();
     entry.model = if receipt.model.is_empty() { model } else { &receipt.model }.to_owned();
     entry.tries += 1;
-    entry.end = end(receipt.finish);
+    entry.end = receipt.finish.into();
     computed_here(held, entry, &receipt.usage, receipt.timings);
 }
 
@@ -70,8 +66,8 @@ fn computed_here(held: &Held, entry: &mut Entry, usage: &Usage, timings: Timings
     entry.instead_micros = held.table.instead(&Tokens::from(usage));
 }
 
-/// What a provider elsewhere did: its tries and what each has to be reckoned with. Returns what is
-/// charged, where that is known.
+/// What a provider elsewhere did: its tries and what each has to be reckoned with. Returns what it
+/// says that these took: micro-dollars, where that is known, and tokens.
 pub(super) fn remote(
     held: &Held,
     entry: &mut Entry,
@@ -107,10 +103,55 @@ pub(super) fn remote(
         }
         micros = micros.zip(cost).and_then(|(sum, (micros, _))| sum.checked_add(micros));
     }
-    let before = entry.cost.micros;
-    entry.cost.micros = before.zip(micros).and_then(|(before, more)| before.checked_add(more));
     entry.instead_micros = held.table.instead(&Tokens::from(&outcome.usage));
     (micros, tokens)
+}
+
+/// Notes what the tries of a candidate took, in micro-dollars, where that is known, and tokens, as
+/// budgets charge it: never more than is held for them, where anything is. Returns all that was
+/// told, for who settles it.
+pub(super) fn charge(
+    entry: &mut Entry,
+    choice: &Choice,
+    decided_ms: u64,
+    (micros, tokens): (Option<u64>, u64),
+) -> Amount {
+    // A cost that is not known is what was held of money; tokens are known all the same.
+    let told = Amount { micros: micros.unwrap_or(choice.hold().micros), tokens };
+    let charged = if choice.claims.is_empty() { told } else { told.least(choice.hold()) };
+    let known = entry.cost.micros.zip(micros);
+    entry.cost.micros = known.and_then(|(before, _)| before.checked_add(charged.micros));
+    push(entry, &choice.candidate, decided_ms, (charged, told.less(charged)));
+    told
+}
+
+/// What is known of a call while a candidate is asked, and the most that this one can take: what is
+/// held for it, where anything is.
+pub(super) fn worst(entry: &Entry, choice: &Choice, decided_ms: u64) -> Entry {
+    let (mut worst, hold) = (entry.clone(), choice.hold());
+    worst.provider.clone_from(&choice.candidate.provider);
+    worst.model.clone_from(&choice.candidate.model);
+    let known = worst.cost.micros.zip(choice.expected_micros);
+    worst.cost.micros = known.map(|(took, _)| took.saturating_add(hold.micros));
+    worst.instead_micros = None;
+    push(&mut worst, &choice.candidate, decided_ms, (hold, Amount::default()));
+    worst
+}
+
+/// Notes what is charged to a candidate, and what was told beyond that.
+fn push(entry: &mut Entry, of: &Candidate, at_ms: u64, (charged, beyond): (Amount, Amount)) {
+    if charged == Amount::default() && beyond == Amount::default() {
+        return;
+    }
+    entry.charges.get_or_insert_default().push(Charge {
+        provider: of.provider.clone(),
+        model: of.model.clone(),
+        at_ms,
+        micros: charged.micros,
+        tokens: charged.tokens,
+        beyond_micros: beyond.micros,
+        beyond_tokens: beyond.tokens,
+    });
 }
 
 /// Something that this machine did outside of a conversation: texts read or weighed.
@@ -143,6 +184,10 @@ pub(super) fn receipt(entry: &Entry, mut receipt: Receipt) -> Receipt {
         receipt.notes.push("what this cost is not known: its model has no price".to_owned());
     } else if entry.cost.estimated {
         receipt.notes.push("the cost is an estimate: an answer was cut".to_owned());
+    }
+    let beyond = |it: &Charge| it.beyond_micros > 0 || it.beyond_tokens > 0;
+    if entry.charges.iter().flatten().any(beyond) {
+        receipt.notes.push(BEYOND.to_owned());
     }
     if entry.redacted > 0 {
         let count = entry.redacted;

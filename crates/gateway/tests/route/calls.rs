@@ -1,7 +1,7 @@
 //! Who is asked, and what is kept of that.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ingle_gateway::Provider;
@@ -347,4 +347,24 @@ async fn a_key_is_answered_by_models_that_it_may_use() {
     assert_eq!(one, "b");
     check("chain", &["chain", "b/m"], "Provider Elsewhere").await;
     assert_eq!(check("chain", &["chain", "local/small"], "local/small").await, "");
+}
+
+/// A model of this machine that could not be loaded is asked once when it has rested; who only
+/// looks takes nothing of that.
+#[tokio::test(start_paused = true)]
+async fn who_only_decides_takes_no_try_of_a_rested_model() {
+    let house = House::new(POLICY);
+    let first = || {
+        let decision = house.gateway.explain(&asks("near")).expect("it is decided");
+        decision.outcome.expect("somebody may answer")[0].candidate.to_string()
+    };
+    house.here.failed.store(true, Ordering::SeqCst);
+    assert_eq!(first(), "a/m", "it rests");
+    house.later.store(5_000, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(first(), "local/small", "it may be asked");
+    }
+    let said = house.ask(asks("near")).await;
+    assert_eq!(said.by(), "local/small");
+    assert_eq!(first(), "a/m", "it was asked, and has not come");
 }

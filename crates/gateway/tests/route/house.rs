@@ -3,15 +3,16 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
 
 use ingle_gateway::budget::{
     Account, Amount, Claim, Lost, Memory, Refusal, Settled, Standing, Store,
 };
 use ingle_gateway::policy::Table;
 use ingle_gateway::route::{Book, Gateway, Held, Kept, Parts, Said as Words};
-use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
+use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Standing as Stands, Tell};
 use ingle_protocol::{
     Call, Chat, Encoded, Encoding, Entry, Event, Fault, Finish, KeepAlive, Piece, Receipt, Request,
     Sink, Timings, Token, Usage, Weighed, Weighing,
@@ -48,6 +49,8 @@ pub(crate) struct Here {
     pub(crate) seen: Mutex<Vec<Request>>,
     /// Names of models that texts were to be read with.
     pub(crate) read: Mutex<Vec<String>>,
+    /// Whether it could not be loaded.
+    pub(crate) failed: AtomicBool,
 }
 
 fn receipt() -> Receipt {
@@ -70,7 +73,9 @@ fn absent<T>() -> Result<T, Fault> {
 
 impl Provider for Here {
     fn models(&self) -> Vec<ModelCard> {
-        vec![ModelCard { name: "small".into(), chat: true, ..ModelCard::default() }]
+        let failed = self.failed.load(Ordering::SeqCst);
+        let standing = if failed { Stands::Failed } else { Stands::Ready };
+        vec![ModelCard { name: "small".into(), chat: true, standing, ..ModelCard::default() }]
     }
     fn load(&self, _: &str, _: Option<KeepAlive>) -> Result<(), Fault> {
         absent()
@@ -196,12 +201,27 @@ type Before = Box<dyn FnOnce(&Memory, &[Claim], u64) + Send>;
 #[derive(Default)]
 pub(crate) struct Raced {
     pub(crate) memory: Memory,
+    /// Whether they are somewhere that has to be waited for.
+    pub(crate) waits: AtomicBool,
+    /// On which threads calls were sent and settled.
+    pub(crate) threads: Mutex<Vec<ThreadId>>,
+    /// What does not answer, and how it says so.
+    pub(crate) fails: Mutex<Option<(&'static str, Refusal)>>,
     before: Mutex<VecDeque<Before>>,
+}
+
+impl Raced {
+    fn answers(&self, what: &str) -> Result<(), Refusal> {
+        match &*lock(&self.fails) {
+            Some((fails, how)) if *fails == what => Err(how.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Store for Raced {
     fn waits(&self) -> bool {
-        false
+        self.waits.load(Ordering::SeqCst)
     }
 
     fn reserve(
@@ -211,15 +231,19 @@ impl Store for Raced {
         claims: &[Claim],
         now_ms: u64,
     ) -> Result<(), Refusal> {
+        self.answers("reserve")?;
         if let Some(before) = lock(&self.before).pop_front() {
             before(&self.memory, claims, now_ms);
         }
         self.memory.reserve(id, amount, claims, now_ms)
     }
     fn sent(&self, id: &str) -> Result<(), Refusal> {
+        lock(&self.threads).push(thread::current().id());
+        self.answers("sent")?;
         self.memory.sent(id)
     }
     fn settle(&self, id: &str, took: Option<Amount>) -> Result<Settled, Refusal> {
+        lock(&self.threads).push(thread::current().id());
         self.memory.settle(id, took)
     }
     fn release(&self, id: &str) -> Result<(), Refusal> {
@@ -229,6 +253,7 @@ impl Store for Raced {
         self.memory.expire(before_ms)
     }
     fn standings(&self, accounts: &[Account]) -> Result<Vec<Standing>, Refusal> {
+        self.answers("standings")?;
         self.memory.standings(accounts)
     }
 }
@@ -266,6 +291,8 @@ pub(crate) struct House {
     pub(crate) here: Arc<Here>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) store: Arc<Raced>,
+    /// How far its clock was put forward, in milliseconds.
+    pub(crate) later: Arc<AtomicU64>,
     pub(crate) gateway: Gateway,
 }
 
@@ -277,7 +304,8 @@ impl House {
         let (notes, store) = (Arc::new(Notes::default()), Arc::new(Raced::default()));
         let handle = Handle::current();
         let held = Held::new(table, "v", handle.clone(), world(&stage)).expect("it can be held");
-        let since = Instant::now();
+        let (since, later) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let forward = Arc::clone(&later);
         let passed = move || u64::try_from(since.elapsed().as_millis()).expect("it is short");
         let gateway = Gateway::new(Parts {
             local: Arc::clone(&here) as _,
@@ -285,9 +313,9 @@ impl House {
             store: Arc::clone(&store) as _,
             book: Arc::clone(&notes) as _,
             handle,
-            now_ms: Arc::new(move || NOW_MS + passed()),
+            now_ms: Arc::new(move || NOW_MS + forward.load(Ordering::SeqCst) + passed()),
         });
-        Self { stage, here, notes, store, gateway }
+        Self { stage, here, notes, store, later, gateway }
     }
 
     /// What somebody else does before the next reservation that has none.

@@ -3,6 +3,7 @@
 //! its own.
 
 mod calls;
+mod charges;
 mod house;
 mod spending;
 #[expect(dead_code, reason = "other tests use the rest of it")]

@@ -1,10 +1,12 @@
 //! What is held, what is spent, and what happens where others were quicker.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use ingle_gateway::Provider;
-use ingle_gateway::budget::{Amount, Claim, Memory};
+use ingle_gateway::budget::{Amount, Claim, Memory, Refusal};
 use ingle_protocol::{Blame, End, Event, Fault, Finish, Retry, Sink};
 use tokio::sync::mpsc;
 
@@ -293,4 +295,53 @@ async fn hedges_are_among_the_tries_that_are_held_for() {
     assert_eq!((said.by().as_str(), said.entry.tries), ("Provider Elsewhere", 4));
     let (spent, held) = house.spent("all");
     assert_eq!((Some(spent.micros), held), (said.entry.cost.micros, NOTHING));
+}
+
+/// Neither what tells of an answer's end nor what tells of the book may wait for a database.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_waits_is_told_on_threads_that_may() {
+    let check = async |model: &str, script: &[(&str, React)], by: &str, count: usize| {
+        let house = House::new(&budget("scope = \"all\"\nusd = 1\nlocal = true"));
+        house.store.waits.store(true, Ordering::SeqCst);
+        for (host, reaction) in script {
+            house.stage.script(host, [reaction.clone()]);
+        }
+        let said = house.ask(asks(model)).await;
+        assert_eq!(said.by(), by, "{model}");
+        assert_eq!(house.spent("all").1, NOTHING, "{model}");
+        let threads = house.store.threads.lock().expect("no panic").clone();
+        assert_eq!(threads.len(), count, "{model}: each try is sent and settled");
+        let here = thread::current().id();
+        assert!(threads.iter().all(|it| *it != here), "{model}: the runtime's thread waited");
+    };
+    check("far", &[], "a/m", 2).await;
+    check("chain", &[("a", cut())], "b/m", 4).await;
+    check("near", &[], "local/small", 1).await;
+    check("chain", &[("a", cut()), ("b", cut())], "local/small", 5).await;
+}
+
+/// Nothing of where budgets are kept is a caller's to know.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_of_as_that() {
+    let broken = || Refusal::Broken("redis://inner.example:6379/0 does not answer".to_owned());
+    let rows = [
+        ("standings", broken()),
+        ("reserve", broken()),
+        ("reserve", Refusal::Full),
+        ("sent", broken()),
+    ];
+    for (what, how) in rows {
+        let house = House::new(&budget("scope = \"all\"\nusd = 1"));
+        *house.store.fails.lock().expect("no panic") = Some((what, how));
+        let said = house.ask(asks("far")).await;
+        assert_eq!(
+            (said.by().as_str(), house.asked().as_str()),
+            ("Us WhenReady(1s)", ""),
+            "{what}"
+        );
+        let fault = said.end.expect_err("nobody answered");
+        assert!(fault.message.contains("finds why in its log"), "{what}: {fault}");
+        assert!(!fault.message.contains("inner"), "{what}: {fault}");
+        assert_eq!(house.spent("all"), (NOTHING, NOTHING), "{what}");
+    }
 }

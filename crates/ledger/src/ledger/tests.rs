@@ -43,11 +43,14 @@ fn who_stays_never_waits_and_is_counted() {
     assert_eq!((ledger.missed().calls, ledger.missed().to_ms), (refused, 1000 + 4999));
     let begun = ledger.begin(&entry(9999), &[]).map(drop);
     assert!(matches!(begun, Err(Error::Behind { .. })), "what leaves is refused: {begun:?}");
+    let offered = ledger.offer(Told::begin(&entry(9998), &[])).expect("it can be written");
+    let back = offered.map(drop).expect_err("what is offered is given back");
     other.execute_batch("COMMIT").expect("is SQL");
     let kept = tickets.len() as u64;
     for ticket in tickets {
         ticket.wait().expect("was taken, and is kept");
     }
+    ledger.tell(back).expect("there is room").wait().expect("is announced");
     // What is asked between groups is done after the row that says what is missing.
     ledger.recover().expect("is written");
     let found = whole(&ledger);

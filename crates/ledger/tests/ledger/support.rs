@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ingle_ledger::{Ledger, Options, Place, Reader, Stored, Verdict};
-use ingle_protocol::{Cost, End, Entry, Step, Timings, Usage};
+use ingle_protocol::{Charge, Cost, End, Entry, Step, Timings, Usage};
 
 /// A folder of its own, with this in its name, in the system's folder for such.
 #[derive(Debug)]
@@ -63,6 +63,14 @@ pub(crate) fn entry(id: impl Into<String>, cost: u64) -> Entry {
         taken,
         reason: reason.into(),
     };
+    let charge = Charge {
+        provider: "near".into(),
+        model: "medium".into(),
+        at_ms: DAY,
+        micros: cost,
+        tokens: 1000,
+        ..Charge::default()
+    };
     Entry {
         id: id.into(),
         at_ms: DAY,
@@ -86,6 +94,7 @@ pub(crate) fn entry(id: impl Into<String>, cost: u64) -> Entry {
         tries: 1,
         usage: Usage { prompt_tokens: 900, completion_tokens: 100, ..Usage::default() },
         cost: Cost { micros: Some(cost), price: "2026-11-22".into(), estimated: false },
+        charges: Some(vec![charge]),
         instead_micros: Some(cost * 10),
         timings: Timings { total: Duration::from_millis(1200), ..Timings::default() },
         end: End::Stop,

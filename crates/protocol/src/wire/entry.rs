@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cost, End, Entry, Fault, Step, Timings, Usage};
+use crate::{Charge, Cost, End, Entry, Fault, Step, Timings, Usage};
 
 /// No entry's text is longer.
 pub const ENTRY_BYTES: usize = 1 << 20;
@@ -49,6 +49,8 @@ struct Wire<'a> {
     usage: WireUsage,
     #[serde(borrow, default, skip_serializing_if = "is_default")]
     cost: WireCost<'a>,
+    #[serde(borrow, default, skip_serializing_if = "is_default")]
+    charges: Option<Vec<WireCharge<'a>>>,
     #[serde(default, skip_serializing_if = "is_default")]
     instead_micros: Option<u64>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -94,6 +96,24 @@ struct WireCost<'a> {
     price: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_default")]
     estimated: bool,
+}
+
+#[derive(Serialize, Deserialize, Default, PartialEq)]
+struct WireCharge<'a> {
+    #[serde(borrow, default, skip_serializing_if = "is_default")]
+    provider: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "is_default")]
+    model: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    at_ms: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    micros: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    tokens: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    beyond_micros: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    beyond_tokens: u64,
 }
 
 #[derive(Serialize, Deserialize, Default, PartialEq)]
@@ -190,6 +210,7 @@ fn to_wire(entry: &Entry) -> Wire<'_> {
             price: Cow::Borrowed(&entry.cost.price),
             estimated: entry.cost.estimated,
         },
+        charges: entry.charges.as_ref().map(|all| all.iter().map(charge_to_wire).collect()),
         instead_micros: entry.instead_micros,
         timings: WireTimings {
             load_ns: to_ns(entry.timings.load),
@@ -238,6 +259,7 @@ fn from_wire(wire: Wire<'_>, end: End) -> Entry {
             price: wire.cost.price.into_owned(),
             estimated: wire.cost.estimated,
         },
+        charges: wire.charges.map(|all| all.into_iter().map(charge_from_wire).collect()),
         instead_micros: wire.instead_micros,
         timings: Timings {
             load: Duration::from_nanos(wire.timings.load_ns),
@@ -262,6 +284,30 @@ fn step_from_wire(step: WireStep<'_>) -> Step {
         candidate: step.candidate.into_owned(),
         taken: step.taken,
         reason: step.reason.into_owned(),
+    }
+}
+
+fn charge_to_wire(charge: &Charge) -> WireCharge<'_> {
+    WireCharge {
+        provider: Cow::Borrowed(&charge.provider),
+        model: Cow::Borrowed(&charge.model),
+        at_ms: charge.at_ms,
+        micros: charge.micros,
+        tokens: charge.tokens,
+        beyond_micros: charge.beyond_micros,
+        beyond_tokens: charge.beyond_tokens,
+    }
+}
+
+fn charge_from_wire(charge: WireCharge<'_>) -> Charge {
+    Charge {
+        provider: charge.provider.into_owned(),
+        model: charge.model.into_owned(),
+        at_ms: charge.at_ms,
+        micros: charge.micros,
+        tokens: charge.tokens,
+        beyond_micros: charge.beyond_micros,
+        beyond_tokens: charge.beyond_tokens,
     }
 }
 

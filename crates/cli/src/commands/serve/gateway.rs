@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -17,7 +18,7 @@ use ingle_gateway::remote::net::{Net, Proxy};
 use ingle_gateway::route::{Book, Forgetful, Gateway, Held, Kept, Parts, Said};
 use ingle_gateway::{Metric, ModelCard, Provider, Sheet, Tell};
 use ingle_ledger::{
-    Durability, Error, Ledger, Options, Place, Recipients, Reserved, Sealed, Ticket,
+    Durability, Error, Ledger, Options, Place, Recipients, Reserved, Sealed, Ticket, Told,
 };
 use ingle_model::pull::Store;
 use ingle_protocol::{
@@ -230,10 +231,10 @@ impl Door {
         let Some(from_ms) = table.counted_since(now_ms) else { return Ok(Vec::new()) };
         let mut spent = Vec::new();
         if let Some(ledger) = &self.ledger {
+            // A call is charged on the day on which it is decided, and may have come before that.
+            let from_ms = from_ms.saturating_sub(spending::EARLIER_MS);
             for stored in ledger.reader()?.entries(from_ms, u64::MAX) {
-                let entry = stored?.entry;
-                let (amount, accounts) = policy::charged(table, &entry, now_ms);
-                spent.extend(accounts.into_iter().map(|account| (account, amount)));
+                spent.extend(policy::charged(table, &stored?.entry, now_ms));
             }
         }
         Ok(spent)
@@ -250,6 +251,8 @@ pub(super) struct Pages {
     waiting: content::Waiting,
     /// Contents that could not be kept.
     unsealed: AtomicU64,
+    /// What was told of calls that leave, and could not be kept.
+    unkept: Arc<AtomicU64>,
 }
 
 impl Pages {
@@ -259,8 +262,30 @@ impl Pages {
         recipients: Option<Recipients>,
     ) -> Self {
         let (ledger, step) = (Arc::clone(ledger), Arc::clone(step));
-        let waiting = content::Waiting::default();
-        Self { ledger, step, recipients, waiting, unsealed: AtomicU64::new(0) }
+        let (waiting, unkept) = (content::Waiting::default(), Arc::default());
+        Self { ledger, step, recipients, waiting, unsealed: AtomicU64::new(0), unkept }
+    }
+
+    /// Has the ledger told of a call that leaves. Where it has no room at once, that is waited for
+    /// on a thread of its own: who tells may be the one that makes room, or serve others.
+    fn tell(&self, told: Told, kept: Kept) {
+        let unkept_so_far = Arc::clone(&self.unkept);
+        let then = move |written: ingle_ledger::Result<()>| {
+            if let Err(error) = &written {
+                let count = unkept_so_far.fetch_add(1, Ordering::Relaxed) + 1;
+                warn_of("the ledger cannot be written", count, error);
+            }
+            kept(written.map_err(|_| unkept()));
+        };
+        match self.ledger.offer(told) {
+            Ok(Ok(ticket)) => settle(Ok(ticket), then),
+            Err(error) => settle(Err(error), then),
+            Ok(Err(told)) => {
+                let ledger = Arc::clone(&self.ledger);
+                let wait = move || settle(ledger.tell(told), then);
+                drop(self.step.handle().spawn_blocking(wait));
+            }
+        }
     }
 
     /// Gives the ledger what a call asked and got, if not too much of that waits there already.
@@ -281,12 +306,24 @@ fn warn_of(what: &str, count: u64, why: &dyn std::fmt::Display) {
 }
 
 /// What becomes of a ticket is told; a ledger that takes none says so at once.
-fn tell(ticket: ingle_ledger::Result<Ticket>, kept: Kept) {
-    let fault = |error| Fault::ours(format!("the ledger cannot be written: {error}"));
+fn settle(
+    ticket: ingle_ledger::Result<Ticket>,
+    told: impl FnOnce(ingle_ledger::Result<()>) + Send + 'static,
+) {
     match ticket {
-        Ok(ticket) => ticket.then(move |written| kept(written.map_err(fault))),
-        Err(error) => kept(Err(fault(error))),
+        Ok(ticket) => ticket.then(told),
+        Err(error) => told(Err(error)),
     }
+}
+
+/// How soon what could not be kept may be tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a ledger keeps nothing, and where it is, is for its operator alone.
+fn unkept() -> Fault {
+    let message = "this server cannot keep its record of calls now: try again soon; whoever runs \
+                   it finds why in its log";
+    Fault::not_ready(AGAIN, message)
 }
 
 /// What is held, as the ledger has it.
@@ -302,30 +339,30 @@ fn reserved(held: &[(String, Amount)]) -> Vec<Reserved> {
 impl Book for Pages {
     fn begin(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
         let kept = self.step.begins(worst, kept);
-        tell(self.ledger.begin(worst, &reserved(held)), kept);
+        self.tell(Told::begin(worst, &reserved(held)), kept);
     }
 
     fn amend(&self, worst: &Entry, held: &[(String, Amount)], kept: Kept) {
         let kept = self.step.amends(worst, kept);
-        tell(self.ledger.amend(worst, &reserved(held)), kept);
+        self.tell(Told::amend(worst, &reserved(held)), kept);
     }
 
     fn end(&self, entry: &Entry, kept: Kept) {
         let kept = self.step.ends(&entry.id, kept);
-        tell(self.ledger.end(entry), kept);
+        self.tell(Told::end(entry), kept);
     }
 
     fn note(&self, entry: &Entry, kept: Kept) {
         // Told on the ledger's own thread, which is not to keep the ledger alive.
         let ledger = Arc::downgrade(&self.ledger);
-        let told: Kept = Box::new(move |outcome| {
-            if let (Err(fault), Some(ledger)) = (&outcome, ledger.upgrade()) {
+        let told = move |written: ingle_ledger::Result<()>| {
+            if let (Err(error), Some(ledger)) = (&written, ledger.upgrade()) {
                 let what = "a call that stayed on this machine has no receipt";
-                warn_of(what, ledger.missed().calls, &fault.message);
+                warn_of(what, ledger.missed().calls, error);
             }
-            kept(outcome);
-        });
-        tell(self.ledger.note(entry), told);
+            kept(written.map_err(|_| unkept()));
+        };
+        settle(self.ledger.note(entry), told);
     }
 
     fn wants_content(&self, stays: bool) -> bool {
@@ -416,3 +453,7 @@ impl Provider for Nobody {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

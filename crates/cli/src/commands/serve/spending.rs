@@ -15,10 +15,10 @@ use ingle_gateway::budget::{
 };
 use ingle_gateway::route::Kept;
 use ingle_ledger::Ledger;
-use ingle_protocol::{End, Entry};
+use ingle_protocol::{Charge, End, Entry};
 
 /// How much earlier than its reservation a call may have come, in milliseconds: it waited in line.
-const EARLIER_MS: u64 = 3_600_000;
+pub(super) const EARLIER_MS: u64 = 3_600_000;
 /// How long no call lives, in milliseconds.
 const OLD_MS: u64 = 86_400_000;
 /// How often what is older is looked for.
@@ -112,6 +112,11 @@ impl Step {
     /// Before a store.
     pub(super) fn before(store: Arc<dyn Store>, handle: tokio::runtime::Handle) -> Self {
         Self { store, handle, known: Mutex::default() }
+    }
+
+    /// What runs things that wait.
+    pub(super) fn handle(&self) -> &tokio::runtime::Handle {
+        &self.handle
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -313,10 +318,18 @@ pub(super) fn told(
 
 /// Charges what a call took to what it still holds, to each try what is its own of that. In the
 /// order of the tries, so that whoever dies in the middle of this leaves what can be charged later.
+/// Of an entry that was written before charges were kept, what each took is worked out as far as
+/// its cost tells.
 fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal> {
     let mut tries: Vec<(&str, Try<'_>)> = ids.iter().map(|id| (*id, Try::read(id))).collect();
     tries.sort_by_key(|(_, it)| it.number);
-    let (usage, asked) = (&entry.usage, try_of(entry));
+    if let Some(charges) = &entry.charges {
+        return tries
+            .iter()
+            .zip(own(entry, charges, &tries))
+            .try_for_each(|((id, _), took)| settle(store, id, Some(took)));
+    }
+    let asked = try_of(entry);
     // Those behind the one that the entry is of were held for, and never asked.
     let last = tries.iter().rposition(|(_, it)| it.of == asked);
     for (id, _) in tries.split_off(last.map_or(tries.len(), |at| at + 1)) {
@@ -325,7 +338,7 @@ fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal>
     let tokens = match entry.end {
         // As many as are held.
         End::Lost => u64::MAX,
-        _ => u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        _ => entry.usage.total(),
     };
     for (at, (id, it)) in tries.iter().enumerate() {
         let next = tries.get(at + 1).map(|(_, next)| next.before);
@@ -344,6 +357,22 @@ fn charge(store: &dyn Store, entry: &Entry, ids: &[&str]) -> Result<(), Refusal>
         settle(store, id, own)?;
     }
     Ok(())
+}
+
+/// What of an entry's charges is each of these tries' own. Tries were settled in their order, so
+/// that those of one candidate which are held still are its last ones.
+fn own(entry: &Entry, charges: &[Charge], tries: &[(&str, Try<'_>)]) -> Vec<Amount> {
+    let of = |it: &Charge| hold_of(&entry.id, &format!("{}/{}", it.provider, it.model));
+    let mut left: Vec<_> = charges.iter().map(|it| (of(it), it)).collect();
+    let took = tries.iter().rev().map(|(_, it)| {
+        // One that is not there took nothing, or was held for and never asked.
+        let at = left.iter().rposition(|(of, _)| of == it.of);
+        let own = at.map(|at| left.remove(at).1);
+        own.map_or_else(Amount::default, |own| Amount { micros: own.micros, tokens: own.tokens })
+    });
+    let mut took: Vec<Amount> = took.collect();
+    took.reverse();
+    took
 }
 
 /// Settles a try, unless whoever else looked was first.

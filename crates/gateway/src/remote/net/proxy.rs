@@ -83,13 +83,11 @@ impl Proxy {
     /// it is excepted.
     pub(super) fn is_for(&self, target: &Target) -> bool {
         let host = target.host.as_str();
-        let ip = host.parse::<std::net::IpAddr>().ok();
-        let here = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
         let under = |name: &String| {
             let rest = host.strip_suffix(name.as_str());
             name == "*" || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        target.tls && !here && !self.except.iter().any(under)
+        target.tls && !target.is_here() && !self.except.iter().any(under)
     }
 
     /// A tunnel to a target.

@@ -323,7 +323,7 @@ fn write_usage(usage: &Usage) -> Value {
         },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
-        "total_tokens": u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        "total_tokens": usage.total(),
     })
 }
 
