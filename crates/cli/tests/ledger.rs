@@ -210,9 +210,11 @@ fn served(folder: &Folder, more: &[&str]) -> String {
     said.json()["choices"][0]["text"].as_str().expect("a text").to_owned()
 }
 
-/// Whether any file of the ledger has these bytes.
+/// Whether any file of the ledger has these bytes, journals included.
 fn holds(folder: &Folder, needle: &[u8]) -> bool {
-    let files = fs::read_dir(&folder.0).expect("is listed").map(|file| file.expect("is").path());
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten();
+    let live = folder.0.join("ledger.sqlite.live");
+    let files = list(&folder.0).chain(list(&live)).map(|file| file.expect("is").path());
     let bytes = |path: PathBuf| fs::read(path).expect("is read");
     files.filter(|path| path.is_file()).map(bytes).any(|bytes| {
         let mut windows = bytes.windows(needle.len());

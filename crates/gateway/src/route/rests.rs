@@ -22,14 +22,14 @@ impl Rests {
             all.remove(model);
             return None;
         }
-        let next = now_ms.saturating_add(FAILED_MS);
+        let (next, full) = (now_ms.saturating_add(FAILED_MS), all.len() >= MODELS_MAX);
         match all.get_mut(model) {
             Some(until) => {
                 // A clock that was set back makes no rest longer.
                 *until = next.min(*until);
                 Some(*until).filter(|until| now_ms < *until)
             }
-            None if all.len() >= MODELS_MAX => None,
+            None if full => None,
             None => {
                 all.insert(model.to_owned(), next);
                 Some(next)

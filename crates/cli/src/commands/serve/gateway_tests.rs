@@ -53,7 +53,7 @@ impl Scene {
                 if there {
                     work();
                 }
-                drop(tell.send(there));
+                let _ = tell.send(there);
             });
             if told.recv().expect("it is told") {
                 return;
