@@ -87,7 +87,8 @@ pub struct NewBatch {
     pub completion_window: String,
     /// Its owner's notes, a JSON object.
     pub metadata: Option<String>,
-    /// Where it was begun from, as its server writes it; `None` where nobody knows.
+    /// Where it was begun from and where its input came from, as its server writes it; `None` where
+    /// nobody knows. Its output has the same.
     pub origin: Option<String>,
     /// Seconds since 1970 when it was made.
     pub created_s: u64,

@@ -35,6 +35,9 @@ pub struct FileRecord {
     pub created_s: u64,
     /// Seconds since 1970 when it will be deleted, if ever.
     pub expires_s: Option<u64>,
+    /// Where it and all that it was made of came from, as its server writes it; `None` where nobody
+    /// knows, and in lists, which leave it out.
+    pub origin: Option<String>,
 }
 
 /// How much one owner may keep.
@@ -136,7 +139,7 @@ impl Records {
     /// Where the records cannot be read.
     pub fn file(&self, owner: &str, id: &str) -> Result<Option<FileRecord>> {
         self.read(|connection| {
-            let sql = format!("SELECT {COLUMNS} FROM files WHERE owner = ?1 AND id = ?2");
+            let sql = format!("SELECT {COLUMNS}, origin FROM files WHERE owner = ?1 AND id = ?2");
             connection.prepare_cached(&sql)?.query_row((owner, id), record).optional()
         })
     }
@@ -155,8 +158,8 @@ impl Records {
         self.read(|connection| {
             let Some(after) = page.after(connection, "files", owner)? else { return Ok(None) };
             let sql = format!(
-                "SELECT {COLUMNS} FROM files WHERE owner = ?1 AND (?2 IS NULL OR purpose = ?2) \
-                 AND {} LIMIT ?4",
+                "SELECT {COLUMNS}, NULL FROM files WHERE owner = ?1 \
+                 AND (?2 IS NULL OR purpose = ?2) AND {} LIMIT ?4",
                 page.order()
             );
             let mut query = connection.prepare_cached(&sql)?;
@@ -260,6 +263,7 @@ impl Records {
     }
 }
 
+/// All but the last one, which is where it came from, or nothing in lists: those are long.
 const COLUMNS: &str = "id, owner, purpose, name, bytes, created_s, expires_s";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<FileRecord> {
@@ -271,13 +275,14 @@ fn record(row: &Row<'_>) -> rusqlite::Result<FileRecord> {
         bytes: row.get::<_, i64>(4)?.cast_unsigned(),
         created_s: row.get::<_, i64>(5)?.cast_unsigned(),
         expires_s: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
+        origin: row.get(7)?,
     })
 }
 
 /// Adds the row of a file whose contents are there.
 pub(crate) fn insert(connection: &Connection, file: &FileRecord) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO files (id, owner, purpose, name, bytes, created_s, expires_s) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let sql = "INSERT INTO files (id, owner, purpose, name, bytes, created_s, expires_s, \
+               origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     connection.prepare_cached(sql)?.execute(params![
         file.id,
         file.owner,
@@ -286,6 +291,7 @@ pub(crate) fn insert(connection: &Connection, file: &FileRecord) -> rusqlite::Re
         file.bytes.cast_signed(),
         file.created_s.cast_signed(),
         file.expires_s.map(u64::cast_signed),
+        file.origin,
     ])?;
     Ok(())
 }

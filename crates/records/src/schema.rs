@@ -13,6 +13,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("responses", include_str!("schema/responses.sql")),
     ("where batches come from", include_str!("schema/origins.sql")),
     ("where responses come from", include_str!("schema/response_origins.sql")),
+    ("where files come from", include_str!("schema/file_origins.sql")),
 ];
 
 /// Takes the steps that the file has not seen. Two processes may open it at once: the version is

@@ -114,10 +114,10 @@ pub(crate) async fn metrics(state: &State) -> Vec<Metric> {
 }
 
 /// Who answers for a batch, if anyone does now, and from where its lines come: from where it was
-/// begun, under the same key.
+/// begun, under the same key, building on where its input came from.
 fn owner(state: &State, batch: &BatchRecord) -> Option<Owner> {
     let scopes = [Scope::Infer, Scope::Batch];
-    let begun = batch.asked.origin.as_deref().and_then(origin::read);
+    let begun = batch.asked.origin.as_deref().and_then(origin::read_all);
     state.live().accounts.going_on(&batch.asked.owner, &scopes, begun.as_ref())
 }
 

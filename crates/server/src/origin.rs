@@ -129,9 +129,17 @@ pub(crate) fn again(kept: &Value) -> Option<Origin> {
     })
 }
 
-/// The same, of the text that it is kept as.
-pub(crate) fn read(text: &str) -> Option<Origin> {
-    again(&serde_json::from_str(text).ok()?)
+/// The same, of what [`kept_all`] wrote. One place that stands alone was written when nobody kept on
+/// what it builds, so that nobody knows.
+pub(crate) fn read_all(text: &str) -> Option<Origin> {
+    match serde_json::from_str::<Value>(text).ok()? {
+        Value::Array(all) => {
+            let mut all = all.iter().map(again);
+            let own = all.next()??;
+            Some(Origin { before: all.collect::<Option<_>>()?, ..own })
+        }
+        own => Some(Origin { unknown: true, ..again(&own)? }),
+    }
 }
 
 /// What is kept of it and of all that it builds on.
@@ -184,13 +192,28 @@ mod tests {
             ..Origin::default()
         };
         for origin in [whole, Origin::default()] {
-            assert_eq!(read(&kept(&origin).to_string()), Some(origin));
+            assert_eq!(again(&kept(&origin)), Some(origin));
         }
+        let read = |text: &str| again(&serde_json::from_str(text).ok()?);
         let path = Origin { path: "p".into(), ..Origin::default() };
         assert_eq!(read(r#"{"path":"p"}"#), Some(path), "what is left out was not there");
         let wrong = ["", "[]", "1", r#"{"path":1}"#, r#"{"classes":"a"}"#, r#"{"models":7}"#];
         for text in wrong.into_iter().chain([r#"{"headers":["a"]}"#, r#"{"unknown":"no"}"#]) {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_all_is_read_again() {
+        let at = |path: &str| Origin { path: path.into(), ..Origin::default() };
+        let whole = Origin { before: vec![at("two"), at("three")], ..at("one") };
+        for origin in [whole, at("one")] {
+            assert_eq!(read_all(&kept_all(&origin)), Some(origin));
+        }
+        let alone = Origin { unknown: true, ..at("p") };
+        assert_eq!(read_all(r#"{"path":"p"}"#), Some(alone), "its input is unknown");
+        for text in ["", "1", "[]", "[1]", r#"[{"path":"p"},1]"#, r#"[[{"path":"p"}]]"#] {
+            assert_eq!(read_all(text), None, "{text}");
         }
     }
 

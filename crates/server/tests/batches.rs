@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ingle_records::{FileLimits, Records};
+use ingle_records::{FileLimits, FileRecord, Kept, Records};
 use ingle_server::{Config, Key, KeyHash, Limits};
 use serde_json::{Value, json};
 use support::{CHAT, Reply, Server, chat, config, start, until};
@@ -70,9 +70,12 @@ fn jobs(texts: &[&str]) -> String {
 async fn begin(server: &Server, headers: &str, text: &str) -> Value {
     let file = upload(server, headers, text).await;
     assert_eq!(file.status, 200, "{}", file.body);
-    let asked = json!({
-        "input_file_id": file.json()["id"], "endpoint": CHAT, "completion_window": "24h",
-    });
+    begin_on(server, headers, &file.json()["id"]).await
+}
+
+/// Begins a batch on a file that is there.
+async fn begin_on(server: &Server, headers: &str, file: &Value) -> Value {
+    let asked = json!({ "input_file_id": file, "endpoint": CHAT, "completion_window": "24h" });
     let headers = format!("{JSON}{headers}");
     let reply = server.ask("POST", "/v1/batches", &headers, &asked.to_string()).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
@@ -352,6 +355,91 @@ async fn lines_come_from_where_their_batch_was_begun() {
         assert!(!origin.unknown && !origin.id.is_empty() && origin.at_ms > 0);
     }
     assert!(all[0].id != all[1].id && all[1].id != all[2].id, "each is a call of its own");
+}
+
+/// What holds for a file holds for lines of a batch that is begun on it, by whichever of its owner's
+/// keys and from wherever.
+#[tokio::test]
+async fn lines_build_on_where_their_file_came_from() {
+    let home = Home::new();
+    let key = |name: &str| Key {
+        owner: Some("team".to_owned()),
+        ..Key::new(name, KeyHash::of(b"a salt", name.as_bytes()))
+    };
+    let narrow = Key { classes: ["secret".to_owned()].into(), ..key("narrow") };
+    let server = start(Config { keys: vec![key("wide"), narrow], ..home.config() }).await;
+    let narrow = "authorization: Bearer narrow\r\nx-ingle-workspace: vault\r\nx-data: a\r\n";
+    let file = upload(&server, narrow, &jobs(&["one"])).await;
+    assert_eq!(file.status, 200, "{}", file.body);
+    let wide = "authorization: Bearer wide\r\n";
+    let batch = begin_on(&server, wide, &file.json()["id"]).await;
+    until(async || {
+        server.ask("GET", &path(&batch), wide, "").await.json()["status"] == "completed"
+    })
+    .await;
+    let all = server.world.origins.lock().expect("no panic").clone();
+    assert_eq!(all.len(), 1);
+    let line = &all[0];
+    assert_eq!((line.key.as_str(), line.path.as_str()), ("wide", "/v1/batches"));
+    assert!(line.workspaces.is_empty() && line.classes.is_empty() && !line.unknown, "{line:?}");
+    let [file] = &line.before[..] else { panic!("it builds on one file: {line:?}") };
+    assert_eq!((file.key.as_str(), file.path.as_str()), ("narrow", "/v1/files"));
+    assert_eq!(file.workspaces, ["vault"]);
+    assert_eq!(file.classes, ["secret"]);
+    assert_eq!(file.headers, [("x-data".to_owned(), "a".to_owned())]);
+    assert!(!file.unknown);
+}
+
+/// Keeps a file of one line that came from somewhere, as these records' own server would.
+fn put(store: &Records, id: &str, origin: Option<String>) -> Value {
+    let mut upload = store.upload(id).expect("begins");
+    upload.write(jobs(&["one"]).as_bytes()).expect("writes");
+    let file = FileRecord {
+        id: id.to_owned(),
+        owner: "open".to_owned(),
+        purpose: "batch".to_owned(),
+        name: String::new(),
+        bytes: upload.bytes(),
+        created_s: 0,
+        expires_s: None,
+        origin,
+    };
+    let kept = store.keep(upload, &file, Limits::default().files).expect("writes");
+    assert_eq!(kept, Kept::Yes);
+    json!(id)
+}
+
+/// What a batch writes keeps where its input came from, and of files that an older version kept
+/// nobody knows: neither of their lines, nor of what is written of these.
+#[tokio::test]
+async fn what_a_batch_writes_keeps_where_its_input_came_from() {
+    let home = Home::new();
+    let server = start(home.config()).await;
+    let store = Records::open(&home.0).expect("opens");
+    // A batch on this file; where its line came from, and the origin of its output.
+    let run = async |file: &Value| {
+        let batch = begin_on(&server, "", file).await;
+        let batch = ended(&server, &batch).await;
+        let output = batch["output_file_id"].as_str().expect("it was answered");
+        let written = store.file("open", output).expect("reads").expect("is there");
+        let all = server.world.origins.lock().expect("no panic").clone();
+        (Arc::clone(all.last().expect("one was asked")), written.origin)
+    };
+    let vault = upload(&server, "x-ingle-workspace: vault\r\n", &jobs(&["one"])).await.json();
+    let (_, written) = run(&vault["id"]).await;
+    let (line, _) = run(&put(&store, "file-again", written)).await;
+    let places: Vec<(&str, String)> =
+        line.before.iter().map(|it| (it.path.as_str(), it.workspaces.concat())).collect();
+    assert_eq!(places, [("/v1/batches", String::new()), ("/v1/files", "vault".to_owned())]);
+    assert!(!line.unknown && line.workspaces.is_empty(), "{line:?}");
+
+    let (line, written) = run(&put(&store, "file-before", None)).await;
+    assert!(line.unknown, "{line:?}");
+    let (line, _) = run(&put(&store, "file-of-before", written)).await;
+    assert!(!line.unknown && line.before.iter().any(|it| it.unknown), "{line:?}");
+    let broken = Some("[1]".to_owned());
+    let (line, _) = run(&put(&store, "file-broken", broken)).await;
+    assert!(line.unknown, "{line:?}");
 }
 
 #[tokio::test]

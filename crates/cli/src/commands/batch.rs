@@ -189,6 +189,7 @@ fn keep(records: &Records, input: &mut File) -> anyhow::Result<()> {
         bytes: upload.bytes(),
         created_s: 0,
         expires_s: None,
+        origin: Some(OFFLINE_ORIGIN.to_owned()),
     };
     let kept = records.keep(upload, &file, FileLimits { count: 1, bytes: u64::MAX })?;
     anyhow::ensure!(kept == Kept::Yes, "the journal is another program's");

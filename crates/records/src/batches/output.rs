@@ -64,6 +64,8 @@ impl Sink {
             bytes: self.bytes,
             created_s: now_s,
             expires_s: None,
+            // What holds for the batch and all that it builds on holds for its answers.
+            origin: batch.asked.origin.clone(),
         }))
     }
 }

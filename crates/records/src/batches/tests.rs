@@ -22,6 +22,7 @@ fn upload(records: &Records, owner: &str, id: &str) {
         bytes: 3,
         created_s: 0,
         expires_s: None,
+        origin: None,
     };
     let limits = FileLimits { count: 1000, bytes: 1 << 30 };
     assert_eq!(records.keep(upload, &file, limits).expect("keeps"), Kept::Yes);
@@ -59,6 +60,25 @@ fn a_batch_knows_where_it_was_begun() {
     assert_eq!(get(&records, "b").asked.origin.as_deref(), Some("where b was begun"));
     let open = records.open_batches(9).expect("reads");
     assert_eq!(open[0].asked.origin.as_deref(), Some("where b was begun"));
+}
+
+#[test]
+fn what_a_batch_writes_comes_from_where_it_does() {
+    let folder = Folder::new("output-origin");
+    let records = Records::open(folder.path()).expect("opens");
+    upload(&records, "a", "input");
+    assert_eq!(begin(&records, "a", "b", 9), Begun::Yes);
+    assert!(records.accept_batch("b", &spans(2), 1).expect("writes"));
+    for (line, outcome) in [(0, Outcome::Answered), (1, Outcome::Failed)] {
+        assert!(records.finish_line("b", line, outcome, "x").expect("writes"));
+    }
+    assert!(records.finalize_batch("b", 1).expect("writes"));
+    assert_eq!(records.close_batch("b", &unrun, 1).expect("writes"), Some(Completed));
+    let batch = get(&records, "b");
+    for id in [batch.output_file, batch.error_file] {
+        let file = records.file("a", &id.expect("has a line")).expect("reads").expect("is there");
+        assert_eq!(file.origin.as_deref(), Some("where b was begun"));
+    }
 }
 
 fn get(records: &Records, id: &str) -> BatchRecord {

@@ -18,6 +18,7 @@ fn keep(records: &Records, owner: &str, id: &str, text: &str, limits: FileLimits
         bytes: upload.bytes(),
         created_s: 7,
         expires_s: id.ends_with('x').then_some(100),
+        origin: Some(format!("where {id} came from")),
     };
     records.keep(upload, &file, limits).expect("keeps")
 }
@@ -37,6 +38,7 @@ fn a_file_is_its_owners_and_outlives_the_process() {
     let records = Records::open(folder.path()).expect("opens again");
     let file = records.file("a", "b1").expect("reads").expect("is there");
     assert_eq!((file.bytes, file.name.as_str()), (5, "b1.jsonl"));
+    assert_eq!(file.origin.as_deref(), Some("where b1 came from"));
     assert_eq!(text(&records, "b1").as_deref(), Some("hello"));
     assert_eq!(records.file("b", "b1").expect("reads"), None);
     assert_eq!(records.delete_file("b", "b1").expect("reads"), Deleted::Unknown);

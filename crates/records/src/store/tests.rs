@@ -48,13 +48,17 @@ fn records_of_before_say_nothing_of_where_they_come_from() {
          created_s, expires_s) \
          VALUES ('b', 'me', '/v1/completions', 'f', '24h', 'validating', 1, 9); \
          INSERT INTO responses (id, owner, status, created_s, input, response, events, bytes) \
-         VALUES ('r', 'me', 'completed', 1, 'in', 'out', '', 5)",
+         VALUES ('r', 'me', 'completed', 1, 'in', 'out', '', 5); \
+         INSERT INTO files (id, owner, purpose, name, bytes, created_s) \
+         VALUES ('f', 'me', 'batch', 'jobs', 5, 1)",
     );
     let records = Records::open(folder.path()).expect("opens");
     let batch = records.batch("me", "b").expect("reads").expect("is there");
     assert_eq!((batch.asked.endpoint.as_str(), batch.asked.origin), ("/v1/completions", None));
     let response = records.response("me", "r").expect("reads").expect("is there");
     assert_eq!((response.response.as_str(), response.origin), ("out", None));
+    let file = records.file("me", "f").expect("reads").expect("is there");
+    assert_eq!((file.name.as_str(), file.origin), ("jobs", None));
 }
 
 #[test]

@@ -16,8 +16,9 @@ use crate::{Config, Error, Slot, State, Stop};
 /// Whose batches and files these are: anyone's, as on a server without keys.
 pub const OFFLINE_OWNER: &str = OPEN_HOME;
 
-/// Where these come from, as [`ingle_records::NewBatch::origin`] has it.
-pub const OFFLINE_ORIGIN: &str = r#"{"path":"ingle batch"}"#;
+/// Where these come from, as [`ingle_records::NewBatch::origin`] and
+/// [`ingle_records::FileRecord::origin`] have it.
+pub const OFFLINE_ORIGIN: &str = r#"[{"path":"ingle batch"}]"#;
 
 /// How often the batch is looked at.
 const LOOK: Duration = Duration::from_millis(50);

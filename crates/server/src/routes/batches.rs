@@ -1,6 +1,7 @@
 //! Batches, as OpenAI's API has them: begun, listed, told of and ended. Who works on them is in
 //! `batches.rs`.
 
+use std::iter::once;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use super::{Outcome, blocking, json_response, taken};
 use crate::batches::batch_endpoints;
 use crate::front::fresh_id;
 use crate::keys::Owner;
-use crate::origin::kept;
+use crate::origin::{before, kept_all};
 use crate::records::{failed, now_s, records};
 use crate::refusal::Refusal;
 use crate::{Scope, State};
@@ -67,18 +68,23 @@ async fn create(Shared(state): Shared<Arc<State>>, request: Request) -> Outcome 
     owner.must(Scope::Infer)?;
     let (records, limits, now_s) = (records(&state)?, state.config().limits.batches, now_s());
     let file = asked.input_file.clone();
-    let batch = NewBatch {
+    let mut batch = NewBatch {
         id: format!("batch_{}", fresh_id()),
         owner: owner.home().to_owned(),
         endpoint: asked.endpoint,
         input_file: asked.input_file,
         completion_window: asked.completion_window,
         metadata: asked.metadata,
-        origin: Some(kept(&owner.origin()).to_string()),
+        origin: None,
         created_s: now_s,
         expires_s: now_s + asked.window_s,
     };
     let begin = blocking(move || {
+        // A file's id is never given twice, so that one that is gone by now is not another's.
+        if let Some(input) = records.file(&batch.owner, &batch.input_file).map_err(failed)? {
+            let (before, unknown) = before(once(input.origin.as_deref()));
+            batch.origin = Some(kept_all(&owner.building_on(before, unknown).origin()));
+        }
         let begun = records.begin_batch(&batch, limits).map_err(failed)?;
         let record = records.batch(&batch.owner, &batch.id).map_err(failed)?;
         Ok((begun, record))

@@ -26,6 +26,7 @@ use crate::State;
 use crate::form::{Form, Piece};
 use crate::front::fresh_id;
 use crate::keys::Owner;
+use crate::origin::kept_all;
 use crate::records::{failed, now_s, records};
 use crate::refusal::Refusal;
 
@@ -299,6 +300,7 @@ impl Draft {
             bytes: upload.bytes(),
             created_s,
             expires_s,
+            origin: Some(kept_all(&owner.origin())),
         };
         Ok((upload, file))
     }
