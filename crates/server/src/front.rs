@@ -79,13 +79,13 @@ pub(crate) async fn pass(
     let route = matched.map(|path| path.as_str().to_owned());
     let dialect = dialect(request.uri().path(), request.headers());
     let traced = Traced::begin(state.tracer.as_ref(), route.as_deref(), &request, &id);
-    let wanted = state.slot.provider().map(|provider| provider.wanted()).unwrap_or_default();
+    let wanted = state.slot.provider().map(|provider| provider.wanted());
     let log = state.live().log.clone();
     let visit = log.map(|log| Visit::new(log, &id, &request));
     let mut owner = None;
     let admitted = admit(&state, route.as_deref(), &request).and_then(|who| {
         let Some(who) = who else { return Ok(()) };
-        let origin = origin::of(&who, &request, &wanted, called(&request, &id))?;
+        let origin = origin::of(&who, &request, wanted.as_ref(), called(&request, &id))?;
         let who = owner.insert(who.on(visit.clone(), origin));
         allow(who, route.as_deref(), request.method())
     });

@@ -25,18 +25,19 @@ const VALUES_MAX: usize = 32;
 /// The most places that are told of which something builds on; of more it is not known.
 const PLACES_MAX: usize = 32;
 
-/// Where this request, known by this id, comes from.
+/// Where this request, known by this id, comes from. As long as nobody can say what is wanted of it,
+/// since what answers is not there yet, a header may be missing in that: then it is not known.
 ///
 /// # Errors
 /// Where a header that a policy may ask of has too many values to be told.
 pub(crate) fn of(
     owner: &Owner,
     request: &Request,
-    wanted: &Wanted,
+    wanted: Option<&Wanted>,
     id: String,
 ) -> Result<Origin, Refusal> {
     let mut headers = Vec::new();
-    for name in &wanted.headers {
+    for name in wanted.into_iter().flat_map(|wanted| &wanted.headers) {
         let all = values(request.headers(), name)?;
         headers.extend(all.into_iter().map(|value| (name.clone(), value)));
     }
@@ -46,6 +47,7 @@ pub(crate) fn of(
         path: request.uri().path().to_owned(),
         workspaces: values(request.headers(), WORKSPACE.as_str())?,
         headers,
+        unknown: wanted.is_none(),
         ..owner.whose()
     })
 }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ingle_protocol::Fault;
 use ingle_records::{FileLimits, FileRecord, Kept, Records};
-use ingle_server::{Config, Key, KeyHash, Limits};
+use ingle_server::{Config, Key, KeyHash, Limits, Slot, Stop, bind};
 use serde_json::{Value, json};
-use support::{CHAT, Reply, Server, chat, config, start, until};
+use support::{CHAT, Reply, Script, Server, World, chat, config, start, until};
+use tokio::sync::{oneshot, watch};
 
 /// A folder for records, gone after its test.
 struct Home(PathBuf);
@@ -440,6 +442,31 @@ async fn what_a_batch_writes_keeps_where_its_input_came_from() {
     let broken = Some("[1]".to_owned());
     let (line, _) = run(&put(&store, "file-broken", broken)).await;
     assert!(line.unknown, "{line:?}");
+}
+
+/// As long as the policy is not there nobody knows which headers it asks of.
+#[tokio::test]
+async fn what_comes_while_a_server_loads_is_not_known() {
+    let home = Home::new();
+    let bound = bind(home.config()).await.expect("a free port");
+    let (go, gone) = oneshot::channel::<()>();
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let world = Arc::new(World::default());
+    let (address, script) = (bound.address(), Arc::new(Script(Arc::clone(&world))));
+    let load = move |slot: &Slot| {
+        gone.blocking_recv().map_err(|error| Fault::ours(error.to_string()))?;
+        slot.fill(script);
+        Ok::<_, Fault>(())
+    };
+    let server = Server { address, world, stop, ended: tokio::spawn(bound.serve(load, stopped)) };
+    let file = upload(&server, "x-data: a\r\n", &jobs(&["one"])).await;
+    assert_eq!(file.status, 200, "{}", file.body);
+    go.send(()).expect("the loader waits");
+    until(async || server.get("/health").await.status == 200).await;
+    let batch = begin_on(&server, "", &file.json()["id"]).await;
+    ended(&server, &batch).await;
+    let all = server.world.origins.lock().expect("no panic").clone();
+    assert!(!all[0].unknown && all[0].before[0].unknown, "{:?}", all[0]);
 }
 
 #[tokio::test]
