@@ -25,8 +25,8 @@ const VALUES_MAX: usize = 32;
 /// The most places that are told of which something builds on; of more it is not known.
 const PLACES_MAX: usize = 32;
 
-/// Where this request, known by this id, comes from. As long as nobody can say what is wanted of it,
-/// since what answers is not there yet, a header may be missing in that: then it is not known.
+/// Where this request, known by this id, comes from. As long as nobody can say what is wanted of
+/// it, since what answers is not there yet, a header may be missing in that: it is not known then.
 ///
 /// # Errors
 /// Where a header that a policy may ask of has too many values to be told.
@@ -131,8 +131,8 @@ pub(crate) fn again(kept: &Value) -> Option<Origin> {
     })
 }
 
-/// The same, of what [`kept_all`] wrote. One place that stands alone was written when nobody kept on
-/// what it builds, so that nobody knows.
+/// The same, of what [`kept_all`] wrote. One place that stands alone was written when nobody kept
+/// on what it builds, so that nobody knows.
 pub(crate) fn read_all(text: &str) -> Option<Origin> {
     match serde_json::from_str::<Value>(text).ok()? {
         Value::Array(all) => {

@@ -359,8 +359,8 @@ async fn lines_come_from_where_their_batch_was_begun() {
     assert!(all[0].id != all[1].id && all[1].id != all[2].id, "each is a call of its own");
 }
 
-/// What holds for a file holds for lines of a batch that is begun on it, by whichever of its owner's
-/// keys and from wherever.
+/// What holds for a file holds for lines of a batch that is begun on it, by whichever of its
+/// owner's keys and from wherever.
 #[tokio::test]
 async fn lines_build_on_where_their_file_came_from() {
     let home = Home::new();
