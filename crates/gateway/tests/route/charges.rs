@@ -12,8 +12,8 @@ use crate::calls::{POLICY, asks};
 use crate::house::House;
 use crate::upstream::{Act, React, end, head, part, piece, status};
 
-/// Of money and of tokens, of all and of each model; this machine's tokens count, too.
-const BUDGETS: &str = "[budgets.all]\nscope = \"all\"\nper = \"day\"\nusd = 1\nlocal = true\n\
+/// Of money, of all that is bought; and of tokens, of each model, this machine's, too.
+const BUDGETS: &str = "[budgets.all]\nscope = \"all\"\nper = \"day\"\nusd = 1\n\
                        [budgets.each]\nscope = \"model\"\nper = \"forever\"\ntokens = 1000000\n\
                        local = true\n";
 
@@ -101,23 +101,22 @@ async fn who_comes_after_has_spent_what_was_spent() {
         assert_eq!(said.by(), by, "{model} {script:?}");
         let live = stands(&house.store.memory.snapshot());
         assert_eq!(after(&said.entry), live, "{model} {script:?} {:?}", said.entry);
-        let accounts = [&["all"][..], of].concat();
         let names: Vec<&str> = live.iter().map(|row| row.0.as_str()).collect();
-        assert_eq!(names, accounts, "{model} {script:?}");
+        assert_eq!(names, of, "{model} {script:?}");
     };
     let failed = || status(500, "", "{}");
-    check("chain", &[], "a/m", &["each:a/m"]).await;
+    check("chain", &[], "a/m", &["all", "each:a/m"]).await;
     // Each of those that are asked is charged for itself.
-    check("chain", &[("a", cut())], "b/m", &["each:a/m", "each:b/m"]).await;
-    check("chain", &[("a", failed())], "b/m", &["each:b/m"]).await;
+    check("chain", &[("a", cut())], "b/m", &["all", "each:a/m", "each:b/m"]).await;
+    check("chain", &[("a", failed())], "b/m", &["all", "each:b/m"]).await;
     // What failed tries took is charged, too, where this machine answers at last, or nobody.
     let both = [("a", cut()), ("b", cut())];
-    let all = ["each:a/m", "each:b/m", "each:local/small"];
+    let all = ["all", "each:a/m", "each:b/m", "each:local/small"];
     check("chain", &both, "local/small", &all).await;
-    check("far", &[("a", cut())], "Provider Elsewhere", &["each:a/m"]).await;
+    check("far", &[("a", cut())], "Provider Elsewhere", &["all", "each:a/m"]).await;
     check("near", &[], "local/small", &["each:local/small"]).await;
     // Whatever is claimed.
-    check("chain", &[("a", says(4_000_000, 9))], "a/m", &["each:a/m"]).await;
+    check("chain", &[("a", says(4_000_000, 9))], "a/m", &["all", "each:a/m"]).await;
 }
 
 #[tokio::test(start_paused = true)]

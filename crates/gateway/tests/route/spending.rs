@@ -301,7 +301,7 @@ async fn hedges_are_among_the_tries_that_are_held_for() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_waits_is_told_on_threads_that_may() {
     let check = async |model: &str, script: &[(&str, React)], by: &str, count: usize| {
-        let house = House::new(&budget("scope = \"all\"\nusd = 1\nlocal = true"));
+        let house = House::new(&budget("scope = \"all\"\ntokens = 1000000\nlocal = true"));
         house.store.waits.store(true, Ordering::SeqCst);
         for (host, reaction) in script {
             house.stage.script(host, [reaction.clone()]);
