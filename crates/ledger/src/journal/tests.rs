@@ -1,3 +1,5 @@
+//! Records as they are written, torn, missing and foreign; files that take turns, and that are full.
+
 use ingle_protocol::Entry;
 use proptest::prelude::*;
 
