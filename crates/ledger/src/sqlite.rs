@@ -28,8 +28,8 @@ const STEPS: &[&str] = &[
 ];
 /// Another process's transaction is waited for as long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The log is brought into the file when a transaction leaves this many pages of 4 KiB in it, on the
-/// writer's thread: calls go on meanwhile, into a journal, or wait for the disk anyway.
+/// The log is brought into the file when a transaction leaves this many pages of 4 KiB in it, on
+/// the writer's thread: calls go on meanwhile, into a journal, or wait for the disk anyway.
 const LOG_PAGES: i64 = 4096;
 /// What is left of a log's file when it begins anew, where it had become longer.
 const LOG_BYTES: i64 = 4 * LOG_PAGES * 4096;

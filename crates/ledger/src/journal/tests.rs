@@ -1,4 +1,4 @@
-//! Records as they are written, torn, missing and foreign; files that take turns, and that are full.
+//! Records as they are written, torn, missing and foreign; files that take turns, and full ones.
 
 use ingle_protocol::Entry;
 use proptest::prelude::*;
